@@ -1,0 +1,50 @@
+# One environment, .venv, made by whichever target is run first and renewed when its two sources change.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PORT ?= 7860
+
+# Spinning threads slow two busy cores down many times over (see docs/architecture.md).
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint format clean env
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+env: $(READY)  ## Make or renew the environment in .venv
+
+$(READY): pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: Python 3.11 or newer is needed, and PYTHON=$(PYTHON) is not; for example: make demo PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@echo "setting up .venv (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ui,train,dev]"
+	@touch $@
+
+demo: $(READY)  ## Set everything up and serve the demo at 127.0.0.1:7860 (PORT=... for another port)
+	@.ci/system-packages fluidsynth
+	$(BIN)/python -m ui --checkpoints checkpoints --port $(PORT)
+
+test: $(READY)  ## Set everything up and pass the tests
+	@.ci/system-packages fluidsynth chromium
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## Ruff, mypy and import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports --no-logo
+
+check: lint test  ## Everything a change must pass: lint, then the tests
+
+format: $(READY)  ## Format the code and apply Ruff's safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## Remove caches and the environment; checkpoints, data/ and runs/ stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './data/*' -prune -exec rm -rf {} +

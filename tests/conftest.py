@@ -1,0 +1,56 @@
+"""What every test shares: one thread, a tiny random checkpoint, the MAESTRO zip where it lies beside the checkout."""
+
+import os
+
+# Before torch is imported: two spinning threads on a busy two-core machine are many times slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parent.parent
+MAESTRO = "maestro-v3.0.0-midi.zip"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def maestro_zip() -> Path:
+    """The official MAESTRO v3 MIDI zip: SHORTCUT_GEN_MAESTRO names it, or ../shared/data has it."""
+    path = Path(os.environ.get("SHORTCUT_GEN_MAESTRO", ROOT.parent / "shared" / "data" / MAESTRO))
+    if not path.is_file():
+        pytest.skip(f"{MAESTRO} is not beside the checkout; SHORTCUT_GEN_MAESTRO=FILE names it")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder with a random three-block shortcut model for piano, context 128. Don't write into it."""
+    from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
+    from shortcut_gen.config import ModelConfig
+    from shortcut_gen.model import ShortcutLM
+
+    config = ModelConfig(
+        context=128, layers=3, width=32, heads=2, feedforward=64, taps=(1, 2), feature_hidden=32, shortcut_heads=4
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = ShortcutLM(config)
+    folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
+    info = CheckpointInfo(
+        model=config, tokenizer="piano", codec=None, corpus={"name": "none"}, figures={}, licence="Apache-2.0", recipe={}
+    )
+    save_checkpoint(folder, model, info, dtype=torch.float32)
+    return folder
