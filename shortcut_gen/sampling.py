@@ -1,0 +1,83 @@
+"""Sampling settings and the pure functions that turn logits into the next id."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shortcut_gen.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """How ids are drawn and when to stop. Stops at whichever of the two lengths comes first."""
+
+    temperature: float = 1.0
+    """Divides the logits; 0 takes the likeliest id."""
+    top_k: int = 0
+    """Keep only the k likeliest ids; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the fewest ids whose probabilities reach p (arXiv 1904.09751); 1 keeps all."""
+    min_p: float = 0.0
+    """Keep ids at least this share as likely as the likeliest (arXiv 2407.01082); 0 keeps all."""
+    seed: int = 0
+    """Seed of the randomness; with a variation's number it fixes that variation."""
+    max_tokens: int | None = None
+    """Most new ids; None for no limit in tokens."""
+    seconds: float | None = None
+    """Length of the continuation in seconds of music or speech; None for no limit in seconds."""
+
+    def __post_init__(self) -> None:
+        def check(name: str, ok: bool, need: str) -> None:
+            if not ok:
+                raise SettingsError(f"{name} is {getattr(self, name)}; {need} is needed")
+
+        def number(value: object) -> bool:
+            return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+        def whole(value: object) -> bool:
+            return isinstance(value, int) and not isinstance(value, bool)
+
+        check("temperature", number(self.temperature) and 0 <= self.temperature <= 10, "a number from 0 to 10")
+        check("top_k", whole(self.top_k) and self.top_k >= 0, "a whole number of at least 0 (0 keeps all)")
+        check("top_p", number(self.top_p) and 0 < self.top_p <= 1, "a number above 0 and at most 1")
+        check("min_p", number(self.min_p) and 0 <= self.min_p < 1, "a number from 0 up to, not including, 1")
+        check("seed", whole(self.seed) and 0 <= self.seed < 2**63, "a whole number from 0 to 2^63 - 1")
+        if self.max_tokens is not None:
+            check("max_tokens", whole(self.max_tokens) and self.max_tokens >= 1, "a whole number of at least 1")
+        if self.seconds is not None:
+            check("seconds", number(self.seconds) and 0 < self.seconds <= 86_400, "a number above 0, at most 86400")
+        if self.max_tokens is None and self.seconds is None:
+            raise SettingsError("neither max_tokens nor seconds is given; at least one length is needed")
+
+
+def filter_logits(logits: Tensor, params: SamplingParams) -> Tensor:
+    """Temperature, then top-k, top-p and min-p: what is cut becomes -inf.
+
+    logits: (B, V) with forbidden ids already at -inf. Each filter sees what the one before it left.
+    """
+    logits = logits / params.temperature
+    if 0 < params.top_k < logits.shape[-1]:
+        kth = torch.topk(logits, params.top_k, dim=-1).values[..., -1:]  # (B, 1)
+        logits = logits.masked_fill(logits < kth, -torch.inf)
+    if params.top_p < 1.0:
+        probs, order = torch.softmax(logits, dim=-1).sort(dim=-1, descending=True)  # (B, V)
+        # An id stays while the mass before it is short of p, so the likeliest always stays.
+        cut = probs.cumsum(dim=-1) - probs >= params.top_p
+        logits = logits.masked_fill(torch.zeros_like(cut).scatter(-1, order, cut), -torch.inf)
+    if params.min_p > 0.0:
+        floor = logits.amax(dim=-1, keepdim=True) + math.log(params.min_p)
+        logits = logits.masked_fill(logits < floor, -torch.inf)
+    return logits
+
+
+def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
+    """Inverse-CDF draw: the first id whose cumulative probability exceeds its row's uniform number.
+
+    logits: (B, V); uniforms: (B,) float64 in [0, 1). Returns ids, (B,) int64. An id of probability 0 is never drawn.
+    """
+    cdf = torch.softmax(logits.double(), dim=-1).cumsum(dim=-1)  # (B, V)
+    # Scaled by the total, so that rounding in the sum cannot put a uniform past the last possible id.
+    target = uniforms.to(cdf.device).unsqueeze(-1) * cdf[..., -1:]
+    return torch.searchsorted(cdf, target, right=True).clamp_(max=logits.shape[-1] - 1).squeeze(-1)
