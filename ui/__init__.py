@@ -1,0 +1,1 @@
+"""The demo: a page that continues a prompt. `python -m ui`."""
