@@ -1,0 +1,249 @@
+"""What goes in and comes out: Score (notes) and Audio (samples), read from files, written to files, rendered."""
+
+import io
+import os
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pretty_midi
+import soundfile
+from numpy.typing import NDArray
+
+from shortcut_gen.errors import MediaError
+from shortcut_gen.midi import DRUMS, MidiNote, parse
+
+MAX_FILE_BYTES = 64 * 1024 * 1024
+"""A larger file is refused before it is read: a MIDI file of 200,000 notes takes under 2 MB."""
+MAX_SECONDS = 24 * 3600.0
+"""A score that lasts longer is refused: it comes from damaged delta times."""
+
+_PIANOS = 8  # General MIDI programs 0 to 7
+_WRITE_RESOLUTION = 500  # ticks a quarter note, at pretty_midi's 120 a minute: 1 ms a tick
+_KINDS = {
+    b"OggS": "an Ogg sound file",
+    b"fLaC": "a FLAC sound file",
+    b"ID3": "an MP3 sound file",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Note:
+    """One note; times in seconds from the start of the score."""
+
+    pitch: int
+    """MIDI number, 0 to 127; 60 is middle C."""
+    velocity: int
+    """How hard it is struck, 1 to 127."""
+    start: float
+    end: float
+    """When it falls silent, the sustain pedal counted in; not before start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Notes in order of start and pitch."""
+
+    notes: tuple[Note, ...]
+    kept: str = ""
+    """What was kept of a file and what left out, in one line; "" where it was all piano."""
+
+    @property
+    def duration(self) -> float:
+        """When the last note ends, in seconds."""
+        return max((note.end for note in self.notes), default=0.0)
+
+    def slice(self, start: float, end: float) -> "Score":
+        """What sounds from start to end, moved to begin at 0; notes that cross either edge are cut there."""
+        notes = (
+            replace(note, start=max(note.start - start, 0.0), end=min(note.end, end) - start)
+            for note in self.notes
+            if note.start < end and (note.end > start or note.start >= start)
+        )
+        return Score(notes=tuple(sorted(notes, key=_order)), kept=self.kept)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a MIDI file of one piano, whole or not at all. Raises MediaError."""
+        piano = pretty_midi.Instrument(program=0, name="Piano")
+        ends: dict[int, tuple[int, pretty_midi.Note]] = {}
+        for note in sorted(self.notes, key=_order):
+            # On the writer's grid of 1 ms every note lasts at least one step and none of a pitch start together:
+            # otherwise a reader would see an end before its start, and a note would hang or vanish.
+            start = round(note.start * 1000)
+            if note.pitch in ends:
+                last_start, last = ends[note.pitch]
+                start = max(start, last_start + 1)
+                last.end = min(last.end, start / 1000)
+            end = max(round(note.end * 1000), start + 1)
+            written = pretty_midi.Note(velocity=note.velocity, pitch=note.pitch, start=start / 1000, end=end / 1000)
+            ends[note.pitch] = (start, written)
+            piano.notes.append(written)
+        midi = pretty_midi.PrettyMIDI(resolution=_WRITE_RESOLUTION)
+        midi.instruments.append(piano)
+        buffer = io.BytesIO()
+        midi.write(buffer)
+        write_whole(path, buffer.getvalue())
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Sound: samples (C, S) float32 in [-1, 1]."""
+
+    samples: NDArray[np.float32]
+    sample_rate: int
+    """Samples a second, in Hz."""
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.samples.shape[-1] / self.sample_rate
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a 16-bit WAV file, whole or not at all. Raises MediaError."""
+        buffer = io.BytesIO()
+        soundfile.write(buffer, self.samples.T, self.sample_rate, format="WAV", subtype="PCM_16")
+        write_whole(path, buffer.getvalue())
+
+
+def _order(note: Note) -> tuple[float, int, float]:
+    return note.start, note.pitch, note.end
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file whole or not at all: beside its place first, then moved there. Raises MediaError."""
+    path = Path(path)
+    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        try:
+            part.unlink(missing_ok=True)
+        except OSError:
+            pass  # its folder is not there or not ours: nothing of ours is left in it
+        raise MediaError(f"{path} cannot be written: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()
+
+
+def _read_bytes(path: Path) -> bytes:
+    """The bytes of a regular file of a sensible size."""
+    try:
+        if path.is_dir():
+            raise MediaError(f"{path} is a folder; a file is needed")
+        if path.exists() and not path.is_file():
+            raise MediaError(f"{path} is not a regular file")
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise MediaError(f"{path} has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = _reason(error) if isinstance(error, OSError) else str(error)
+        raise MediaError(f"{path} cannot be read: {reason}") from error
+    if not data:
+        raise MediaError(f"{path} is empty")
+    return data
+
+
+def read_score(path: str | os.PathLike[str]) -> Score:
+    """The notes of a MIDI file, the sustain pedal folded into their ends. Raises MediaError on anything else.
+
+    Piano programs are kept if there are any, else every other pitched program; drums are left out.
+    A note struck again while it sounds ends first.
+    """
+    path = Path(path)
+    return parse_score(_read_bytes(path), str(path))
+
+
+def parse_score(data: bytes, name: str = "the file") -> Score:
+    """read_score for bytes already in memory; name is what errors call them."""
+    for magic, kind in _KINDS.items():
+        if data.startswith(magic):
+            raise MediaError(f"{name} is {kind}; a MIDI file is needed")
+    if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
+        raise MediaError(f"{name} is a WAV sound file; a MIDI file is needed")
+    try:
+        notes, kept = _choose(parse(data))
+    except MediaError as error:
+        raise MediaError(f"{name} {error}") from None
+    if not notes:
+        raise MediaError(f"{name} has no notes{f' to keep ({kept})' if kept else ''}; at least one is needed")
+    last = max(note.end for note in notes)
+    if last > MAX_SECONDS:
+        raise MediaError(f"{name} lasts {last / 3600:,.1f} hours; at most {MAX_SECONDS / 3600:.0f} are read")
+    return Score(notes=one_hand(notes), kept=kept)
+
+
+def one_hand(notes: Sequence[Note]) -> tuple[Note, ...]:
+    """Notes as one keyboard plays them, in order: a note struck again while it sounds ends there."""
+    out: list[Note] = []
+    last: dict[int, int] = {}
+    for note in sorted(notes, key=_order):
+        index = last.get(note.pitch)
+        if index is not None and out[index].end > note.start:
+            out[index] = replace(out[index], end=note.start)
+        last[note.pitch] = len(out)
+        out.append(note)
+    return tuple(out)
+
+
+def _choose(notes: list[MidiNote]) -> tuple[list[Note], str]:
+    """The notes a piano should play, and one line on what was kept and left out ("" where that is everything)."""
+    drums = [note for note in notes if note.channel % 16 == DRUMS]
+    pitched = [note for note in notes if note.channel % 16 != DRUMS]
+    pianos = [note for note in pitched if note.program < _PIANOS]
+    chosen = pianos or pitched
+    others = [note for note in pitched if note.program >= _PIANOS] if pianos else []
+    said = []
+    if others or drums or not pianos:
+        what = "piano notes" if pianos else f"notes of {_programs(pitched)}, played as piano" if pitched else "notes"
+        said.append(f"kept {len(chosen):,} {what}")
+    if others:
+        said.append(f"left out {len(others):,} notes of {_programs(others)}")
+    if drums:
+        said.append(f"left out {len(drums):,} drum notes")
+    tracks = len({(note.track, note.channel) for note in chosen})
+    if tracks > 1:
+        said.append(f"joined {tracks} parts into one")
+    kept = [Note(pitch=n.pitch, velocity=n.velocity, start=n.start, end=n.end) for n in chosen]
+    return kept, "; ".join(said)
+
+
+def _programs(notes: list[MidiNote]) -> str:
+    """Names of the programs most heard: "Violin, Flute and 3 more"."""
+    names = [pretty_midi.program_to_instrument_name(p) for p, _ in Counter(n.program for n in notes).most_common()]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def read_audio(path: str | os.PathLike[str]) -> Audio:
+    """The samples of a sound file (WAV, FLAC, Ogg, MP3). Raises MediaError on anything else."""
+    path = Path(path)
+    data = _read_bytes(path)
+    try:
+        samples, sample_rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
+        raise MediaError(f"{path} is no sound file that can be read: {error}") from error
+    if not len(samples):
+        raise MediaError(f"{path} has no samples; at least one is needed")
+    return Audio(np.ascontiguousarray(samples.T), sample_rate)
+
+
+def read(path: str | os.PathLike[str]) -> Score | Audio:
+    """A score or a sound file, told apart by content, whatever the name says. Raises MediaError."""
+    head = _read_bytes(Path(path))[:12]
+    if head[:4] == b"MThd" or (head[:4] == b"RIFF" and head[8:12] == b"RMID"):
+        return read_score(path)
+    try:
+        return read_audio(path)
+    except MediaError:
+        raise MediaError(f"{path} is neither a MIDI file nor a sound file that can be read") from None
