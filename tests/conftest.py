@@ -50,7 +50,13 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model = ShortcutLM(config)
     folder = tmp_path_factory.mktemp("checkpoints") / "tiny"
     info = CheckpointInfo(
-        model=config, tokenizer="piano", codec=None, corpus={"name": "none"}, figures={}, licence="Apache-2.0", recipe={}
+        model=config,
+        tokenizer="piano",
+        codec=None,
+        corpus={"name": "none"},
+        figures={},
+        licence="Apache-2.0",
+        recipe={},
     )
     save_checkpoint(folder, model, info, dtype=torch.float32)
     return folder

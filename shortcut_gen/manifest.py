@@ -1,0 +1,62 @@
+"""What the batch command has done: one line of JSON for each result, kept whole through kills and full disks."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from shortcut_gen.errors import MediaError
+from shortcut_gen.media import write_whole
+
+MANIFEST = "manifest.jsonl"
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused, in its own words."""
+    return (error.strerror or str(error)).lower()
+
+
+class Manifest:
+    """DIR/manifest.jsonl: one line for each result, one for each prompt that failed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / MANIFEST
+        self._folder = folder
+        self._records: dict[str, dict[str, Any]] = {}
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        except (OSError, ValueError) as error:
+            raise MediaError(f"{self.path} cannot be read: {error}") from error
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # cut short when an earlier run was killed
+            if isinstance(record, dict):
+                self._records[str(record.get("piece") or record.get("prompt"))] = record
+        self._stale = len(self._records) != len(lines)
+
+    def has(self, piece: str, wav: bool) -> bool:
+        """Whether a result is recorded and its files are there."""
+        record = self._records.get(piece, {})
+        names = [record.get("midi"), *([record.get("wav")] if wav else [])]
+        return all(isinstance(name, str) and (self._folder / name).is_file() for name in names)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop the lines of results about to be made again, and of prompts about to be tried again."""
+        for key in keys:
+            self._stale |= self._records.pop(key, None) is not None
+
+    def tidy(self) -> None:
+        """Rewrite the file if lines were dropped. Raises MediaError."""
+        if self._stale:
+            write_whole(self.path, "".join(json.dumps(record) + "\n" for record in self._records.values()).encode())
+            self._stale = False
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add a line at once, so that a killed run has recorded what it finished. Raises MediaError."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise MediaError(f"{self.path} cannot be written: {reason(error)}") from error
