@@ -96,7 +96,7 @@ class _MergedCausal(torch.autograd.Function):
         return merged
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, keys, values, merged, total = ctx.saved_tensors
         grad_query = torch.zeros_like(query)
         grad_keys, grad_values = torch.empty_like(keys), torch.empty_like(values)

@@ -20,6 +20,7 @@ class KVCache:
 
     @classmethod
     def create(cls, shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Self:
+        """Empty caches of that shape."""
         return cls(torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype))
 
     def write(self, keys: Tensor, values: Tensor, lengths: list[int]) -> None:
@@ -80,6 +81,7 @@ class DecodeCache:
 
     @property
     def batch(self) -> int:
+        """Number of rows."""
         return len(self.lengths)
 
     @property
@@ -103,5 +105,5 @@ class DecodeCache:
 
     def take(self, rows: list[int]) -> Self:
         """A copy that holds only `rows`, in that order; a row may be taken more than once."""
-        index = torch.tensor(rows, device=self.blocks[0].keys.device)
+        index = torch.tensor(rows, dtype=torch.long, device=self.blocks[0].keys.device)
         return type(self)([block.take(index) for block in self.blocks], self.context, [self.lengths[r] for r in rows])

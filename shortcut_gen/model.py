@@ -95,6 +95,7 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(config.feedforward, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
         return self.down(F.gelu(self.up(x), approximate="tanh"))
 
 
@@ -231,7 +232,10 @@ class ShortcutLM(nn.Module):
         """
         config = self.config
         length = length or config.context
-        matrices = sum(p.numel() for name, p in self.named_parameters() if p.dim() > 1 and "positions" not in name)
+        others = ("positions", ".biases.")
+        matrices = sum(
+            p.numel() for name, p in self.named_parameters() if p.dim() > 1 and not any(o in name for o in others)
+        )
         blocks = len(self.blocks)
         extra = 0
         sources = blocks

@@ -1,0 +1,34 @@
+"""Continue a piano performance with a language model that attends to its own layers.
+
+Letters for shapes, everywhere in the code: B batch, T tokens, D width, H heads, E head width, L taps, K cached
+positions, C context or channels, V vocabulary, Q codebooks, F frames, S samples.
+"""
+
+from shortcut_gen.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, save_checkpoint
+from shortcut_gen.config import ModelConfig
+from shortcut_gen.errors import ShortcutGenError
+from shortcut_gen.media import Audio, Note, Score
+from shortcut_gen.model import ShortcutLM
+from shortcut_gen.pipeline import Continuation, Pipeline, Progress, Prompt
+from shortcut_gen.sampler import Sampler, Stream
+from shortcut_gen.sampling import SamplingParams
+
+__all__ = [
+    "Audio",
+    "Checkpoint",
+    "CheckpointInfo",
+    "Continuation",
+    "ModelConfig",
+    "Note",
+    "Pipeline",
+    "Progress",
+    "Prompt",
+    "Sampler",
+    "SamplingParams",
+    "Score",
+    "ShortcutGenError",
+    "ShortcutLM",
+    "Stream",
+    "load_checkpoint",
+    "save_checkpoint",
+]

@@ -1,0 +1,173 @@
+"""From a prompt to its continuation: read, encode, clip, sample, decode, each boundary crossed once."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import torch
+
+from shortcut_gen import media
+from shortcut_gen.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
+from shortcut_gen.errors import PromptError, SettingsError
+from shortcut_gen.media import Audio, Score
+from shortcut_gen.modalities.base import Tokenizer
+from shortcut_gen.render import render
+from shortcut_gen.sampler import Sampler, Stream
+from shortcut_gen.sampling import SamplingParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """What to continue. `media=None` starts from nothing."""
+
+    media: Score | Audio | None
+    name: str = ""
+    """Where it came from, for messages and file names."""
+    seconds: float | None = None
+    """How much of its start to use; None uses all of it."""
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
+            raise SettingsError(f"prompt seconds is {self.seconds}; a number above 0 is needed")
+
+    @classmethod
+    def from_file(cls, path: str | Path, seconds: float | None = None) -> Self:
+        """A prompt read from a file, its kind told by its content. Raises MediaError, SettingsError."""
+        return cls(media=media.read(path), name=Path(path).name, seconds=seconds)
+
+    @classmethod
+    def empty(cls) -> Self:
+        """No prompt at all."""
+        return cls(media=None, name="from scratch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continuation:
+    """A prompt and what followed it, as ids and, on demand, as a score and as sound."""
+
+    prompt: Prompt
+    prompt_ids: tuple[int, ...]
+    ids: tuple[int, ...]
+    """The new ids alone."""
+    seed: int
+    variation: int
+    params: SamplingParams
+    tokenizer: Tokenizer
+
+    @cached_property
+    def score(self) -> Score:
+        """Prompt and continuation as one score; a note the prompt left sounding is ended by the continuation."""
+        score = self.tokenizer.decode(self.prompt_ids + self.ids)
+        if not isinstance(score, Score):
+            raise SettingsError(f"a continuation of {self.tokenizer.name} has no score")
+        return score
+
+    @cached_property
+    def seam_seconds(self) -> float:
+        """Where the prompt ends and the continuation begins, in seconds."""
+        return self.tokenizer.seconds(self.prompt_ids)
+
+    @cached_property
+    def seconds(self) -> float:
+        """How long prompt and continuation last together."""
+        return self.tokenizer.seconds(self.prompt_ids + self.ids)
+
+    def audio(self) -> Audio:
+        """The sound of prompt and continuation, rendered anew at each call: 44.1 kHz stereo."""
+        return render(self.score)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a batch has come: the continuations so far, prompt by prompt and variation by variation."""
+
+    continuations: tuple[Continuation, ...]
+    done: tuple[bool, ...]
+
+
+class Pipeline:
+    """A loaded checkpoint that continues prompts."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.model = checkpoint.model
+        self.tokenizer = checkpoint.tokenizer
+        self.info: CheckpointInfo = checkpoint.info
+        self.sampler = Sampler(self.model, self.tokenizer)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> Self:
+        """Load a checkpoint folder. Raises CheckpointError."""
+        return cls(load_checkpoint(folder, device))
+
+    def encode(self, prompt: Prompt) -> tuple[int, ...]:
+        """The ids of the part of a prompt that is used. Raises PromptError where nothing of it can be continued."""
+        if prompt.media is None:
+            return ()
+        ids = self.tokenizer.encode(prompt.media)
+        if prompt.seconds is not None:
+            whole = ids
+            ids = self.tokenizer.head(ids, prompt.seconds)
+            if not ids:
+                first = self.tokenizer.seconds(whole)
+                raise PromptError(
+                    f"{prompt.name or 'the prompt'}: nothing sounds in its first {prompt.seconds:g} s "
+                    f"(it lasts {first:.1f} s); a longer part of it is needed"
+                )
+        return tuple(ids)
+
+    def continue_prompt(self, prompt: Prompt, params: SamplingParams, variation: int = 0) -> Continuation:
+        """The continuation of one prompt. Raises PromptError."""
+        ids = self.encode(prompt)
+        stream = Stream(prompt=ids, seed=params.seed, variation=variation)
+        made = [step[0] for step in self.sampler.stream([stream], params)]
+        return self._continuation(prompt, stream, [token for token in made if token is not None], params)
+
+    def stream(
+        self, prompts: Sequence[Prompt], params: SamplingParams, variations: int = 1, every_tokens: int = 16
+    ) -> Iterator[Progress]:
+        """Continue prompts side by side, yielding what there is every so many tokens; the last has all done.
+
+        Order: the first prompt's variations, then the second's. Close the generator to cancel.
+        """
+        if variations < 1:
+            raise SettingsError(f"variations is {variations}; a whole number of at least 1 is needed")
+        rows = [(prompt, variation) for prompt in prompts for variation in range(variations)]
+        return self.stream_rows(rows, params, every_tokens)
+
+    def stream_rows(
+        self, rows: Sequence[tuple[Prompt, int]], params: SamplingParams, every_tokens: int = 16
+    ) -> Iterator[Progress]:
+        """`stream` for any choice of prompts and variation numbers, in that order."""
+        encoded = {id(prompt): self.encode(prompt) for prompt, _ in rows}
+        streams = [Stream(prompt=encoded[id(prompt)], seed=params.seed, variation=k) for prompt, k in rows]
+        owners = [prompt for prompt, _ in rows]
+        made: list[list[int]] = [[] for _ in streams]
+
+        def progress(done: Sequence[bool]) -> Progress:
+            parts = zip(owners, streams, made, strict=True)
+            return Progress(
+                continuations=tuple(self._continuation(owner, stream, ids, params) for owner, stream, ids in parts),
+                done=tuple(done),
+            )
+
+        for count, step in enumerate(self.sampler.stream(streams, params), start=1):
+            for ids, token in zip(made, step, strict=True):
+                if token is not None:
+                    ids.append(token)
+            if count % every_tokens == 0:
+                yield progress([token is None for token in step])
+        yield progress([True] * len(streams))
+
+    def _continuation(self, prompt: Prompt, stream: Stream, ids: list[int], params: SamplingParams) -> Continuation:
+        return Continuation(
+            prompt=prompt,
+            prompt_ids=stream.prompt,
+            ids=tuple(ids),
+            seed=stream.seed,
+            variation=stream.variation,
+            params=params,
+            tokenizer=self.tokenizer,
+        )

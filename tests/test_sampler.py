@@ -1,0 +1,138 @@
+"""The decode loop, against a naive one that recomputes everything at every step."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from shortcut_gen.config import ModelConfig
+from shortcut_gen.errors import SettingsError
+from shortcut_gen.modalities.piano import TIME_SHIFT, PianoTokenizer
+from shortcut_gen.model import ShortcutLM
+from shortcut_gen.sampler import Sampler, Stream
+from shortcut_gen.sampling import SamplingParams, draw, filter_logits
+
+PROMPT = (376, 60, 64, 67, 300, 188, 192, 195, 72)
+
+
+def model(**changes: object) -> ShortcutLM:
+    torch.manual_seed(3)
+    shape = dict(context=48, layers=4, width=16, heads=2, feedforward=32, taps=(1, 2), feature_hidden=16)
+    lm = ShortcutLM(ModelConfig(**{**shape, "shortcut_heads": 4, **changes}))  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in lm.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return lm.eval()
+
+
+def run(lm: ShortcutLM, streams: Sequence[Stream], params: SamplingParams) -> list[list[int]]:
+    made: list[list[int]] = [[] for _ in streams]
+    for step in Sampler(lm, PianoTokenizer()).stream(streams, params):
+        for ids, token in zip(made, step, strict=True):
+            if token is not None:
+                ids.append(token)
+    return made
+
+
+def naive(lm: ShortcutLM, stream: Stream, params: SamplingParams, count: int) -> list[int]:
+    """The oracle: no cache, one stream, the whole window read again for every id."""
+    tokenizer = PianoTokenizer()
+    entropy = np.random.SeedSequence([stream.seed, stream.variation]).generate_state(1, np.uint64)
+    generator = torch.Generator().manual_seed(int(entropy[0] >> 1))
+    ids, grammar = list(stream.prompt), tokenizer.grammar()
+    for token in ids:
+        grammar.advance(token)
+    context = lm.config.context
+    window = tokenizer.clip(ids, context - 1)
+    for _ in range(count):
+        with torch.inference_mode():
+            logits = lm(torch.tensor([window]))[:, -1]
+        logits = logits.masked_fill(~grammar.allowed(), -torch.inf)
+        if params.temperature == 0:
+            token = int(logits.argmax())
+        else:
+            uniform = torch.rand((), generator=generator, dtype=torch.float64)
+            token = int(draw(filter_logits(logits, params), uniform.unsqueeze(0)))
+        ids.append(token)
+        grammar.advance(token)
+        window = tokenizer.clip(ids, context // 2) if len(window) == context else [*window, token]
+    return ids[len(stream.prompt) :]
+
+
+@pytest.mark.parametrize("changes", [{}, {"taps": ()}, {"position": "rotary"}, {"attend_current": True}])
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"top_p": 0.9}, {"temperature": 1.3, "top_k": 40}])
+def test_same_ids_as_the_naive_loop_far_past_the_window(changes: dict[str, object], settings: dict[str, float]) -> None:
+    lm = model(**changes)
+    params = SamplingParams(max_tokens=160, **settings)  # type: ignore[arg-type]
+    streams = [Stream(prompt=PROMPT, seed=5, variation=k) for k in range(3)]
+    streams.append(Stream(prompt=PROMPT[:4], seed=5))
+    made = run(lm, streams, params)
+    for stream, ids in zip(streams, made, strict=True):
+        assert ids == naive(lm, stream, params, 160)
+
+
+def test_a_variation_does_not_depend_on_its_company() -> None:
+    lm = model()
+    params = SamplingParams(max_tokens=120)
+    together = run(lm, [Stream(prompt=PROMPT, seed=1, variation=k) for k in range(4)], params)
+    for k in (0, 3):
+        assert run(lm, [Stream(prompt=PROMPT, seed=1, variation=k)], params) == [together[k]]
+    assert len({tuple(ids) for ids in together}) == 4
+    assert run(lm, [Stream(prompt=PROMPT, seed=2)], params) != [together[0]]
+
+
+def test_every_id_obeys_the_grammar() -> None:
+    for ids in run(model(), [Stream(prompt=PROMPT, seed=s) for s in range(4)], SamplingParams(max_tokens=300)):
+        grammar = PianoTokenizer().grammar()
+        for token in PROMPT:
+            grammar.advance(token)
+        for token in ids:
+            assert grammar.allowed()[token]
+            grammar.advance(token)
+
+
+def test_length_in_seconds_is_reached_and_not_passed_by_more_than_a_shift() -> None:
+    tokenizer = PianoTokenizer()
+    params = SamplingParams(seconds=7.5)
+    for ids in run(model(), [Stream(prompt=PROMPT, seed=s) for s in range(3)], params):
+        seconds = tokenizer.seconds(ids)
+        assert 7.5 <= seconds < 8.5
+        assert tokenizer.seconds(ids[:-1]) < 7.5
+        assert TIME_SHIFT <= ids[-1] < 356
+
+
+def test_without_a_prompt() -> None:
+    made = run(model(), [Stream(prompt=(), seed=4, variation=k) for k in range(2)], SamplingParams(max_tokens=50))
+    assert [len(ids) for ids in made] == [50, 50]
+    assert made == run(
+        model(), [Stream(prompt=(), seed=4, variation=k) for k in range(2)], SamplingParams(max_tokens=50)
+    )
+    assert PianoTokenizer().decode(made[0]).notes
+
+
+def test_a_prompt_longer_than_the_window() -> None:
+    lm = model()
+    long = PROMPT * 20
+    params = SamplingParams(max_tokens=60)
+    assert run(lm, [Stream(prompt=long, seed=2)], params) == [naive(lm, Stream(prompt=long, seed=2), params, 60)]
+
+
+def test_closing_the_stream_stops_it() -> None:
+    calls = 0
+    lm = model()
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    lm.register_forward_hook(count)
+    stream = Sampler(lm, PianoTokenizer()).stream([Stream(prompt=PROMPT)], SamplingParams(max_tokens=10_000))
+    next(stream)
+    stream.close()
+    assert calls == 1
+
+
+def test_a_tokenizer_of_another_size_is_refused() -> None:
+    with pytest.raises(SettingsError, match="20 ids but the tokenizer 388"):
+        Sampler(model(vocab_size=20), PianoTokenizer())
