@@ -1,5 +1,6 @@
 """What goes in and comes out: Score (notes) and Audio (samples), read from files, written to files, rendered."""
 
+import contextlib
 import io
 import os
 import secrets
@@ -69,25 +70,7 @@ class Score:
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a MIDI file of one piano, whole or not at all. Raises MediaError."""
-        piano = pretty_midi.Instrument(program=0, name="Piano")
-        ends: dict[int, tuple[int, pretty_midi.Note]] = {}
-        for note in sorted(self.notes, key=_order):
-            # On the writer's grid of 1 ms every note lasts at least one step and none of a pitch start together:
-            # otherwise a reader would see an end before its start, and a note would hang or vanish.
-            start = round(note.start * 1000)
-            if note.pitch in ends:
-                last_start, last = ends[note.pitch]
-                start = max(start, last_start + 1)
-                last.end = min(last.end, start / 1000)
-            end = max(round(note.end * 1000), start + 1)
-            written = pretty_midi.Note(velocity=note.velocity, pitch=note.pitch, start=start / 1000, end=end / 1000)
-            ends[note.pitch] = (start, written)
-            piano.notes.append(written)
-        midi = pretty_midi.PrettyMIDI(resolution=_WRITE_RESOLUTION)
-        midi.instruments.append(piano)
-        buffer = io.BytesIO()
-        midi.write(buffer)
-        write_whole(path, buffer.getvalue())
+        write_whole(path, midi_bytes(self))
 
 
 @dataclass(frozen=True)
@@ -114,6 +97,51 @@ def _order(note: Note) -> tuple[float, int, float]:
     return note.start, note.pitch, note.end
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlayedNote:
+    """A note as an instrument is told of it; times in whole milliseconds."""
+
+    pitch: int
+    velocity: int
+    start: int
+    end: int
+
+
+def playable(notes: Sequence[Note]) -> list[PlayedNote]:
+    """Notes such that each lasts 1 ms at least and ends before its pitch is struck again, 1 ms later at least.
+
+    A score may hold notes of no length, or several of a pitch that start together; told so, a player would see an end
+    before its start, and a note would hang or vanish.
+    """
+    out: list[PlayedNote] = []
+    last: dict[int, int] = {}
+    for note in sorted(notes, key=_order):
+        start, index = round(note.start * 1000), last.get(note.pitch)
+        if index is not None:
+            earlier = out[index]
+            start = max(start, earlier.start + 1)
+            if earlier.end > start:
+                out[index] = replace(earlier, end=start)
+        last[note.pitch] = len(out)
+        end = max(round(note.end * 1000), start + 1)
+        out.append(PlayedNote(pitch=note.pitch, velocity=note.velocity, start=start, end=end))
+    return out
+
+
+def midi_bytes(score: Score) -> bytes:
+    """A MIDI file of one piano."""
+    piano = pretty_midi.Instrument(program=0, name="Piano")
+    piano.notes = [
+        pretty_midi.Note(velocity=note.velocity, pitch=note.pitch, start=note.start / 1000, end=note.end / 1000)
+        for note in playable(score.notes)
+    ]
+    midi = pretty_midi.PrettyMIDI(resolution=_WRITE_RESOLUTION)
+    midi.instruments.append(piano)
+    buffer = io.BytesIO()
+    midi.write(buffer)
+    return buffer.getvalue()
+
+
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file whole or not at all: beside its place first, then moved there. Raises MediaError."""
     path = Path(path)
@@ -125,10 +153,8 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        try:
+        with contextlib.suppress(OSError):  # its folder is not there or not ours: nothing of ours is left in it
             part.unlink(missing_ok=True)
-        except OSError:
-            pass  # its folder is not there or not ours: nothing of ours is left in it
         raise MediaError(f"{path} cannot be written: {_reason(error)}") from error
 
 

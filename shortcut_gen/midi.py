@@ -1,8 +1,8 @@
 """Standard MIDI files, bytes to notes in seconds: every type, division and tempo map of the specification.
 
-Read here rather than with pretty_midi or mido for three reasons: they refuse files that players accept (a key signature
-out of range, SMPTE time), they drop a note whose end falls on the tick of its start, and mido is about ten times slower,
-which counts over a corpus. What the notes are follows pretty_midi, and tests compare the two.
+Read here rather than with pretty_midi or mido for three reasons: they refuse files that players accept (a key
+signature out of range, SMPTE time), they drop a note whose end falls on the tick of its start, and they are about
+ten times slower, which counts over a corpus. What the notes are follows pretty_midi, and tests compare the two.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,8 @@ DEFAULT_TEMPO = 500_000  # microseconds a quarter note, 120 a minute, until the 
 
 _OFF, _ON, _CONTROL, _PROGRAM = 0x8, 0x9, 0xB, 0xC
 _ALL_SOUND_OFF, _RESET, _ALL_NOTES_OFF = 120, 121, 123
+_KEPT = frozenset((_OFF, _ON, _CONTROL, _PROGRAM))
+_DATA_LENGTH = {0x8: 2, 0x9: 2, 0xA: 2, 0xB: 2, 0xC: 1, 0xD: 1, 0xE: 2}  # data bytes of a channel message, by kind
 _SYSTEM_LENGTH = {0xF1: 1, 0xF2: 2, 0xF3: 1}  # data bytes after a system message; none after the others
 
 
@@ -97,6 +99,10 @@ def _tracks(data: bytes) -> Iterator[_Track]:
                 yield _read_track(data[at + 8 : at + 8 + length])
             except IndexError:
                 raise MediaError(f"is a damaged MIDI file: track {found} ends inside an event") from None
+            except KeyError:
+                raise MediaError(
+                    f"is a damaged MIDI file: track {found} has data where an event should start"
+                ) from None
             except ValueError as error:
                 raise MediaError(f"is a damaged MIDI file: track {found} has {error}") from None
         at += 8 + length
@@ -126,27 +132,22 @@ def _read_track(data: bytes) -> _Track:
         tick += delta
         if at == size:  # a last delta time without its event: no end-of-track, nothing lost
             break
-        if data[at] >= 0x80:
-            byte = data[at]
-            at += 1
-            if byte >= 0xF0:
-                at, port, ended = _system(data, byte, at, tick, port, track)
-                if ended:
-                    break
-                continue
+        byte = data[at]
+        if byte >= 0xF0:
+            at, port, ended = _system(data, byte, at + 1, tick, port, track)
+            if ended:
+                break
+            continue
+        if byte >= 0x80:
             status = byte
-        elif not status:
-            raise ValueError("a data byte where an event should start")
-        kind = status >> 4
-        if kind in (0xC, 0xD):
-            first, second = data[at], 0
             at += 1
-        else:
-            first, second = data[at], data[at + 1]
-            at += 2
+        kind = status >> 4
+        length = _DATA_LENGTH[kind]
+        first, second = data[at], data[at + length - 1]
+        at += length
         if (first | second) >= 0x80:
             raise ValueError("an event cut short by another")
-        if kind <= _ON or kind == _PROGRAM or (kind == _CONTROL and (first == SUSTAIN or first >= _ALL_SOUND_OFF)):
+        if kind in _KEPT and (kind != _CONTROL or first == SUSTAIN or first >= _ALL_SOUND_OFF):
             events.append((tick, kind, (status & 0xF) + 16 * port, first, second))
     track.last_tick = tick
     return track
@@ -190,7 +191,7 @@ def _seconds(ticks: NDArray[np.int64], division: bytes, tempos: list[tuple[int, 
 
 def _sequence(tracks: list[_Track], division: bytes, number: int, offset: float) -> tuple[list[MidiNote], float]:
     """The notes of tracks that play together, and how long they last."""
-    events = [event + (number + index,) for index, track in enumerate(tracks) for event in track.events]
+    events = [(*event, number + index) for index, track in enumerate(tracks) for event in track.events]
     if len(tracks) > 1:
         events.sort(key=itemgetter(0))  # stable: within a tick, the order of the file
     last_tick = max((track.last_tick for track in tracks), default=0)
@@ -246,6 +247,20 @@ class _Keyboard:
         for key in [key for key in self.down if key[0] == channel]:
             self.lift(key, tick)
 
+    def control(self, channel: int, controller: int, value: int, tick: int) -> None:
+        if controller == SUSTAIN and value >= PEDAL_DOWN:
+            self.held.setdefault(channel, {})
+        elif controller in (SUSTAIN, _RESET):
+            self.pedal_up(channel, tick)
+        elif controller == _ALL_SOUND_OFF:
+            pedal = channel in self.held
+            self.lift_all(channel, tick)
+            self.pedal_up(channel, tick)
+            if pedal:
+                self.held[channel] = {}
+        elif controller >= _ALL_NOTES_OFF:
+            self.lift_all(channel, tick)
+
     def pedal_up(self, channel: int, tick: int) -> None:
         for key, note in self.held.pop(channel, {}).items():
             self.finish(key, note, tick)
@@ -264,18 +279,8 @@ def _pair(
             keyboard.lift((channel, first, track), tick)
         elif kind == _PROGRAM:
             programs[channel] = first
-        elif first == SUSTAIN:
-            if second < PEDAL_DOWN:
-                keyboard.pedal_up(channel, tick)
-            else:
-                keyboard.held.setdefault(channel, {})
-        elif first == _RESET:
-            keyboard.pedal_up(channel, tick)
-        elif first == _ALL_SOUND_OFF or first >= _ALL_NOTES_OFF:
-            keyboard.lift_all(channel, tick)
-            if first == _ALL_SOUND_OFF and channel in keyboard.held:
-                keyboard.pedal_up(channel, tick)
-                keyboard.held[channel] = {}
+        else:
+            keyboard.control(channel, first, second, tick)
     for key, note in keyboard.down.items():
         keyboard.finish(key, note, last_tick)
     for channel in list(keyboard.held):

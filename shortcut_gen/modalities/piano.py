@@ -1,6 +1,6 @@
 """Piano performances as 388 symbols: Magenta's performance encoding, the "Google tokenizer" of the paper.
 
-Constants: github.com/magenta/note-seq, performance_lib.py and performance_encoder_decoder.py; arXiv 1809.04281, section 2.
+Constants: performance_lib.py and performance_encoder_decoder.py of github.com/magenta/note-seq; arXiv 1809.04281.
 """
 
 from collections import OrderedDict
