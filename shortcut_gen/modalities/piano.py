@@ -179,6 +179,7 @@ class PianoTokenizer:
         """The ids up to `seconds`; a time-shift that would pass it is left out whole, with all that follows.
 
         So the head ends with an event, where a player might still be waiting, and what sounds there is left open.
+        Empty where no note has started by then.
         """
         if seconds <= 0:
             return []
@@ -187,7 +188,7 @@ class PianoTokenizer:
         while count and array[count - 1] >= VELOCITY:
             count -= 1
         head: list[int] = array[:count].tolist()
-        return head
+        return head if (array[:count] < NOTE_OFF).any() else []
 
     def seconds(self, ids: Sequence[int]) -> float:
         """How long ids last."""
