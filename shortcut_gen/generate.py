@@ -29,6 +29,7 @@ from shortcut_gen.errors import MediaError, PromptError, SettingsError, Shortcut
 from shortcut_gen.manifest import Manifest, reason
 from shortcut_gen.media import Score
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
+from shortcut_gen.render import renderer_name
 from shortcut_gen.sampling import SamplingParams
 
 
@@ -50,7 +51,7 @@ class BatchSettings:
     """Divides the logits; 0 takes the likeliest id."""
     top_k: int = 0
     """Keep only the k likeliest ids; 0 keeps all."""
-    top_p: float = 1.0
+    top_p: float = 0.98
     """Keep the fewest ids whose probabilities reach p; 1 keeps all."""
     min_p: float = 0.0
     """Keep ids at least this share as likely as the likeliest; 0 keeps all."""
@@ -203,9 +204,8 @@ class Batch:
             for variation in range(self.settings.variations):
                 piece = self._piece(path, digest, variation)
                 pieces[piece.name] = piece
-        for variation in range(self.settings.from_scratch):
-            piece = self._piece(None, None, variation)
-            pieces[piece.name] = piece
+        scratch = (self._piece(None, None, variation) for variation in range(self.settings.from_scratch))
+        pieces |= {piece.name: piece for piece in scratch}
         wav = not self.settings.midi_only
         todo = [p for p in pieces.values() if self.settings.overwrite or not self._manifest.has(p.name, wav)]
         self.skipped = len(pieces) - len(todo)
@@ -270,7 +270,7 @@ class Batch:
             except MediaError as error:
                 self._fail(record | {"error": str(error)})
                 return
-            files["wav"] = f"{piece.name}.wav"
+            files |= {"wav": f"{piece.name}.wav", "renderer": renderer_name()}
             audio.write(self.settings.out / files["wav"])
             figures |= {"peak": round(float(np.abs(audio.samples).max(initial=0.0)), 4)}
         remark = {"kept": continuation.prompt.media.kept} if isinstance(continuation.prompt.media, Score) else {}

@@ -15,6 +15,7 @@ import soundfile
 from shortcut_gen import generate, manifest
 from shortcut_gen.media import Note, Score, read_score
 from shortcut_gen.pipeline import Pipeline, Prompt
+from shortcut_gen.render import renderer_name
 from shortcut_gen.sampling import SamplingParams
 
 
@@ -70,6 +71,7 @@ def test_each_variation_has_a_midi_file_a_wav_file_and_a_line(
         score = read_score(out / record["midi"])
         figures = record["figures"]
         assert rate == 44100
+        assert record["renderer"] == renderer_name()
         assert samples.shape[1] == 2
         assert len(samples) / rate >= score.duration
         assert figures["peak"] == pytest.approx(np.abs(samples).max(), abs=1e-3)

@@ -1,0 +1,101 @@
+"""The house: what the documents name exists, and nothing of one machine is in the repo."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/architecture.md")
+
+
+def tracked(root: Path) -> list[Path]:
+    """Files that git has or would take."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=root, capture_output=True, check=True).stdout.decode().split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [root / name for name in listed if name and (root / name).is_file()]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands_in_the_documents_exist(root: Path, document: str) -> None:
+    text = (root / document).read_text(encoding="utf-8")
+    for module in set(re.findall(r"python -m ([a-z_.]+)", text)) - {"pytest", "pip"}:
+        assert importlib.util.find_spec(module), f"{document} names python -m {module}"
+    makefile = (root / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{document} names make {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_in_the_documents_exist(root: Path, document: str) -> None:
+    text = (root / document).read_text(encoding="utf-8")
+    here = (root / document).parent
+    links = {here / link for link in re.findall(r"\]\(([^)#:]+)\)", text)}
+    named = {
+        root / name for name in re.findall(r"\b((?:training/configs|ui/examples|checkpoints|docs)/[\w./-]*\w)", text)
+    }
+    made_by_the_reader = {root / "checkpoints" / name for name in ("mine", "NAME")}
+    assert [path for path in sorted((links | named) - made_by_the_reader) if not path.exists()] == []
+
+
+def test_nothing_of_one_machine_is_in_the_repo(root: Path) -> None:
+    # Written in pieces, so that this file does not name them either.
+    forbidden = [
+        "py" + "pi.org",
+        "python" + "hosted",
+        "registry." + "npmjs",
+        "deb." + "debian.org",
+        "download." + "pytorch",
+        "/wo" + "rk/",
+        "/home/" + "user",
+        "/ro" + "ot/",
+        "/opt/" + "wheels",
+        "/t" + "mp/bash_jobs",
+    ]
+    pattern = re.compile("|".join(map(re.escape, forbidden)).encode())
+    text = [path for path in tracked(root) if path.suffix not in {".png", ".safetensors", ".mid", ".npy"}]
+    assert len(text) > 30
+    assert [(path, found[0]) for path in text if (found := pattern.findall(path.read_bytes()))] == []
+
+
+def test_no_file_is_too_large_and_nothing_is_pickled(root: Path) -> None:
+    for path in tracked(root):
+        assert path.stat().st_size < 40e6, path
+        assert path.suffix not in {".pt", ".pth", ".ckpt", ".pkl", ".zip", ".tar", ".wav"}, path
+
+
+def test_no_maestro_file_is_in_the_repo(root: Path) -> None:
+    assert [path for path in tracked(root) if "MIDI-Unprocessed" in path.name] == []
+    assert all(path.is_relative_to(root / "ui" / "examples") for path in tracked(root) if path.suffix == ".mid")
+
+
+def test_constraints_name_versions_alone(root: Path) -> None:
+    pins = [line for line in (root / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9_.]+", pin) for pin in pins)
+    names = {re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins}
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + [need for extra in project["optional-dependencies"].values() for need in extra]
+    for need in wanted:
+        assert re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~ ]", need)[0]).lower() in names, need
+
+
+def test_every_shipped_checkpoint_has_a_card_figures_and_a_licence(root: Path) -> None:
+    folders = sorted(path.parent for path in (root / "checkpoints").glob("*/config.json"))
+    if not folders:
+        pytest.skip("no checkpoint is shipped yet")
+    for folder in folders:
+        info = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        assert info["figures"]["test"]["nll"] > 0, folder
+        assert info["licence"], folder
+        assert info["licence"] in (folder / "README.md").read_text(encoding="utf-8"), folder
+
+
+def test_ci_runs_the_readmes_test_command(root: Path) -> None:
+    assert "make test" in (root / ".ci" / "run").read_text()
+    assert "make test" in (root / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,52 @@
+"""The public names, and the README's five lines."""
+
+import re
+from pathlib import Path
+
+import shortcut_gen
+
+PUBLIC = {
+    "Audio",
+    "Checkpoint",
+    "CheckpointInfo",
+    "Continuation",
+    "ModelConfig",
+    "Note",
+    "Pipeline",
+    "Progress",
+    "Prompt",
+    "Sampler",
+    "SamplingParams",
+    "Score",
+    "ShortcutGenError",
+    "ShortcutLM",
+    "Stream",
+    "load_checkpoint",
+    "save_checkpoint",
+}
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(shortcut_gen.__all__) == PUBLIC
+    assert list(shortcut_gen.__all__) == sorted(shortcut_gen.__all__)
+
+
+def test_public_names_are_documented() -> None:
+    undocumented = [name for name in PUBLIC if not (getattr(shortcut_gen, name).__doc__ or "").strip()]
+    assert undocumented == []
+
+
+def test_the_python_of_the_readme_runs(root: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    for ours, here in (
+        ('"checkpoints/piano"', repr(str(tiny_checkpoint))),
+        ('"ui/examples/', f'"{root}/ui/examples/'),
+        ('"continued.', f'"{tmp_path}/continued.'),
+        ("seconds=30", "seconds=1"),
+        ("seconds=20", "seconds=3"),
+    ):
+        assert ours in code
+        code = code.replace(ours, here)
+    exec(code, {})
+    assert (tmp_path / "continued.mid").stat().st_size > 100
+    assert (tmp_path / "continued.wav").stat().st_size > 100_000
