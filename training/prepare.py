@@ -1,0 +1,307 @@
+"""python -m training.prepare: turns a corpus as published into shards of ids.
+
+It can be stopped at any time, even killed: run again, it goes on with the shards that are missing, and what it writes
+does not depend on where it was cut off or on the number of cores.
+"""
+
+import fcntl
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import auto_cli
+from tqdm import tqdm
+
+from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
+from shortcut_gen.modalities import get_tokenizer
+from training.encoding import Encoded, Failed, encode_all
+from training.shards import FORMAT, MANIFEST, Shard, ShardWriter, write_json
+from training.sources import MaestroSource, MidiFolderSource, Source
+
+PROGRESS = ".progress"
+"""Folder of what is done so far, inside the corpus folder; gone once the manifest is there."""
+PIECES_PER_SHARD = 64
+"""About 1.6 million tokens of piano."""
+
+
+def maestro(source: Path, out: Path, workers: int = 0) -> None:
+    """MAESTRO v3.0.0: the official MIDI zip as it is, or the unpacked folder, with MAESTRO's own split.
+
+    Args:
+        source: The zip file or the folder.
+        out: Folder of the shards, such as data/maestro.
+        workers: Processes that encode; 0 takes one a core.
+    """
+    prepare(MaestroSource(source), out, workers=workers)
+
+
+def midi_folder(
+    source: Path,
+    out: Path,
+    seed: int = 0,
+    validation: float = 0.1,
+    test: float = 0.1,
+    licence: str = "not stated",
+    name: str | None = None,
+    workers: int = 0,
+) -> None:
+    """Your own MIDI files: every one under a folder, split by piece. Files that cannot be read are left out and named.
+
+    Args:
+        source: The folder, or a zip file of it.
+        out: Folder of the shards, such as data/mine.
+        seed: Chooses which pieces are held out.
+        validation: Share of the pieces to validate on.
+        test: Share of the pieces to test on.
+        licence: Licence of the music; models trained on it name it.
+        name: Name of the corpus; the name of the folder if none is given.
+        workers: Processes that encode; 0 takes one a core.
+    """
+    corpus = name or source.resolve().stem
+    files = MidiFolderSource(source, corpus=corpus, licence=licence, seed=seed, validation=validation, test=test)
+    prepare(files, out, workers=workers)
+
+
+SUBCOMMANDS: dict[str, Any] = {"maestro": maestro, "midi-folder": midi_folder}
+"""Every corpus there is a command for."""
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """A shard still to be written."""
+
+    split: str
+    number: int
+    names: tuple[str, ...]
+
+    @property
+    def file(self) -> str:
+        """Its path in the corpus folder."""
+        return f"{self.split}/shard-{self.number:05}.npy"
+
+    @property
+    def record(self) -> str:
+        """The path of what is known of it once it is done."""
+        return f"{PROGRESS}/{self.split}-{self.number:05}.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be written, decided before anything is: the same source and settings give the same plan."""
+
+    head: dict[str, Any]
+    """What the manifest begins with."""
+    shards: tuple[PlannedShard, ...]
+    splits: tuple[str, ...]
+
+    @classmethod
+    def of(cls, source: Source, pieces_per_shard: int) -> "Plan":
+        """The plan of a source. Raises DataError where the source is not all there."""
+        splits = source.splits()
+        head = {
+            "format": FORMAT,
+            "corpus": source.corpus,
+            "source": source.path.name,
+            "source_sha256": source.digest(),
+            "tokenizer": source.tokenizer,
+            "vocab_size": get_tokenizer(source.tokenizer).vocab_size,
+            "licence": source.licence,
+        }
+        shards = tuple(
+            PlannedShard(split, number, tuple(names[start : start + pieces_per_shard]))
+            for split, names in splits.items()
+            for number, start in enumerate(range(0, len(names), pieces_per_shard))
+        )
+        layout = json.dumps([(shard.file, shard.names) for shard in shards])
+        head["plan_sha256"] = hashlib.sha256(layout.encode("utf-8", "surrogateescape")).hexdigest()
+        return cls(head, shards, tuple(splits))
+
+
+def prepare(source: Source, out: Path, *, workers: int = 0, pieces_per_shard: int = PIECES_PER_SHARD) -> None:
+    """Write a source's shards and manifest to a folder, or go on where an earlier call was cut off."""
+    if workers < 0:
+        raise SettingsError(f"workers is {workers}; a whole number of at least 0 is needed")
+    plan = Plan.of(source, pieces_per_shard)
+    try:
+        if _is_complete(out, plan):
+            print(f"{out} is complete already: {_summary(_read(out / MANIFEST))}")
+            return
+        with _claimed(out):
+            _begin(out, plan)
+            _write_shards(source, out, plan, workers)
+            manifest = _finish(out, plan)
+    except OSError as error:
+        where = error.filename or out
+        raise DataError(f"{where} cannot be written: {(error.strerror or str(error)).lower()}") from error
+    for piece in manifest["skipped"]:
+        print(f"left out: {piece['reason']}", file=sys.stderr)
+    print(f"{out}: {_summary(manifest)}")
+
+
+def _is_complete(out: Path, plan: Plan) -> bool:
+    """Whether the folder holds all of this plan; raises DataError where it holds something else."""
+    if not out.exists():
+        return False
+    if not out.is_dir():
+        raise DataError(f"{out} is a file; a folder is needed")
+    for stored, complete in ((out / MANIFEST, True), (out / PROGRESS / "plan.json", False)):
+        if stored.exists():
+            _compare(out, _read(stored), plan)
+            return complete
+    if any(path.name != PROGRESS for path in out.iterdir()):
+        raise DataError(f"{out} holds other files; a new or empty folder is needed")
+    return False
+
+
+def _compare(out: Path, stored: dict[str, Any], plan: Plan) -> None:
+    for key, what in (
+        ("format", "format"),
+        ("corpus", "corpus"),
+        ("tokenizer", "tokenizer"),
+        ("vocab_size", "vocabulary"),
+        ("licence", "licence"),
+        ("source_sha256", "content, by hash"),
+        ("plan_sha256", "split or layout, by hash"),
+    ):
+        if stored.get(key) != plan.head[key]:
+            was, now = (str(value)[:40] for value in (stored.get(key), plan.head[key]))
+            raise DataError(f"{out} holds another corpus ({what}: {was}, not {now}); choose another folder")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(values, dict):
+            return values
+    except ValueError:
+        pass
+    raise DataError(f"{path} is damaged; remove its folder or choose another one")
+
+
+@contextmanager
+def _claimed(out: Path) -> Iterator[None]:
+    """Keeps a second preparation of the same folder out; a killed one leaves no lock behind."""
+    (out / PROGRESS).mkdir(parents=True, exist_ok=True)
+    with (out / PROGRESS / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"{out} is being prepared by another process; wait for it") from None
+        yield
+
+
+def _begin(out: Path, plan: Plan) -> None:
+    stored = out / PROGRESS / "plan.json"
+    if not stored.exists():
+        write_json(stored, plan.head)
+    for split in plan.splits:
+        (out / split).mkdir(exist_ok=True)
+        for part in (out / split).glob(".*.part"):  # what a killed run was writing
+            part.unlink()
+
+
+def _write_shards(source: Source, out: Path, plan: Plan, workers: int) -> None:
+    todo = [shard for shard in plan.shards if not ((out / shard.record).exists() and (out / shard.file).exists())]
+    names = [name for shard in todo for name in shard.names]
+    done = sum(len(shard.names) for shard in plan.shards) - len(names)
+    if not todo:
+        return
+    with (
+        closing(encode_all(source, names, workers)) as pieces,  # type: ignore[type-var]  # a generator has close()
+        tqdm(total=done + len(names), initial=done, unit="piece", desc=source.corpus, dynamic_ncols=True) as bar,
+    ):
+        for shard in todo:
+            _write_shard(source, out, shard, pieces, bar)
+
+
+def _write_shard(source: Source, out: Path, shard: PlannedShard, pieces: Iterator[Encoded | Failed], bar: tqdm) -> None:
+    skipped = []
+    with ShardWriter(out, shard.file) as writer:
+        for _ in shard.names:
+            piece = next(pieces)
+            if isinstance(piece, Encoded):
+                writer.add(piece.name, piece.ids, notes=piece.notes, seconds=piece.seconds)
+            elif source.strict:
+                raise DataError(piece.reason)
+            else:
+                skipped.append({"name": piece.name, "reason": piece.reason})
+            bar.update()
+        done = writer.close()
+    write_json(out / shard.record, {"shard": done.to_dict(), "skipped": skipped})
+
+
+def _finish(out: Path, plan: Plan) -> dict[str, Any]:
+    """Join the records of all shards in the manifest, and clear the progress away."""
+    records = {shard: _read(out / shard.record) for shard in plan.shards}
+    splits: dict[str, Any] = {}
+    for split in plan.splits:
+        shards = [Shard.from_dict(record["shard"]) for shard, record in records.items() if shard.split == split]
+        pieces = [piece for shard in shards for piece in shard.pieces]
+        splits[split] = {
+            "tokens": sum(piece.tokens for piece in pieces),
+            "notes": sum(piece.notes for piece in pieces),
+            "seconds": round(sum(piece.seconds for piece in pieces), 3),
+            "shards": [shard.to_dict() for shard in shards],
+        }
+    skipped = [piece for record in records.values() for piece in record["skipped"]]
+    manifest = {**plan.head, "splits": splits, "skipped": skipped}
+    if not splits["train"]["tokens"]:
+        _clear(out, plan)
+        first = f"; {skipped[0]['reason']}" if skipped else ""
+        raise DataError(f"no piece to train on can be read, {len(skipped)} were left out{first}")
+    write_json(out / MANIFEST, manifest)
+    _clear_progress(out)
+    return manifest
+
+
+def _clear_progress(out: Path) -> None:
+    for path in (out / PROGRESS).iterdir():
+        path.unlink()
+    (out / PROGRESS).rmdir()
+
+
+def _clear(out: Path, plan: Plan) -> None:
+    """Take away all that was written, and nothing else."""
+    for shard in plan.shards:
+        (out / shard.file).unlink(missing_ok=True)
+    _clear_progress(out)
+    for folder in (*(out / split for split in plan.splits), out):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _summary(manifest: dict[str, Any]) -> str:
+    parts = []
+    for name, split in manifest["splits"].items():
+        pieces = sum(len(shard["pieces"]) for shard in split["shards"])
+        notes = f", {split['notes']:,} notes" if split["notes"] else ""
+        parts.append(f"{name} {pieces:,} pieces, {split['tokens']:,} tokens{notes}, {split['seconds'] / 3600:.1f} h")
+    skipped = len(manifest["skipped"])
+    return "; ".join(parts) + (f"; {skipped} left out" if skipped else "")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run a command line; returns its exit status."""
+    try:
+        auto_cli(
+            SUBCOMMANDS,
+            args=None if args is None else list(args),
+            as_positional=False,
+            prog="python -m training.prepare",
+        )
+    except ShortcutGenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run it again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,276 @@
+"""Corpora on disk: DATA/NAME/manifest.json and memory-mapped shards of ids, read piece by piece.
+
+A shard is a one-dimensional uint16 .npy file of whole pieces, one behind the other.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shortcut_gen.errors import DataError
+
+FORMAT = 1
+SPLITS = ("train", "validation", "test")
+MANIFEST = "manifest.json"
+DTYPE = np.dtype("<u2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """One performance, book or recording; crops never cross from one to the next."""
+
+    name: str
+    """Name in its source."""
+    offset: int
+    """Where it begins in its shard, in tokens."""
+    tokens: int
+    notes: int = 0
+    """Notes it has, where it has notes."""
+    seconds: float = 0.0
+    """How long it lasts, where it has a length in time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """A file of pieces."""
+
+    file: str
+    """Path inside the corpus folder."""
+    sha256: str
+    """Hash of the whole file."""
+    tokens: int
+    pieces: tuple[Piece, ...]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Shard":
+        """A shard as to_dict wrote it."""
+        return cls(**{**values, "pieces": tuple(Piece(**piece) for piece in values["pieces"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+class ShardWriter:
+    """Writes one shard piece by piece in constant memory, whole or not at all. Use in a `with` block, then close()."""
+
+    def __init__(self, folder: Path, file: str) -> None:
+        self._folder, self._file = folder, file
+        self._path = folder / file
+        self._part = self._path.with_name(f".{self._path.name}.part")
+        self._pieces: list[Piece] = []
+        self._tokens = 0
+        self._stream: BinaryIO | None = None
+
+    def __enter__(self) -> "ShardWriter":
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = self._part.open("wb")
+        self._header()
+        return self
+
+    def _header(self) -> None:
+        # numpy pads this header so that it keeps its length whatever the number of tokens is.
+        assert self._stream is not None
+        values = {"descr": DTYPE.str, "fortran_order": False, "shape": (self._tokens,)}
+        np.lib.format.write_array_header_1_0(self._stream, values)
+
+    def add(self, name: str, ids: NDArray[np.uint16], *, notes: int = 0, seconds: float = 0.0) -> None:
+        """Append a piece."""
+        assert self._stream is not None
+        self._stream.write(ids.astype(DTYPE, copy=False).tobytes())
+        seconds = round(seconds, 3)
+        self._pieces.append(Piece(name=name, offset=self._tokens, tokens=len(ids), notes=notes, seconds=seconds))
+        self._tokens += len(ids)
+
+    def close(self) -> Shard:
+        """Put the finished file in its place."""
+        assert self._stream is not None
+        self._stream.seek(0)
+        self._header()
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+        digest = file_sha256(self._part)
+        self._part.replace(self._path)
+        return Shard(file=self._file, sha256=digest, tokens=self._tokens, pieces=tuple(self._pieces))
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is not None:
+            try:
+                self._stream.close()
+            finally:
+                self._part.unlink(missing_ok=True)  # already gone after close()
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            json.dump(values, file, indent=1, ensure_ascii=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Split(Sequence[tuple[str, NDArray[np.uint16]]]):
+    """The pieces of a split as (name, ids); ids is a view of a memory-mapped shard, opened at first use."""
+
+    folder: Path
+    shards: tuple[Shard, ...]
+    _maps: dict[int, NDArray[np.uint16]] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        index = [(number, piece) for number, shard in enumerate(self.shards) for piece in shard.pieces]
+        object.__setattr__(self, "_index", index)
+
+    _index: list[tuple[int, Piece]] = field(init=False, compare=False, repr=False)
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """What the manifest says of each piece, in order."""
+        return tuple(piece for _, piece in self._index)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all."""
+        return sum(shard.tokens for shard in self.shards)
+
+    @property
+    def notes(self) -> int:
+        """Notes in all."""
+        return sum(piece.notes for piece in self.pieces)
+
+    @property
+    def seconds(self) -> float:
+        """Length of all pieces together."""
+        return sum(piece.seconds for piece in self.pieces)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, index: int) -> tuple[str, NDArray[np.uint16]]:  # type: ignore[override]  # no slices
+        number, piece = self._index[index]
+        if number not in self._maps:
+            self._maps[number] = _map(self.folder, self.shards[number])
+        return piece.name, self._maps[number][piece.offset : piece.offset + piece.tokens]
+
+    def __iter__(self) -> Iterator[tuple[str, NDArray[np.uint16]]]:
+        return (self[index] for index in range(len(self)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_maps": {}}  # a memory map would be pickled as a copy of the file
+
+
+def _map(folder: Path, shard: Shard) -> NDArray[np.uint16]:
+    path = folder / shard.file
+    try:
+        ids: NDArray[np.uint16] = np.load(path, mmap_mode="r" if shard.tokens else None, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read ({error}); prepare the corpus again") from error
+    if ids.dtype != DTYPE or ids.shape != (shard.tokens,):
+        needed = f"({shard.tokens},) uint16"
+        raise DataError(f"{path} holds {ids.shape} {ids.dtype}, its manifest says {needed}; prepare the corpus again")
+    return ids
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A prepared corpus."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> "Corpus":
+        """Read the manifest and check that every shard it names is there. Raises DataError."""
+        folder = Path(folder)
+        path = folder / MANIFEST
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            if manifest["format"] != FORMAT:
+                raise DataError(f"{path} is of format {manifest['format']}; format {FORMAT} is needed")
+            corpus = cls(folder, manifest)
+            for name in manifest["splits"]:
+                corpus._check(corpus.split(name))
+        except FileNotFoundError:
+            raise DataError(f"{folder} is no prepared corpus: it has no {MANIFEST}; see training.prepare") from None
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} is damaged ({error}); prepare the corpus again") from error
+        return corpus
+
+    def _check(self, split: Split) -> None:
+        for shard in split.shards:
+            path = self.folder / shard.file
+            if Path(shard.file).is_absolute() or ".." in Path(shard.file).parts:
+                raise DataError(f"{self.folder / MANIFEST} names {shard.file}, which is outside the corpus folder")
+            least = shard.tokens * DTYPE.itemsize
+            if not path.is_file() or path.stat().st_size < least:
+                raise DataError(f"{path} is missing or cut short; prepare the corpus again")
+            end = 0
+            for piece in shard.pieces:
+                if piece.offset != end or piece.tokens < 0:
+                    raise DataError(f"{self.folder / MANIFEST} is damaged (pieces of {shard.file} do not join)")
+                end += piece.tokens
+            if end != shard.tokens:
+                raise DataError(f"{self.folder / MANIFEST} is damaged ({shard.file} has {end} tokens in pieces)")
+
+    def split(self, name: str) -> Split:
+        """The pieces of a split. Raises DataError where there is none of that name."""
+        try:
+            stored = self.manifest["splits"][name]
+        except KeyError:
+            known = ", ".join(self.manifest["splits"])
+            raise DataError(f"{self.folder} has no split {name!r}; it has {known}") from None
+        return Split(self.folder, tuple(Shard.from_dict(shard) for shard in stored["shards"]))
+
+    @property
+    def name(self) -> str:
+        """Name of the corpus, such as maestro-v3.0.0."""
+        return str(self.manifest["corpus"])
+
+    @property
+    def tokenizer(self) -> str:
+        """Name of the tokenizer its ids are of."""
+        return str(self.manifest["tokenizer"])
+
+    @property
+    def vocab_size(self) -> int:
+        """Size of that tokenizer's vocabulary."""
+        return int(self.manifest["vocab_size"])
+
+    @property
+    def licence(self) -> str:
+        """Licence of the recordings or texts."""
+        return str(self.manifest["licence"])
+
+    def verify(self) -> None:
+        """Check the hash of every shard. Raises DataError at the first that differs."""
+        for name in self.manifest["splits"]:
+            for shard in self.split(name).shards:
+                path = self.folder / shard.file
+                try:
+                    digest = file_sha256(path)
+                except OSError as error:
+                    raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+                if digest != shard.sha256:
+                    raise DataError(f"{path} is damaged (its hash differs); prepare the corpus again")
