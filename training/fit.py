@@ -1,0 +1,232 @@
+"""Train a model: `python -m training.fit --config training/configs/piano.yaml [--resume auto]`."""
+
+import dataclasses
+import json
+import logging
+import pickle
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from jsonargparse import ArgumentError, set_parsing_settings
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from shortcut_gen.errors import CheckpointError, ConfigError, ShortcutGenError
+from shortcut_gen.modalities import get_tokenizer
+from training.callbacks import LAST, BudgetStop, RunCheckpoint
+from training.data import CorpusDataModule
+from training.recipe import Budget, RunConfig
+from training.reporting import Report, Samples
+from training.shards import Corpus
+from training.task import LanguageModelTask
+
+CONFIG = "config.yaml"
+HYPERPARAMETERS = "hyperparameters.json"
+TRAINER_DEFAULTS = {
+    "accelerator": "auto",
+    "devices": 1,
+    "precision": "32-true",
+    "max_epochs": -1,
+    "gradient_clip_val": 1.0,
+    "val_check_interval": 500,
+    "check_val_every_n_epoch": None,
+    "num_sanity_val_steps": 0,
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+    "use_distributed_sampler": False,
+    "log_every_n_steps": 50,
+}
+"""Lightning's settings where a config says nothing. Checkpoints, progress and the ends of runs are our callbacks'."""
+
+
+class TrainingCLI(LightningCLI):
+    """LightningCLI with a run's name, folder and budget; one seed and one context for model and data."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds the run's own settings and ties together what must agree."""
+        parser.add_class_arguments(RunConfig, None)
+        parser.add_class_arguments(Budget, "budget")
+        parser.link_arguments("model.config.context", "data.context")
+        parser.link_arguments("seed_everything", "data.seed")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Lightning's own warns when a list is given while sys.argv is not empty, as it is under pytest."""
+        self.config = parser.parse_args(args)
+
+    def before_instantiate_classes(self) -> None:
+        """Threads before anything runs."""
+        if self.config.threads:
+            torch.set_num_threads(self.config.threads)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run ready to start."""
+
+    trainer: L.Trainer
+    task: LanguageModelTask
+    data: CorpusDataModule
+    folder: Path
+    checkpoint: Path | None
+    """What it resumes from."""
+
+
+def build(arguments: Sequence[str] | None = None) -> Run:
+    """The run that a command line describes. Raises ShortcutGenError and jsonargparse's ArgumentError."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    cli = TrainingCLI(
+        LanguageModelTask,
+        CorpusDataModule,
+        args=list(arguments) if arguments is not None else None,
+        run=False,
+        save_config_callback=None,
+        seed_everything_default=0,
+        trainer_defaults=TRAINER_DEFAULTS,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        parser_kwargs={"exit_on_error": False, "description": __doc__},
+    )
+    options = RunConfig(**{field.name: cli.config[field.name] for field in dataclasses.fields(RunConfig)})
+    budget = cli.config_init.budget
+    budget.check()
+    task, data, trainer = cli.model, cli.datamodule, cli.trainer
+    task.seed = int(cli.config.seed_everything)
+    corpus = data.corpus
+    if corpus.vocab_size != task.config.vocab_size:
+        raise ConfigError(
+            f"the corpus has {corpus.vocab_size} ids but the model {task.config.vocab_size}; they must agree"
+        )
+    folder = Path(options.runs) / options.name
+    settings = {key: value for key, value in cli.config.data.as_dict().items() if key not in ("path", "workers")}
+    about = _about(task, corpus, budget, trainer) | {"data": settings}
+    checkpoint = _resume_from(options, folder, about)
+    _add_callbacks(trainer, options, budget, folder, about)
+    trainer.loggers = [TensorBoardLogger(folder, name="tensorboard", version=""), CSVLogger(folder, name="csv")]
+    if trainer.is_global_zero:
+        _write_settings(folder, cli.parser.dump(cli.config, skip_unset=False), about)
+    return Run(trainer, task, data, folder, checkpoint)
+
+
+def _about(task: LanguageModelTask, corpus: Corpus, budget: Budget, trainer: L.Trainer) -> dict[str, Any]:
+    """What the run is, in plain values: for its folder, its checkpoints and, later, its model card."""
+    return {
+        "model": task.config.to_dict(),
+        "optimizer": dataclasses.asdict(task.recipe) | {"betas": list(task.recipe.betas)},
+        "budget": dataclasses.asdict(budget),
+        "seed": task.seed,
+        "corpus": {
+            "name": corpus.name,
+            "licence": corpus.licence,
+            "source_sha256": str(corpus.manifest.get("source_sha256", "")),
+            "train_tokens": corpus.split("train").tokens,
+        },
+        "tokenizer": corpus.tokenizer,
+        "precision": str(trainer.precision),
+        "gradient_clip": trainer.gradient_clip_val,
+        "accumulate": trainer.accumulate_grad_batches,
+        "devices": trainer.world_size,
+        "parameters": task.model.num_parameters(),
+    }
+
+
+def _resume_from(options: RunConfig, folder: Path, about: dict[str, Any]) -> Path | None:
+    last = folder / LAST
+    if options.resume is None:
+        if last.exists():
+            raise ConfigError(f"{folder} holds a run already; --resume auto goes on with it, --name starts another")
+        return None
+    path = last if options.resume == "auto" else Path(options.resume)
+    if not path.is_file():
+        if options.resume == "auto":
+            return None  # killed before its first checkpoint: from the start again
+        raise ConfigError(f"{path}: no checkpoint to resume from; `auto` or a run's .ckpt file is needed")
+    stored = read_run_checkpoint(path)["run"]
+    for key in ("model", "optimizer", "seed", "data", "corpus", "accumulate", "devices"):
+        if stored.get(key) != about[key]:
+            before, now = _difference(stored.get(key), about[key])
+            if key == "model":
+                raise ConfigError(f"{path}: its {key} was {before} and is now {now}; the same is needed to go on")
+            print(f"note: {key} was {before} and is now {now}: not the run it would have been", flush=True)
+    return path
+
+
+def _difference(before: Any, now: Any) -> tuple[str, str]:
+    """The parts of two settings that differ, as text."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return str(before), str(now)
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return tuple(", ".join(f"{key} {side.get(key)}" for key in keys) for side in (before, now))  # type: ignore[return-value]
+
+
+def read_run_checkpoint(path: Path) -> dict[str, Any]:
+    """A run's .ckpt file, without unpickling anything but tensors and plain values. Raises CheckpointError."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file; a run's .ckpt file is needed") from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a run's checkpoint, perhaps cut short") from error
+    if not isinstance(state, dict) or "run" not in state or "state_dict" not in state:
+        raise CheckpointError(f"{path}: not a checkpoint of training.fit")
+    return state
+
+
+def _add_callbacks(trainer: L.Trainer, options: RunConfig, budget: Budget, folder: Path, about: dict[str, Any]) -> None:
+    stop = BudgetStop(budget, about["data"]["batch_size"] * about["data"]["context"])
+    ours: list[L.Callback] = [stop, RunCheckpoint(folder, options.save_every, options.save_minutes, about)]
+    ours.append(Report(stop, options.report_every))
+    if options.sample_every:
+        tokenizer = get_tokenizer(about["tokenizer"])
+        ours.append(Samples(folder / "samples", tokenizer, options.sample_every, options.sample_seconds))
+    trainer.callbacks.extend(ours)  # type: ignore[attr-defined]
+
+
+def _write_settings(folder: Path, config: str, about: dict[str, Any]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in ((CONFIG, config), (HYPERPARAMETERS, json.dumps(about, indent=2) + "\n")):
+            part = folder / f".{name}.part"
+            part.write_text(text, encoding="utf-8")
+            part.replace(folder / name)
+    except OSError as error:
+        raise ConfigError(f"{folder}: the run's folder cannot be written: {error.strerror}") from error
+
+
+def quiet() -> None:
+    """Keeps Lightning's tips and notices out of the output; its errors stay."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning.*")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Builds and trains; 0 when the budget is spent, 2 on a setting that cannot be, 143 or 130 after a signal."""
+    quiet()
+    try:
+        run = build(arguments)
+        if run.checkpoint is None and run.trainer.is_global_zero:
+            print(f"starting {run.folder}", flush=True)
+        run.trainer.fit(run.task, datamodule=run.data, ckpt_path=run.checkpoint, weights_only=True)
+    except (ShortcutGenError, ArgumentError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    stop = next(callback for callback in run.trainer.callbacks if isinstance(callback, BudgetStop))  # type: ignore[attr-defined]
+    if stop.signalled:
+        if run.trainer.is_global_zero:
+            print(f"stopped by {signal.Signals(stop.signalled).name}; --resume auto goes on", flush=True)
+        return 128 + stop.signalled
+    if run.trainer.is_global_zero:
+        print(f"done: python -m training.export {run.folder} checkpoints/{run.folder.name}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
