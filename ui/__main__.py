@@ -1,0 +1,92 @@
+"""`python -m ui`: serves the demo."""
+
+import argparse
+import logging
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+# Before gradio and torch are imported: nothing goes over the network, and threads that wait do not spin.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from shortcut_gen.errors import SettingsError, ShortcutGenError
+
+
+def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m ui", description="Serve the demo in a browser.")
+    parser.add_argument(
+        "--checkpoints", type=Path, default=Path("checkpoints"), metavar="DIR", help="folder of checkpoints"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on")
+    parser.add_argument("--threads", type=int, default=1, help="threads of one run; 1 is best on two busy cores")
+    return parser.parse_args(arguments)
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises SettingsError where nothing can listen there; Gradio would print a traceback."""
+    if not 1 <= port <= 65535:
+        raise SettingsError(f"port is {port}; a number from 1 to 65535 is needed")
+    try:
+        kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(kind, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SettingsError(f"port {port} of {host} cannot be used ({reason}); choose another with --port") from error
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Find the checkpoints, load the first of each kind, listen until interrupted. Raises ShortcutGenError."""
+    check_port(arguments.host, arguments.port)
+    if arguments.threads < 1:
+        raise SettingsError(f"threads is {arguments.threads}; a whole number of at least 1 is needed")
+
+    import torch
+
+    from ui.app import TABS, build, launch_settings
+    from ui.models import find_checkpoints
+    from ui.sessions import Sessions
+
+    torch.set_num_threads(arguments.threads)
+    found = find_checkpoints(arguments.checkpoints)
+    if not set(found) & set(TABS):
+        raise SettingsError(f"{arguments.checkpoints} holds checkpoints for {', '.join(found)}; the page shows piano")
+    sessions = Sessions()
+    try:
+        page, models = build(found, sessions)
+        for each in models.values():
+            each.warm_up()
+        page.launch(
+            server_name=arguments.host,
+            server_port=arguments.port,
+            prevent_thread_lock=True,
+            **launch_settings(sessions),
+        )
+        print(f"The demo runs at http://{arguments.host}:{arguments.port} (Ctrl+C ends it)", flush=True)
+        page.block_thread()
+    finally:
+        sessions.clear()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, or 2 after one line on stderr."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        serve(parse_args(arguments))
+    except ShortcutGenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""The checkpoints that the page offers: found by their config.json, loaded when first played."""
+
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from shortcut_gen.checkpoint import CheckpointInfo, read_info
+from shortcut_gen.errors import CheckpointError
+from shortcut_gen.pipeline import Pipeline, Prompt
+from shortcut_gen.sampling import SamplingParams
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A checkpoint folder and what its config.json says."""
+
+    name: str
+    folder: Path
+    info: CheckpointInfo
+
+    @property
+    def label(self) -> str:
+        """Its name, and its test loss where that was measured."""
+        nll = self.info.figures.get("test", {}).get("nll")
+        return f"{self.name} (test loss {nll:.2f})" if isinstance(nll, int | float) else self.name
+
+
+def find_checkpoints(folder: Path) -> dict[str, list[Entry]]:
+    """The checkpoints under a folder, or the folder's own, by tokenizer. Raises CheckpointError where there is none.
+
+    A damaged one among others is named in the log and left out.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is no folder; --checkpoints takes a folder with checkpoints in it")
+    try:
+        inside = sorted(path.parent for path in folder.glob("*/config.json"))
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be read ({error.strerror}); a readable folder is needed") from error
+    folders = [folder] if (folder / "config.json").is_file() else inside
+    found: dict[str, list[Entry]] = {}
+    problems = []
+    for path in folders:
+        try:
+            info = read_info(path)
+        except CheckpointError as error:
+            problems.append(str(error))
+            continue
+        found.setdefault(info.tokenizer, []).append(Entry(path.resolve().name, path, info))
+    if not found:
+        reason = f": {problems[0]}" if problems else "; a folder with checkpoints such as piano/config.json is needed"
+        raise CheckpointError(f"{folder} holds no checkpoint that can be used{reason}")
+    for problem in problems:
+        log.warning("%s", problem)
+    return found
+
+
+def _rank(entry: Entry) -> tuple[bool, float, str]:
+    """The demo's own checkpoint first, then by test loss."""
+    nll = entry.info.figures.get("test", {}).get("nll")
+    return entry.name != entry.info.tokenizer, nll if isinstance(nll, int | float) else float("inf"), entry.name
+
+
+class Models:
+    """Pipelines by checkpoint name; each is loaded once and then shared, as nothing in it changes while it plays."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self.entries = sorted(entries, key=_rank)
+        self._folders = {entry.name: entry.folder for entry in self.entries}
+        self._loaded: dict[str, Pipeline] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def default(self) -> str:
+        """The name of the checkpoint chosen at first."""
+        return self.entries[0].name
+
+    def pipeline(self, name: str | None = None) -> Pipeline:
+        """The pipeline of a checkpoint, loaded at need. Raises CheckpointError."""
+        name = name or self.default
+        if name not in self._folders:
+            raise CheckpointError(f"there is no checkpoint {name!r}; one of {', '.join(self._folders)} is needed")
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = Pipeline.from_pretrained(self._folders[name])
+            return self._loaded[name]
+
+    def warm_up(self) -> None:
+        """Load the first checkpoint and take one step, so that the first click does not pay for it."""
+        pipeline = self.pipeline()
+        pipeline.continue_prompt(Prompt.empty(), SamplingParams(max_tokens=2))

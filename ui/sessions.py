@@ -1,0 +1,78 @@
+"""What the server holds for each open page: its last run, with a flag to stop it and a folder for its results."""
+
+import atexit
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+KEEP_RUNS = 24
+"""Runs whose results are kept, over all pages; the oldest goes first. One holds some 10 to 100 MB of sound."""
+GRACE_SECONDS = 600.0
+"""How long the results of a closed page stay: a laptop that slept comes back to them."""
+
+
+@dataclass
+class Run:
+    """One click on Continue. Nothing in it is shared with another page or run."""
+
+    folder: Path
+    stop: threading.Event = field(default_factory=threading.Event)
+    closed_at: float | None = None
+
+
+class Sessions:
+    """The last run of every open page of one server, by the session hash that Gradio gives a page."""
+
+    def __init__(self) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="shortcut-gen-"))
+        self._runs: dict[str, Run] = {}
+        self._lock = threading.Lock()
+        atexit.register(self.clear)
+
+    def start_run(self, key: str) -> Run:
+        """A page begins a run; the one before it is stopped and its results go."""
+        with self._lock:
+            self._discard(key)
+            self._sweep()
+            # An unguessable name: whoever has not been given the address of a file cannot ask for it.
+            run = Run(self.root / secrets.token_hex(16))
+            run.folder.mkdir(parents=True)
+            self._runs[key] = run
+            return run
+
+    def stop(self, key: str) -> None:
+        """The page's run is to end and keep what it has."""
+        with self._lock:
+            if run := self._runs.get(key):
+                run.stop.set()
+
+    def close(self, key: str) -> None:
+        """The page was closed: its run ends, its results go a while later."""
+        with self._lock:
+            if run := self._runs.get(key):
+                run.stop.set()
+                run.closed_at = time.monotonic()
+
+    def clear(self) -> None:
+        """Everything goes; the server ends."""
+        with self._lock:
+            for key in list(self._runs):
+                self._discard(key)
+            shutil.rmtree(self.root, ignore_errors=True)
+        atexit.unregister(self.clear)
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        over = len(self._runs) + 1 - KEEP_RUNS
+        for place, (key, run) in enumerate(list(self._runs.items())):
+            if place < over or (run.closed_at is not None and now - run.closed_at > GRACE_SECONDS):
+                self._discard(key)
+
+    def _discard(self, key: str) -> None:
+        if run := self._runs.pop(key, None):
+            run.stop.set()
+            shutil.rmtree(run.folder, ignore_errors=True)
