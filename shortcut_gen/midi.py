@@ -1,8 +1,8 @@
 """Standard MIDI files, bytes to notes in seconds: every type, division and tempo map of the specification.
 
 Read here rather than with pretty_midi or mido for three reasons: they refuse files that players accept (a key
-signature out of range, SMPTE time), they drop a note whose end falls on the tick of its start, and they are about
-ten times slower, which counts over a corpus. What the notes are follows pretty_midi, and tests compare the two.
+signature out of range, SMPTE time), pretty_midi drops a note whose end falls on the tick of its start and takes eight
+times as long, which counts over a corpus. What the notes are follows pretty_midi, and tests compare the two.
 """
 
 from collections.abc import Iterator
