@@ -98,7 +98,7 @@ def test_the_committed_examples_are_what_the_script_makes() -> None:
     assert len({example.character for example in table}) == len(table)
     for example, piece in zip(table, PIECES, strict=True):
         score = read_score(EXAMPLES / example.file)
-        played = [n for n in perform(piece).instruments[0].notes]
+        played = perform(piece).instruments[0].notes
         assert len(score.notes) == len(played)
         assert 12 <= score.duration <= 26
         assert score.duration == pytest.approx(example.seconds, abs=1.0)

@@ -38,7 +38,7 @@ class Tab:
     build: Callable[[Models, Sessions], None]
 
 
-def _settings(models: Models, longest: float) -> tuple[gr.components.Component, ...]:
+def _settings(models: Models, longest: float) -> tuple[Any, ...]:
     """The fields right of the prompt, in the order `PianoHandlers.run` takes them."""
     used = gr.Slider(
         1, longest, min(DEFAULT_USED, longest), step=0.5, label="How much of it to use (seconds)", elem_id="used"

@@ -1,9 +1,10 @@
 """Between the page's values and the library's: choosing a prompt, running, stopping. No layout and no global state."""
 
 import json
-import logging
+import re
 import secrets
 import time
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +20,6 @@ from ui.cards import Take, prompt_card, status, takes_html
 from ui.figures import Roll, clock
 from ui.models import Models
 from ui.sessions import Run, Sessions
-
-log = logging.getLogger(__name__)
 
 EXAMPLES = Path(__file__).parent / "examples"
 NO_PROMPT = "none"
@@ -167,6 +166,7 @@ class PianoHandlers:
                 made = progress.continuations
                 if run.stop.is_set() or all(progress.done):
                     break
+                self.sessions.forget_older(run)
                 if time.monotonic() - drawn >= REDRAW_SECONDS:
                     drawn = time.monotonic()
                     busy = status("Playing on. Stop keeps what is there.", "busy")
@@ -186,6 +186,7 @@ class PianoHandlers:
         """Write the files of what there is, a take at a time, then give the buttons back."""
         takes = _takes(Progress(continuations=tuple(made), done=(True,) * len(made)), params)
         busy = status("Rendering the sound.", "busy")
+        self.sessions.forget_older(run)
         yield takes_html(takes), busy, gr.skip(), gr.skip(), gr.update(interactive=False)
         for place, continuation in enumerate(made):
             if not run.folder.is_dir():  # a newer run of this page has begun, or the server ends
@@ -194,8 +195,12 @@ class PianoHandlers:
                 continue
             name = f"{_slug(continuation.prompt.name)}-seed{continuation.seed}-v{continuation.variation + 1}"
             midi, wav = run.folder / f"{name}.mid", run.folder / f"{name}.wav"
-            continuation.score.write(midi)
-            continuation.audio().write(wav)
+            try:
+                continuation.score.write(midi)
+                continuation.audio().write(wav)
+            except ShortcutGenError as error:  # a full disk, say: the takes before it keep their files
+                outcome, failed = str(error), True
+                break
             takes[place] = replace(takes[place], midi=midi, wav=wav)
         yield takes_html(takes), status(outcome, "error" if failed else "quiet"), gr.skip(), *_buttons(running=False)
 
@@ -210,8 +215,10 @@ def _buttons(*, running: bool) -> tuple[Any, Any]:
 
 
 def _slug(name: str) -> str:
-    words = "".join(letter if letter.isascii() and letter.isalnum() else " " for letter in Path(name).stem).split()
-    return "-".join(words).lower()[:48].strip("-") or "piano"
+    """A file name without spaces or accents."""
+    plain = unicodedata.normalize("NFKD", re.sub(r"\.midi?$", "", name, flags=re.IGNORECASE))
+    words = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
+    return "-".join(words)[:48].strip("-") or "piano"
 
 
 def _takes(progress: Progress, params: SamplingParams) -> list[Take]:

@@ -20,6 +20,8 @@ class Run:
     """One click on Continue. Nothing in it is shared with another page or run."""
 
     folder: Path
+    older: list[Path]
+    """Folders of earlier runs that the page still shows, until this one draws something."""
     stop: threading.Event = field(default_factory=threading.Event)
     closed_at: float | None = None
 
@@ -34,15 +36,23 @@ class Sessions:
         atexit.register(self.clear)
 
     def start_run(self, key: str) -> Run:
-        """A page begins a run; the one before it is stopped and its results go."""
+        """A page begins a run; the one before it is stopped. Its results stay until `forget_older`."""
         with self._lock:
-            self._discard(key)
-            self._sweep()
+            self._sweep(keep=key)
+            before = self._runs.pop(key, None)
+            if before is not None:
+                before.stop.set()
             # An unguessable name: whoever has not been given the address of a file cannot ask for it.
-            run = Run(self.root / secrets.token_hex(16))
+            run = Run(self.root / secrets.token_hex(16), [] if before is None else [before.folder, *before.older])
             run.folder.mkdir(parents=True)
-            self._runs[key] = run
+            self._runs[key] = run  # last in the order, so the oldest is first to go
             return run
+
+    def forget_older(self, run: Run) -> None:
+        """The run has something to show in place of what the page showed before."""
+        with self._lock:
+            while run.older:
+                shutil.rmtree(run.older.pop(), ignore_errors=True)
 
     def stop(self, key: str) -> None:
         """The page's run is to end and keep what it has."""
@@ -65,14 +75,16 @@ class Sessions:
             shutil.rmtree(self.root, ignore_errors=True)
         atexit.unregister(self.clear)
 
-    def _sweep(self) -> None:
+    def _sweep(self, keep: str) -> None:
         now = time.monotonic()
-        over = len(self._runs) + 1 - KEEP_RUNS
+        over = len(self._runs) + (keep not in self._runs) - KEEP_RUNS
         for place, (key, run) in enumerate(list(self._runs.items())):
-            if place < over or (run.closed_at is not None and now - run.closed_at > GRACE_SECONDS):
+            late = run.closed_at is not None and now - run.closed_at > GRACE_SECONDS
+            if key != keep and (place < over or late):
                 self._discard(key)
 
     def _discard(self, key: str) -> None:
         if run := self._runs.pop(key, None):
             run.stop.set()
-            shutil.rmtree(run.folder, ignore_errors=True)
+            for folder in (run.folder, *run.older):
+                shutil.rmtree(folder, ignore_errors=True)

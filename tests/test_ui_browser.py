@@ -1,0 +1,220 @@
+"""Drives the real page in headless Chromium, against a server of its own with a random model of the paper's size."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
+from shortcut_gen.config import ModelConfig
+from shortcut_gen.media import read_score
+from shortcut_gen.model import ShortcutLM
+
+pytestmark = pytest.mark.browser
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NEW_NOTES = """() => [...document.querySelectorAll('.take path.new')]
+    .reduce((sum, path) => sum + path.getAttribute('d').split('M').length - 1, 0)"""
+
+
+def chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    return os.environ.get("CHROMIUM") or next((path for name in names if (path := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    config = ModelConfig()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_checkpoint(folder / "piano", ShortcutLM(config), CheckpointInfo(model=config, tokenizer="piano"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "ui", "--checkpoints", str(folder), "--port", str(port)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path_factory.mktemp("tmp"))}
+    # -m ui wants the checkout on the path, wherever the tests were started.
+    root = Path(__file__).resolve().parent.parent
+    with subprocess.Popen(command, env=environment, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert "http://127.0.0.1" in line, line
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = chromium()
+    if path is None:
+        pytest.skip("no Chromium was found; install it or name it with CHROMIUM=FILE")
+    with playwright.sync_playwright() as driver:
+        made = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def page(browser: Any, server: str) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    made = context.new_page()
+    made.set_default_timeout(20_000)
+    made.outside = []
+    made.problems = []
+    made.on("request", lambda r: None if r.url.startswith((server, "data:", "blob:")) else made.outside.append(r.url))
+    made.on("pageerror", lambda error: made.problems.append(str(error)))
+    made.goto(server)
+    made.wait_for_selector("#go:not([disabled])")
+    yield made
+    assert made.outside == []
+    assert made.problems == []
+    context.close()
+
+
+def fill(page: Any, name: str, value: float) -> None:
+    field = page.locator(f"#{name} input[type=number]")
+    field.fill(str(value))
+    field.press("Tab")
+
+
+def shorter(page: Any, seed: int = 5) -> None:
+    """Four seconds after four, from a fixed seed."""
+    fill(page, "used", 4)
+    fill(page, "seconds", 4)
+    page.locator("#fresh input").uncheck()
+    fill(page, "seed", seed)
+
+
+def finish(page: Any) -> None:
+    page.click("#go")
+    page.wait_for_function("!document.querySelector('#go').disabled && document.querySelector('.take audio')")
+
+
+def download(page: Any, label: str, folder: Path) -> Path:
+    with page.expect_download() as waiting:
+        page.locator(".listen a", has_text=label).first.click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
+def test_an_example_is_continued_heard_and_downloaded(page: Any, tmp_path: Path) -> None:
+    page.locator("#examples label", has_text="Entertainer").click()
+    page.wait_for_function("document.querySelector('#prompt').textContent.includes('Joplin')")
+    shorter(page)
+    finish(page)
+    assert page.evaluate(NEW_NOTES) > 0
+    duration = page.wait_for_function("document.querySelector('.take audio').duration").json_value()
+    assert duration > 7
+    midi, wav = download(page, "MIDI", tmp_path), download(page, "WAV", tmp_path)
+    assert midi.name == "s-joplin-the-entertainer-seed5-v1.mid"
+    score = read_score(midi)
+    assert len(score.notes) > 20
+    samples, rate = soundfile.read(wav)
+    assert rate == 44100
+    assert len(samples) / rate == pytest.approx(duration, abs=0.1)
+    assert np.abs(samples).max() > 0.01
+    # Clicking on the roll plays from there, with the playhead where the click was.
+    box = page.locator(".take .field").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 20)
+    page.wait_for_function("document.querySelector('.take audio').currentTime > 3")
+    assert page.locator(".playhead.on").count() == 1
+
+
+def test_the_same_seed_gives_the_same_file(page: Any, tmp_path: Path) -> None:
+    shorter(page, seed=11)
+    made = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        finish(page)
+        made.append(download(page, "MIDI", tmp_path / name).read_bytes())
+    assert made[0] == made[1]
+    assert "seed 11" in page.locator(".take h3").inner_text()
+
+
+def test_the_roll_grows_and_stop_keeps_what_is_there(page: Any, tmp_path: Path) -> None:
+    fill(page, "seconds", 120)
+    page.locator("#variations label", has_text="4").click()
+    began = time.monotonic()
+    page.click("#go")
+    page.wait_for_function(f"({NEW_NOTES})() > 0", polling=20)
+    first = time.monotonic() - began
+    seen = page.evaluate(NEW_NOTES)
+    page.wait_for_function(f"({NEW_NOTES})() > {seen}", polling=50)
+    page.click("#stop")
+    page.wait_for_selector(".take audio")
+    assert page.locator(".take audio").count() == 4
+    assert "Stopped." in page.locator("#status").inner_text()
+    assert 0 < read_score(download(page, "MIDI", tmp_path)).duration < 140
+    # A second on two idle cores; CI's are not idle.
+    assert first < 5, f"the first notes came after {first:.1f} s"
+
+
+def test_a_wav_called_mid_shows_one_message_and_loses_nothing(page: Any, tmp_path: Path) -> None:
+    shorter(page)
+    finish(page)
+    path = tmp_path / "song.mid"
+    soundfile.write(path.with_suffix(".wav"), np.zeros(4000), 8000)
+    path.with_suffix(".wav").rename(path)
+    page.locator("#upload input[type=file]").set_input_files(path)
+    page.wait_for_selector("#prompt [role=alert]")
+    message = page.locator("#prompt").inner_text()
+    assert "song.mid" in message
+    assert message.count("\n") == 0
+    assert page.locator("[role=alert]").count() == 1
+    assert page.locator(".take audio").count() == 1
+
+
+def test_two_pages_at_once_keep_to_themselves(page: Any, server: str) -> None:
+    other = page.context.new_page()
+    other.goto(server)
+    other.wait_for_selector("#go:not([disabled])")
+    shorter(page, seed=1)
+    shorter(other, seed=2)
+    page.click("#go")
+    finish(other)
+    page.wait_for_selector(".take audio")
+    assert "seed 1" in page.locator(".take h3").inner_text()
+    assert "seed 2" in other.locator(".take h3").inner_text()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_and_is_labelled(page: Any, width: int, scheme: str) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme=scheme)
+    page.reload()
+    page.wait_for_selector("#go:not([disabled])")
+    shorter(page)
+    page.locator("#variations label", has_text="2").click()
+    finish(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll('main input:not([type=file]), main button, main audio')]
+            .filter(e => e.offsetParent && !(e.labels && e.labels.length) && !e.getAttribute('aria-label')
+                && !e.textContent.trim() && !e.title)
+            .map(e => e.outerHTML.slice(0, 120))"""
+    )
+    assert unnamed == []
