@@ -12,11 +12,8 @@ import lightning as L
 import torch
 
 from training.recipe import Budget
+from training.state import BEST, LAST
 from training.task import LanguageModelTask
-
-LAST = "checkpoints/last.ckpt"
-BEST = "checkpoints/best.ckpt"
-"""Paths of the checkpoints inside a run's folder."""
 
 
 def stepped(trainer: L.Trainer, batch_idx: int) -> bool:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import pickle
 import signal
 import sys
 import warnings
@@ -17,13 +16,14 @@ from jsonargparse import ArgumentError, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from shortcut_gen.errors import CheckpointError, ConfigError, ShortcutGenError
+from shortcut_gen.errors import ConfigError, ShortcutGenError
 from shortcut_gen.modalities import get_tokenizer
-from training.callbacks import LAST, BudgetStop, RunCheckpoint
+from training.callbacks import BudgetStop, RunCheckpoint
 from training.data import CorpusDataModule
 from training.recipe import Budget, RunConfig
 from training.reporting import Report, Samples
 from training.shards import Corpus
+from training.state import LAST, read_run_checkpoint
 from training.task import LanguageModelTask
 
 CONFIG = "config.yaml"
@@ -166,21 +166,8 @@ def _difference(before: Any, now: Any) -> tuple[str, str]:
     return tuple(", ".join(f"{key} {side.get(key)}" for key in keys) for side in (before, now))  # type: ignore[return-value]
 
 
-def read_run_checkpoint(path: Path) -> dict[str, Any]:
-    """A run's .ckpt file, without unpickling anything but tensors and plain values. Raises CheckpointError."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file; a run's .ckpt file is needed") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: cannot be read as a run's checkpoint, perhaps cut short") from error
-    if not isinstance(state, dict) or "run" not in state or "state_dict" not in state:
-        raise CheckpointError(f"{path}: not a checkpoint of training.fit")
-    return state
-
-
 def _add_callbacks(trainer: L.Trainer, options: RunConfig, budget: Budget, folder: Path, about: dict[str, Any]) -> None:
-    stop = BudgetStop(budget, about["data"]["batch_size"] * about["data"]["context"])
+    stop = BudgetStop(budget, about["data"]["batch_size"] * (about["data"]["crop"] or about["data"]["context"]))
     ours: list[L.Callback] = [stop, RunCheckpoint(folder, options.save_every, options.save_minutes, about)]
     ours.append(Report(stop, options.report_every))
     if options.sample_every:

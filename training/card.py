@@ -1,0 +1,128 @@
+"""The model card, README.md of a checkpoint folder: a pure function of its config.json, so that the two agree."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from shortcut_gen.checkpoint import CheckpointInfo
+from shortcut_gen.errors import CheckpointError
+
+CARD = "README.md"
+LICENCES = {
+    "CC BY-NC-SA 4.0": "https://creativecommons.org/licenses/by-nc-sa/4.0/",
+    "CC BY 4.0": "https://creativecommons.org/licenses/by/4.0/",
+}
+
+
+def write_card(folder: Path, info: CheckpointInfo) -> None:
+    """Write the card of a checkpoint folder, whole or not at all. Raises CheckpointError."""
+    part = folder / f".{CARD}.part"
+    try:
+        part.write_text(card(folder.resolve().name, info), encoding="utf-8")
+        os.replace(part, folder / CARD)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise CheckpointError(f"{folder / CARD}: cannot be written: {error.strerror}") from error
+
+
+def card(name: str, info: CheckpointInfo) -> str:
+    """The card's Markdown."""
+    parts = [_head(name, info), _model(info), _data(info), _recipe(info.recipe), _figures(name, info), _limits(info)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _head(name: str, info: CheckpointInfo) -> str:
+    kind = "the layerwise attention shortcut of arXiv 2409.10870" if info.model.taps else "no shortcut (the baseline)"
+    link = LICENCES.get(info.licence)
+    licence = f"[{info.licence}]({link})" if link else info.licence or "not stated"
+    return (
+        f"# {name}\n\nA decoder-only Transformer over {info.tokenizer} tokens with {kind}, trained by this repository's "
+        f"`training.fit`.\n\nLicence of the weights: {licence}, that of the corpus they were trained on. The code's "
+        "licence does not cover them."
+    )
+
+
+def _model(info: CheckpointInfo) -> str:
+    model = info.model
+    count = info.recipe.get("parameters")
+    size = f"{count:,} parameters without embeddings; " if count else ""
+    taps = f"taps {', '.join(map(str, model.taps))} ({model.features} features" if model.taps else ""
+    taps += (
+        f" of hidden width {model.feature_hidden}); " if model.taps and model.features == "mlp" else ")" * bool(taps)
+    )
+    return (
+        f"## Model\n\n{size}{model.layers} blocks, width {model.width}, {model.heads} heads, feed-forward "
+        f"{model.feedforward}; {taps}{model.position} positions, context {model.context} tokens; "
+        f"{model.vocab_size} token ids."
+    )
+
+
+def _data(info: CheckpointInfo) -> str:
+    corpus = info.corpus
+    if not corpus:
+        return ""
+    lines = [f"## Data\n\n{corpus.get('name', 'unnamed')}, its training split"]
+    if corpus.get("train_tokens"):
+        lines.append(f" ({corpus['train_tokens']:,} tokens)")
+    lines.append(f". Licence: {corpus.get('licence', 'not stated')}.")
+    if corpus.get("source_sha256"):
+        lines.append(f" SHA-256 of the source: `{corpus['source_sha256']}`.")
+    return "".join(lines)
+
+
+def _recipe(recipe: dict[str, Any]) -> str:
+    if not recipe:
+        return ""
+    rows = [
+        (key, recipe[key]) for key in ("steps", "tokens", "seconds", "seed", "precision", "devices") if key in recipe
+    ]
+    for group in ("optimizer", "data"):
+        rows += [(f"{group}.{key}", value) for key, value in recipe.get(group, {}).items() if value is not None]
+    rows += [(key, recipe[key]) for key in ("gradient_clip", "accumulate", "weights") if key in recipe]
+    table = "\n".join(f"| {key} | {_plain(value)} |" for key, value in rows)
+    return f"## Recipe\n\n| setting | value |\n|---|---|\n{table}"
+
+
+def _figures(name: str, info: CheckpointInfo) -> str:
+    if not info.figures:
+        return "## Figures\n\nNot measured yet; `python -m training.evaluate` writes them here."
+    rows, notes = [], []
+    for split, figures in info.figures.items():
+        bits = f"{figures['bits_per_note']:.3f}" if figures.get("bits_per_note") else "–"
+        share = figures.get("share", 1.0)
+        rows.append(
+            f"| {split} | {figures['nll']:.4f} | {figures['accuracy']:.2%} | {bits} | {figures['tokens']:,} | {share:.1%} |"
+        )
+        notes.append(
+            f"`python -m training.evaluate checkpoints/{name} --data data/NAME --split {split} --stride "
+            f"{figures['stride']}{_limit(figures)}`"
+        )
+    first = next(iter(info.figures.values()))
+    return (
+        "## Figures\n\n| split | NLL, nats per token | accuracy | bits per note | tokens scored | share of the split |\n"
+        "|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        f"Sliding window of {first['window']} tokens moved by {first['stride']}: each token is scored once, with at "
+        f"least {first['window'] - first['stride']} tokens before it where its piece has them; the first token of a "
+        "piece is not scored. Made by " + " and ".join(notes) + "."
+    )
+
+
+def _limit(figures: dict[str, Any]) -> str:
+    return f" --limit {figures['pieces']}" if figures.get("share", 1.0) < 1 else ""
+
+
+def _limits(info: CheckpointInfo) -> str:
+    text = (
+        "It continues in the manner of what it was trained on and knows nothing else; what it makes may be dull, "
+        "wander, or resemble passages of the training data. It has no sense of a piece's form beyond its context of "
+        f"{info.model.context} tokens, and no control over style except the prompt."
+    )
+    if info.tokenizer == "piano":
+        text += " Piano alone: other instruments, and the pedal as a thing of its own, are outside its vocabulary."
+    return f"## Limits\n\n{text}"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.1f}" if value >= 1000 else f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,27 @@
+"""A run's checkpoints on disk: where they lie and how they are read, with nothing unpickled but plain values."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shortcut_gen.errors import CheckpointError
+
+LAST = "checkpoints/last.ckpt"
+"""The newest state of a run, inside its folder: what resuming goes on from."""
+BEST = "checkpoints/best.ckpt"
+"""The weights of its lowest validation loss."""
+
+
+def read_run_checkpoint(path: Path) -> dict[str, Any]:
+    """A run's .ckpt file, with tensors and plain values alone. Raises CheckpointError."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file; a run's .ckpt file is needed") from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a run's checkpoint, perhaps cut short") from error
+    if not isinstance(state, dict) or "run" not in state or "state_dict" not in state:
+        raise CheckpointError(f"{path}: not a checkpoint of training.fit")
+    return state
