@@ -1,6 +1,5 @@
 """The model card, README.md of a checkpoint folder: a pure function of its config.json, so that the two agree."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ def write_card(folder: Path, info: CheckpointInfo) -> None:
     part = folder / f".{CARD}.part"
     try:
         part.write_text(card(folder.resolve().name, info), encoding="utf-8")
-        os.replace(part, folder / CARD)
+        part.replace(folder / CARD)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise CheckpointError(f"{folder / CARD}: cannot be written: {error.strerror}") from error
@@ -36,8 +35,8 @@ def _head(name: str, info: CheckpointInfo) -> str:
     link = LICENCES.get(info.licence)
     licence = f"[{info.licence}]({link})" if link else info.licence or "not stated"
     return (
-        f"# {name}\n\nA decoder-only Transformer over {info.tokenizer} tokens with {kind}, trained by this repository's "
-        f"`training.fit`.\n\nLicence of the weights: {licence}, that of the corpus they were trained on. The code's "
+        f"# {name}\n\nA decoder-only Transformer over {info.tokenizer} tokens with {kind}, trained by this "
+        f"repository's `training.fit`.\n\nLicence of the weights: {licence}, that of the corpus they were trained on. The code's "
         "licence does not cover them."
     )
 
@@ -73,12 +72,12 @@ def _data(info: CheckpointInfo) -> str:
 def _recipe(recipe: dict[str, Any]) -> str:
     if not recipe:
         return ""
-    rows = [
-        (key, recipe[key]) for key in ("steps", "tokens", "seconds", "seed", "precision", "devices") if key in recipe
-    ]
+    rows: list[tuple[str, Any]] = []
+    for key in ("steps", "tokens", "seconds", "seed", "precision", "devices", "gradient_clip", "accumulate", "weights"):
+        if key in recipe:
+            rows.append((key, recipe[key]))
     for group in ("optimizer", "data"):
         rows += [(f"{group}.{key}", value) for key, value in recipe.get(group, {}).items() if value is not None]
-    rows += [(key, recipe[key]) for key in ("gradient_clip", "accumulate", "weights") if key in recipe]
     table = "\n".join(f"| {key} | {_plain(value)} |" for key, value in rows)
     return f"## Recipe\n\n| setting | value |\n|---|---|\n{table}"
 
@@ -89,17 +88,16 @@ def _figures(name: str, info: CheckpointInfo) -> str:
     rows, notes = [], []
     for split, figures in info.figures.items():
         bits = f"{figures['bits_per_note']:.3f}" if figures.get("bits_per_note") else "–"
-        share = figures.get("share", 1.0)
-        rows.append(
-            f"| {split} | {figures['nll']:.4f} | {figures['accuracy']:.2%} | {bits} | {figures['tokens']:,} | {share:.1%} |"
-        )
+        cells = [split, f"{figures['nll']:.4f}", f"{figures['accuracy']:.2%}", bits, f"{figures['tokens']:,}"]
+        rows.append(f"| {' | '.join(cells)} | {figures.get('share', 1.0):.1%} |")
         notes.append(
             f"`python -m training.evaluate checkpoints/{name} --data data/NAME --split {split} --stride "
             f"{figures['stride']}{_limit(figures)}`"
         )
     first = next(iter(info.figures.values()))
     return (
-        "## Figures\n\n| split | NLL, nats per token | accuracy | bits per note | tokens scored | share of the split |\n"
+        "## Figures\n\n"
+        "| split | NLL, nats per token | accuracy | bits per note | tokens scored | share of the split |\n"
         "|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
         f"Sliding window of {first['window']} tokens moved by {first['stride']}: each token is scored once, with at "
         f"least {first['window'] - first['stride']} tokens before it where its piece has them; the first token of a "
