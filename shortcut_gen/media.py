@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from shortcut_gen.errors import MediaError
 from shortcut_gen.midi import DRUMS, MidiNote, parse
 
-MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_MIDI_BYTES = 64 * 1024 * 1024
 """A larger file is refused before it is read: a MIDI file of 200,000 notes takes under 2 MB."""
+MAX_AUDIO_BYTES = 1024 * 1024 * 1024
+"""A larger sound file is refused before it is read."""
 MAX_SECONDS = 24 * 3600.0
 """A score that lasts longer is refused: it comes from damaged delta times."""
 
@@ -138,7 +140,10 @@ def midi_bytes(score: Score) -> bytes:
     midi = pretty_midi.PrettyMIDI(resolution=_WRITE_RESOLUTION)
     midi.instruments.append(piano)
     buffer = io.BytesIO()
-    midi.write(buffer)
+    try:
+        midi.write(buffer)
+    except ValueError as error:
+        raise MediaError(f"the score cannot be written as MIDI: {error}") from error
     return buffer.getvalue()
 
 
@@ -162,7 +167,7 @@ def _reason(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, limit: int) -> bytes:
     """The bytes of a regular file of a sensible size."""
     try:
         if path.is_dir():
@@ -170,8 +175,8 @@ def _read_bytes(path: Path) -> bytes:
         if path.exists() and not path.is_file():
             raise MediaError(f"{path} is not a regular file")
         size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise MediaError(f"{path} has {size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+        if size > limit:
+            raise MediaError(f"{path} has {size:,} bytes; at most {limit:,} are read")
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         reason = _reason(error) if isinstance(error, OSError) else str(error)
@@ -188,11 +193,13 @@ def read_score(path: str | os.PathLike[str]) -> Score:
     A note struck again while it sounds ends first.
     """
     path = Path(path)
-    return parse_score(_read_bytes(path), str(path))
+    return parse_score(_read_bytes(path, MAX_MIDI_BYTES), str(path))
 
 
 def parse_score(data: bytes, name: str = "the file") -> Score:
     """read_score for bytes already in memory; name is what errors call them."""
+    if len(data) > MAX_MIDI_BYTES:
+        raise MediaError(f"{name} has {len(data):,} bytes; at most {MAX_MIDI_BYTES:,} are read as MIDI")
     for magic, kind in _KINDS.items():
         if data.startswith(magic):
             raise MediaError(f"{name} is {kind}; a MIDI file is needed")
@@ -254,22 +261,23 @@ def _programs(notes: list[MidiNote]) -> str:
 def read_audio(path: str | os.PathLike[str]) -> Audio:
     """The samples of a sound file (WAV, FLAC, Ogg, MP3). Raises MediaError on anything else."""
     path = Path(path)
-    data = _read_bytes(path)
+    return _parse_audio(_read_bytes(path, MAX_AUDIO_BYTES), f"{path} is no sound file that can be read")
+
+
+def _parse_audio(data: bytes, complaint: str) -> Audio:
     try:
-        samples, sample_rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        samples, sample_rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)  # (S, C)
     except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        raise MediaError(f"{path} is no sound file that can be read: {error}") from error
+        raise MediaError(complaint) from error
     if not len(samples):
-        raise MediaError(f"{path} has no samples; at least one is needed")
+        raise MediaError(f"{complaint}: it has no samples")
     return Audio(np.ascontiguousarray(samples.T), sample_rate)
 
 
 def read(path: str | os.PathLike[str]) -> Score | Audio:
     """A score or a sound file, told apart by content, whatever the name says. Raises MediaError."""
-    head = _read_bytes(Path(path))[:12]
-    if head[:4] == b"MThd" or (head[:4] == b"RIFF" and head[8:12] == b"RMID"):
-        return read_score(path)
-    try:
-        return read_audio(path)
-    except MediaError:
-        raise MediaError(f"{path} is neither a MIDI file nor a sound file that can be read") from None
+    path = Path(path)
+    data = _read_bytes(path, MAX_AUDIO_BYTES)
+    if data[:4] == b"MThd" or (data[:4] == b"RIFF" and data[8:12] == b"RMID"):
+        return parse_score(data, str(path))
+    return _parse_audio(data, f"{path} is neither a MIDI file nor a sound file that can be read")

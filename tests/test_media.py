@@ -225,11 +225,11 @@ def test_wav_called_mid_random_bytes_folder_and_missing_file_are_refused(tmp_pat
         read_score(wav)
     noise = tmp_path / "noise.mid"
     noise.write_bytes(np.random.default_rng(0).bytes(10_000_000))
-    began = time.monotonic()
+    began = time.process_time()
     for reader in (read_score, read):
         with pytest.raises(MediaError, match=r"noise\.mid is n"):
             reader(noise)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     for path, said in [(tmp_path, "is a folder"), (tmp_path / "none.mid", "no such file"), (tmp_path / "\0", "null")]:
         with pytest.raises(MediaError, match=said):
             read(path)
@@ -280,9 +280,9 @@ def test_a_changed_byte_gives_a_score_or_a_media_error(at: int, byte: int) -> No
 
 def test_200_000_notes_are_read_in_seconds() -> None:
     track = b"".join(mf.on(3, 21 + k % 88) + mf.off(3, 21 + k % 88) for k in range(200_000))
-    began = time.monotonic()
+    began = time.process_time()
     assert len(parse_score(mf.file(track)).notes) == 200_000
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 15
 
 
 # Against pretty_midi

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shortcut_gen.errors import PromptError
-from shortcut_gen.media import Note, Score
+from shortcut_gen.media import MAX_SECONDS, Note, Score
 from shortcut_gen.modalities.base import Media
 
 NOTE_ON = 0  # 0-127, by pitch
@@ -122,6 +122,10 @@ class PianoTokenizer:
         times = np.array([(note.start, note.end) for note in notes], np.float64)  # (N, 2)
         if not np.isfinite(times).all() or times.min() < 0 or (pitch < 0).any() or (pitch > 127).any():
             raise PromptError("a note has a pitch outside 0 to 127, a time below 0 or one that is no number")
+        if times.max() > MAX_SECONDS:
+            raise PromptError(
+                f"the score lasts {times.max() / 3600:,.1f} hours; at most {MAX_SECONDS / 3600:.0f} are read"
+            )
         order = np.lexsort((times[:, 1], times[:, 0], pitch))
         start, end = _quantise(times[order]).T
         bins = (velocity[order].clip(1, 127) - 1) // _BIN_WIDTH
@@ -140,7 +144,7 @@ class PianoTokenizer:
                 Note(pitch=pitch, velocity=strength, start=start / TICKS_PER_SECOND, end=end / TICKS_PER_SECOND)
             )
 
-        for token in ids:
+        for token in map(int, ids):
             if token >= VELOCITY:
                 velocity = bin_velocity(token - VELOCITY)
             elif token >= TIME_SHIFT:
@@ -184,7 +188,8 @@ class PianoTokenizer:
         if seconds <= 0:
             return []
         array = np.asarray(ids, np.int64)
-        count = int(np.searchsorted(self._times(array), int(seconds * TICKS_PER_SECOND + 1e-6), side="right"))
+        # A hair more, or 0.29 s would not hold 29 ticks.
+        count = int(np.searchsorted(self._times(array), seconds * TICKS_PER_SECOND + 1e-6, side="right"))
         while count and array[count - 1] >= VELOCITY:
             count -= 1
         head: list[int] = array[:count].tolist()
