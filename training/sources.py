@@ -5,13 +5,13 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from shortcut_gen.errors import DataError, SettingsError
-from shortcut_gen.media import MAX_FILE_BYTES, Score, parse_score
+from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
+from shortcut_gen.media import MAX_MIDI_BYTES, Score, parse_score
 from shortcut_gen.modalities.base import Media
 from training.shards import SPLITS
 
@@ -89,8 +89,8 @@ class FolderFiles:
         try:
             if not path.is_file():
                 raise DataError(f"{path} is no file")
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise DataError(f"{path} has {path.stat().st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+            if path.stat().st_size > MAX_MIDI_BYTES:
+                raise DataError(f"{path} has {path.stat().st_size:,} bytes; at most {MAX_MIDI_BYTES:,} are read")
             return path.read_bytes()
         except OSError as error:
             raise DataError(f"{path} cannot be read: {_reason(error)}") from error
@@ -119,9 +119,9 @@ class ZipFiles:
         """A member's content."""
         try:
             info = self._zip.getinfo(name)
-            if info.file_size > MAX_FILE_BYTES:
+            if info.file_size > MAX_MIDI_BYTES:
                 raise DataError(
-                    f"{name} in {self.path} has {info.file_size:,} bytes; at most {MAX_FILE_BYTES:,} are read"
+                    f"{name} in {self.path} has {info.file_size:,} bytes; at most {MAX_MIDI_BYTES:,} are read"
                 )
             return self._zip.read(info)
         except KeyError:
@@ -212,11 +212,40 @@ class MaestroSource:
         return parse_score(self._files.read(self._root + name), name)
 
 
+def assign_splits(
+    hashes: Mapping[str, str],
+    *,
+    seed: int,
+    validation: float,
+    test: float,
+    readable: Callable[[str], bool] = lambda name: True,
+) -> Splits:
+    """Each file to exactly one split, by the hash of its content, so that copies stay together.
+
+    The seed chooses, on every machine alike, and file names play no part. Of three contents or more, each split that
+    has a share gets at least one. Files that cannot be read are held out last, so that no split is left empty.
+    """
+    name_of = {content: name for name, content in hashes.items()}
+    contents = sorted(name_of, key=lambda content: hashlib.sha256(f"{seed} {content}".encode()).digest())
+    least = 1 if len(contents) >= 3 else 0
+    seats = []
+    for split, share in (("validation", validation), ("test", test)):
+        seats += [split] * (max(round(share * len(contents)), least) if share else 0)
+    seats = seats[: len(contents) - 1]  # something must be left to train on
+    held_out: dict[str, str] = {}
+    for content in contents:
+        if len(held_out) < len(seats) and readable(name_of[content]):
+            held_out[content] = seats[len(held_out)]
+    if held_out and not any(content not in held_out and readable(name_of[content]) for content in reversed(contents)):
+        held_out.popitem()
+    split_of = {content: held_out.get(content, "train") for content in contents}
+    return {split: [name for name, content in hashes.items() if split_of[content] == split] for split in SPLITS}
+
+
 class MidiFolderSource:
     """Anyone's own MIDI files: every .mid, .midi, .rmi and .kar under a folder (or in a zip), split by piece.
 
-    Files with the same content stay together, and the split depends on the seed and on the contents alone, not on
-    names. With three pieces or more, each split that has a share gets at least one.
+    A file that cannot be read is left out, and the manifest says so.
     """
 
     tokenizer = "piano"
@@ -235,7 +264,9 @@ class MidiFolderSource:
         if not self._names:
             raise DataError(f"{path} has no MIDI file ({', '.join(self.SUFFIXES)}); at least one is needed")
         self._hashes = {name: self._hash(name) for name in self._names}
-        self._splits = self._assign(seed, validation, test)
+        self._splits = assign_splits(
+            self._hashes, seed=seed, validation=validation, test=test, readable=self._is_readable
+        )
 
     def _hash(self, name: str) -> str:
         try:
@@ -243,20 +274,11 @@ class MidiFolderSource:
         except DataError:
             return hashlib.sha256(f"unreadable {name}".encode("utf-8", "surrogateescape")).hexdigest()
 
-    def _assign(self, seed: int, validation: float, test: float) -> Splits:
-        # Order by a hash of seed and content: a shuffle that is the same on every machine.
-        contents = sorted(set(self._hashes.values()), key=lambda h: hashlib.sha256(f"{seed} {h}".encode()).digest())
-        counts = {}
-        for split, share in (("test", test), ("validation", validation)):
-            least = 1 if share and len(contents) >= 3 else 0
-            counts[split] = max(round(share * len(contents)), least)
-        while sum(counts.values()) >= len(contents):  # something must be left to train on
-            counts[max(counts, key=lambda split: counts[split])] -= 1
-        split_of = {}
-        for number, content in enumerate(contents):
-            is_test, is_held_out = number < counts["test"], number < sum(counts.values())
-            split_of[content] = "test" if is_test else "validation" if is_held_out else "train"
-        return {split: [n for n in self._names if split_of[self._hashes[n]] == split] for split in SPLITS}
+    def _is_readable(self, name: str) -> bool:
+        try:
+            return bool(self.load(name).notes)
+        except ShortcutGenError:
+            return False
 
     def splits(self) -> Splits:
         """The split by seed."""
