@@ -52,7 +52,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "ui", "--checkpoints", str(folder), "--port", str(port)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path_factory.mktemp("tmp"))}
+    temporary = tmp_path_factory.mktemp("tmp")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
     # -m ui wants the checkout on the path, wherever the tests were started.
     root = Path(__file__).resolve().parent.parent
     with subprocess.Popen(command, env=environment, cwd=root, stdout=subprocess.PIPE, text=True) as process:
@@ -61,7 +62,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert "http://127.0.0.1" in line, line
         yield f"http://127.0.0.1:{port}"
         process.terminate()
-        process.wait(20)
+        assert process.wait(60) == 0
+    assert list(temporary.iterdir()) == []  # results and uploads are gone with the server
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any, server: str) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
     made = context.new_page()
-    made.set_default_timeout(20_000)
+    made.set_default_timeout(60_000)
     made.outside = []
     made.problems = []
     made.on("request", lambda r: None if r.url.startswith((server, "data:", "blob:")) else made.outside.append(r.url))
@@ -169,7 +171,7 @@ def test_the_roll_grows_and_stop_keeps_what_is_there(page: Any, tmp_path: Path) 
     assert "Stopped." in page.locator("#status").inner_text()
     assert 0 < read_score(download(page, "MIDI", tmp_path)).duration < 140
     # A second on two idle cores; CI's are not idle.
-    assert first < 5, f"the first notes came after {first:.1f} s"
+    assert first < 10, f"the first notes came after {first:.1f} s"
 
 
 def test_a_wav_called_mid_shows_one_message_and_loses_nothing(page: Any, tmp_path: Path) -> None:

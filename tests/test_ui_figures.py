@@ -55,7 +55,7 @@ def test_the_axes_reach_as_far_as_the_notes() -> None:
 
 def test_the_picture_is_told_in_words(score: Score) -> None:
     text = describe(Roll(score=score, seam=2.0, seconds=10.0))
-    assert text == "Piano roll: 2 notes of the prompt in 2.0 s, then 1 new notes up to 3.0 s; from C4 to G4."
+    assert text == "Piano roll: 2 notes of the prompt in 2.0 s, then 1 new note up to 3.0 s; from C4 to G4."
     assert f'role="img" aria-label="{text}"' in piano_roll(Roll(score=score, seam=2.0, seconds=10.0))
     assert "empty" in describe(Roll(score=Score(notes=()), seam=0.0, seconds=10.0))
 

@@ -64,7 +64,7 @@ def texts(steps: list[tuple[Any, ...]]) -> str:
 
 
 def files(do: PianoHandlers, suffix: str) -> list[Path]:
-    return sorted(do.sessions.root.glob(f"*/*{suffix}"))
+    return sorted(do.sessions.results.glob(f"*/*{suffix}"))
 
 
 def test_a_run_draws_then_writes_midi_and_sound(do: PianoHandlers) -> None:
@@ -191,7 +191,7 @@ def test_an_upload_goes_before_the_list_and_says_what_was_kept(do: PianoHandlers
     midi.write(str(tmp_path / "band.mid"))
     card, slider, cleared = do.choose_upload(str(tmp_path / "band.mid"), 20.0)
     assert cleared is None
-    assert "band.mid: 1 notes" in card
+    assert "band.mid: 1 note," in card
     assert 'class="kept"' in card
     assert slider["maximum"] == pytest.approx(2.0, abs=0.1)
     last = list(run(do, upload=str(tmp_path / "band.mid"), used=2.0))[-1]

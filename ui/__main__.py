@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from shortcut_gen.errors import SettingsError, ShortcutGenError
+from ui.sessions import Sessions
 
 
 def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -43,36 +45,48 @@ def check_port(host: str, port: int) -> None:
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Find the checkpoints, load the first of each kind, listen until interrupted. Raises ShortcutGenError."""
+    """Serve until interrupted, leaving no files behind. Raises ShortcutGenError."""
     check_port(arguments.host, arguments.port)
     if arguments.threads < 1:
         raise SettingsError(f"threads is {arguments.threads}; a whole number of at least 1 is needed")
 
+    sessions = Sessions()
+    # Uploads lie beside the results, so that all of it goes when the server ends; gradio reads this when imported.
+    os.environ["GRADIO_TEMP_DIR"] = str(sessions.uploads)
+    # A container is stopped by SIGTERM: leave by the same door as Ctrl+C.
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        listen(arguments, sessions)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        os.environ.pop("GRADIO_TEMP_DIR", None)
+        sessions.clear()
+
+
+def interrupt(*_: object) -> None:
+    """What Ctrl+C does."""
+    raise KeyboardInterrupt
+
+
+def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
+    """Build the page and serve it. The slow imports are here, after what can be refused at once."""
     import torch
 
     from ui.app import TABS, build, launch_settings
     from ui.models import find_checkpoints
-    from ui.sessions import Sessions
 
     torch.set_num_threads(arguments.threads)
     found = find_checkpoints(arguments.checkpoints)
     if not set(found) & set(TABS):
         raise SettingsError(f"{arguments.checkpoints} holds checkpoints for {', '.join(found)}; the page shows piano")
-    sessions = Sessions()
-    try:
-        page, models = build(found, sessions)
-        for each in models.values():
-            each.warm_up()
-        page.launch(
-            server_name=arguments.host,
-            server_port=arguments.port,
-            prevent_thread_lock=True,
-            **launch_settings(sessions),
-        )
-        print(f"The demo runs at http://{arguments.host}:{arguments.port} (Ctrl+C ends it)", flush=True)
-        page.block_thread()
-    finally:
-        sessions.clear()
+    page, models = build(found, sessions)
+    for each in models.values():
+        each.warm_up()
+    page.launch(
+        server_name=arguments.host, server_port=arguments.port, prevent_thread_lock=True, **launch_settings(sessions)
+    )
+    print(f"The demo runs at http://{arguments.host}:{arguments.port} (Ctrl+C ends it)", flush=True)
+    page.block_thread()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -49,9 +49,9 @@ def _settings(models: Models, longest: float) -> tuple[Any, ...]:
     )
     with gr.Row(elem_classes="pair"):
         temperature = gr.Slider(
-            0, 2, 1.0, step=0.05, label="Temperature", info="Lower is safer, higher bolder.", elem_id="temperature"
+            0, 2, 1.0, step=0.05, label="Temperature", info="Higher is bolder.", elem_id="temperature"
         )
-        top_p = gr.Slider(0.05, 1, 0.98, step=0.01, label="Top-p", info="Leaves out the unlikeliest.", elem_id="top-p")
+        top_p = gr.Slider(0.05, 1, 0.98, step=0.01, label="Top-p", info="Cuts unlikely notes.", elem_id="top-p")
     with gr.Row(elem_classes="pair"):
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, elem_id="seed")
         fresh = gr.Checkbox(True, label="A new seed each time", elem_id="fresh", container=False)
@@ -81,8 +81,8 @@ def piano_tab(models: Models, sessions: Sessions) -> None:
             fields = _settings(models, do.examples[first].seconds)
             used, seed = fields[0], fields[6]
             with gr.Row(elem_id="buttons"):
-                go = gr.Button("Continue", variant="primary", elem_id="go")
-                halt = gr.Button("Stop", interactive=False, elem_id="stop")
+                go = gr.Button("Continue", variant="primary", min_width=120, elem_id="go")
+                halt = gr.Button("Stop", interactive=False, min_width=120, elem_id="stop")
             line = gr.HTML("", elem_id="status")
         with gr.Column(scale=8, min_width=320, elem_id="stage"):
             card, _ = do._show(first, None, DEFAULT_USED)
@@ -196,7 +196,7 @@ def launch_settings(sessions: Sessions) -> dict[str, Any]:
         "theme": theme(),
         "css_paths": STATIC / "page.css",
         "js": (STATIC / "page.js").read_text(encoding="utf-8"),
-        "allowed_paths": [str(sessions.root)],
+        "allowed_paths": [str(sessions.results)],
         "max_file_size": MAX_FILE_SIZE,
         "footer_links": [],
         "share": False,

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from shortcut_gen.media import Score
-from ui.figures import Roll, clock, legend, piano_roll
+from ui.figures import Roll, clock, count, legend, piano_roll
 
 EMPTY = (
     '<div class="empty"><p>Here the piece goes on.</p>'
@@ -41,7 +41,7 @@ def prompt_card(score: Score, used: float, name: str) -> str:
     """What the chosen prompt looks like, how much of it is used, and what was left out of the file."""
     shown = Roll(score=score, seam=min(used, score.duration), seconds=score.duration, unused=True)
     rest = used < score.duration
-    facts = f"{escape(name)}: {len(score.notes)} notes, {clock(score.duration)}"
+    facts = f"{escape(name)}: {count(len(score.notes), 'note')}, {clock(score.duration)}"
     kept = f'<p class="kept">{escape(score.kept)}</p>' if score.kept else ""
     colours = legend(rest) if rest else ""
     return f'<div class="card prompt"><p class="facts">{facts}</p>{kept}{piano_roll(shown)}{colours}</div>'

@@ -62,6 +62,11 @@ def clock(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 60 else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
+def count(number: int, thing: str) -> str:
+    """`1 note`, `2 notes`."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def describe(roll: Roll) -> str:
     """The picture in words, for those who cannot see it."""
     notes = roll.score.notes
@@ -70,11 +75,11 @@ def describe(roll: Roll) -> str:
     old = sum(1 for note in notes if note.start < roll.seam)
     new = len(notes) - old
     low, high = min(note.pitch for note in notes), max(note.pitch for note in notes)
-    text = f"Piano roll: {old} notes of the prompt in {roll.seam:.1f} s"
+    text = f"Piano roll: {count(old, 'note')} of the prompt in {roll.seam:.1f} s"
     if roll.unused and new:
-        text += f", {new} later notes of the file not used"
+        text += f", {count(new, 'later note')} of the file not used"
     elif new:
-        text += f", then {new} new notes up to {roll.score.duration:.1f} s"
+        text += f", then {count(new, 'new note')} up to {roll.score.duration:.1f} s"
     return f"{text}; from {pitch_name(low)} to {pitch_name(high)}."
 
 
@@ -90,6 +95,17 @@ def _paths(notes: Sequence[Note], name: str, high: int) -> str:
         for shade, shades in enumerate(strokes)
         if shades
     )
+
+
+def _restrikes(notes: Sequence[Note], high: int) -> str:
+    """A hairline where a key is struck again as it falls silent: two notes must not look like one."""
+    ends: dict[int, float] = {}
+    marks = []
+    for note in notes:
+        if note.start - ends.get(note.pitch, -1.0) < 0.05:
+            marks.append(f"M{round(note.start * UNITS)} {(high - note.pitch) * ROW}v{ROW}")
+        ends[note.pitch] = note.end
+    return f'<path class="restrike" d="{"".join(marks)}"/>'
 
 
 def _rows(low: int, high: int, width: int) -> str:
@@ -140,7 +156,7 @@ def piano_roll(roll: Roll) -> str:
         f'<div class="field" role="img" aria-label="{escape(describe(roll))}">'
         f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">'
         f'{_rows(low, high, width)}<path class="grid" d="{grid}"/>'
-        f"{_paths(old, 'old', high)}{_paths(new, later, high)}</svg>"
+        f"{_paths(old, 'old', high)}{_paths(new, later, high)}{_restrikes(notes, high)}</svg>"
         f'{seam}<i class="playhead"></i></div><div class="times">{ticks}</div></div>'
     )
 

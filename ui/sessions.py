@@ -31,6 +31,10 @@ class Sessions:
 
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="shortcut-gen-"))
+        self.results = self.root / "results"
+        self.uploads = self.root / "uploads"
+        self.results.mkdir()
+        self.uploads.mkdir()
         self._runs: dict[str, Run] = {}
         self._lock = threading.Lock()
         atexit.register(self.clear)
@@ -43,7 +47,7 @@ class Sessions:
             if before is not None:
                 before.stop.set()
             # An unguessable name: whoever has not been given the address of a file cannot ask for it.
-            run = Run(self.root / secrets.token_hex(16), [] if before is None else [before.folder, *before.older])
+            run = Run(self.results / secrets.token_hex(16), [] if before is None else [before.folder, *before.older])
             run.folder.mkdir(parents=True)
             self._runs[key] = run  # last in the order, so the oldest is first to go
             return run
