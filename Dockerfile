@@ -30,8 +30,6 @@ COPY ui ui
 COPY checkpoints checkpoints
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OMP_WAIT_POLICY=PASSIVE MPLCONFIGDIR=/tmp/matplotlib
 USER demo
-# The server closes well on Ctrl+C, which is what `docker stop` then sends.
-STOPSIGNAL SIGINT
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/', timeout=4).read(1)"]
