@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from shortcut_gen.errors import CheckpointError
 from training.recipe import Budget
 from training.state import BEST, LAST
 from training.task import LanguageModelTask
@@ -21,16 +22,24 @@ def stepped(trainer: L.Trainer, batch_idx: int) -> bool:
     return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or batch_idx + 1 == trainer.num_training_batches
 
 
+class Stopped(Exception):  # noqa: N818 (nothing went wrong)
+    """A signal came during validation, when the checkpoint of the step before it is on disk already."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = number
+
+
 class BudgetStop(L.Callback):
     """Keeps count of the budget, and stops the run when it is spent or at SIGTERM and SIGINT.
 
-    A stop is no exception: the step under way is finished, the run validates (unless a signal asked it to hurry) and
-    writes its checkpoint.
+    The step under way is finished, the run writes its checkpoint and, unless a signal asked it to hurry, validates.
     """
 
     def __init__(self, budget: Budget, tokens_per_batch: int) -> None:
         self.budget = budget
         self.tokens_per_step = tokens_per_batch  # until setup knows of accumulation and of other devices
+        self.tokens: int | None = None
         self.signalled: int | None = None
         self._seconds_before = 0.0
         self._started = 0.0
@@ -43,7 +52,11 @@ class BudgetStop(L.Callback):
 
     def progress(self, trainer: L.Trainer) -> float:
         """Share of the budget spent."""
-        return self.budget.progress(trainer.global_step, self.tokens_per_step, self.seconds)
+        return self.budget.progress(trainer.global_step, self.tokens or 0, self.seconds)
+
+    def spent(self, trainer: L.Trainer) -> dict[str, Any]:
+        """Steps, tokens and seconds so far."""
+        return {"steps": trainer.global_step, "tokens": self.tokens or 0, "seconds": round(self.seconds, 1)}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Learns how many tokens a step reads."""
@@ -52,6 +65,8 @@ class BudgetStop(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clock and takes the signals; a budget spent by an earlier start ends the run at once."""
         self._started = time.monotonic()
+        if self.tokens is None:
+            self.tokens = trainer.global_step * self.tokens_per_step
         for number in (signal.SIGTERM, signal.SIGINT):
             # Lightning's own handlers end the run by an exception, in the middle of whatever is under way.
             self._handlers[number] = signal.signal(number, self._on_signal)
@@ -71,13 +86,24 @@ class BudgetStop(L.Callback):
         """Stops when the budget is spent, on every device at the same step."""
         if not stepped(trainer, batch_idx):
             return
-        spent = self.progress(trainer)
-        state = self._agreed(trainer, 2.0 if self.signalled else 1.0 if spent >= 1 else 0.0)
+        assert self.tokens is not None
+        self.tokens += self.tokens_per_step
+        assert isinstance(pl_module, LanguageModelTask)
+        pl_module.about["spent"] = self.spent(trainer)
+        state = self._agreed(trainer, 2.0 if self.signalled else 1.0 if self.progress(trainer) >= 1 else 0.0)
         if state >= 2:
             self.signalled = self.signalled or signal.SIGTERM
             trainer.limit_val_batches = 0  # a machine that asks to stop gives seconds, not minutes
         if state >= 1:
             trainer.should_stop = True
+
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Leaves a validation at a signal. Raises Stopped."""
+        if self._agreed(trainer, float(self.signalled or 0)):
+            self.signalled = self.signalled or signal.SIGTERM
+            raise Stopped(self.signalled)
 
     def _agreed(self, trainer: L.Trainer, value: float) -> float:
         """The largest value of any device."""
@@ -92,17 +118,24 @@ class BudgetStop(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Gives the signals back."""
+        self._give_back()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Gives the signals back."""
+        self._give_back()
+
+    def _give_back(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """The seconds spent so far."""
-        return {"seconds": self.seconds}
+        """Seconds and tokens spent so far. A batch may have had another size in an earlier start of the run."""
+        return {"seconds": self.seconds, "tokens": self.tokens}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Counts on from there."""
-        self._seconds_before = state_dict["seconds"]
+        self._seconds_before, self.tokens = state_dict["seconds"], state_dict.get("tokens")
 
 
 class RunCheckpoint(L.Callback):
@@ -112,11 +145,10 @@ class RunCheckpoint(L.Callback):
     between two steps: weights, optimiser, counters; data order and randomness follow from the counters.
     """
 
-    def __init__(self, folder: Path, every_steps: int, every_minutes: float, about: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, every_steps: int, every_minutes: float) -> None:
         self.folder = folder
         self.every_steps = every_steps
         self.every_seconds = 60 * every_minutes
-        self.about = about
         self.best_loss = math.inf
         self._best_is_new = False
         self._saved_step = -1
@@ -135,11 +167,15 @@ class RunCheckpoint(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves when steps or minutes have passed, never between the parts of an accumulated step."""
+        """Saves when steps or minutes have passed and before a validation, which may take long.
+
+        Never between the parts of an accumulated step: their gradients are not saved.
+        """
         if not stepped(trainer, batch_idx):
             return
         late = trainer.strategy.broadcast(time.monotonic() - self._saved_at >= self.every_seconds)
-        if late or trainer.global_step % self.every_steps == 0 or trainer.should_stop:
+        validates = trainer.val_check_batch and (trainer.fit_loop.total_batch_idx + 1) % trainer.val_check_batch == 0
+        if late or validates or trainer.global_step % self.every_steps == 0 or trainer.should_stop:
             self._write_last(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -164,18 +200,18 @@ class RunCheckpoint(L.Callback):
 
     def _write(self, trainer: L.Trainer, name: str, weights_only: bool) -> None:
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        trainer.save_checkpoint(part, weights_only=weights_only)
-        if trainer.is_global_zero:
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            part.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            trainer.save_checkpoint(part, weights_only=weights_only)
+            if trainer.is_global_zero:
+                with part.open("rb") as file:
+                    os.fsync(file.fileno())
+                part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error
         trainer.strategy.barrier("checkpoint in place")
-
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Says what run this is, so that another one cannot go on from it by mistake."""
-        checkpoint["run"] = self.about
 
     def state_dict(self) -> dict[str, Any]:
         """The lowest validation loss."""

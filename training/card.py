@@ -36,8 +36,8 @@ def _head(name: str, info: CheckpointInfo) -> str:
     licence = f"[{info.licence}]({link})" if link else info.licence or "not stated"
     return (
         f"# {name}\n\nA decoder-only Transformer over {info.tokenizer} tokens with {kind}, trained by this "
-        f"repository's `training.fit`.\n\nLicence of the weights: {licence}, that of the corpus they were trained on. The code's "
-        "licence does not cover them."
+        f"repository's `training.fit`.\n\nLicence of the weights: {licence}, that of the corpus they were trained on. "
+        "The code's licence does not cover them."
     )
 
 
@@ -78,6 +78,10 @@ def _recipe(recipe: dict[str, Any]) -> str:
             rows.append((key, recipe[key]))
     for group in ("optimizer", "data"):
         rows += [(f"{group}.{key}", value) for key, value in recipe.get(group, {}).items() if value is not None]
+    for phase in recipe.get("before", []):
+        settings = {f"{group}.{key}": value for group in ("optimizer", "data") for key, value in phase[group].items()}
+        text = ", ".join(f"{key} {_plain(value)}" for key, value in settings.items())
+        rows.append((f"before step {phase['until_step']:,}", text))
     table = "\n".join(f"| {key} | {_plain(value)} |" for key, value in rows)
     return f"## Recipe\n\n| setting | value |\n|---|---|\n{table}"
 

@@ -59,12 +59,7 @@ def _recipe(state: dict[str, Any], which: str, dtype: str) -> dict[str, Any]:
     """How the weights came to be: the run's settings, and how far it went."""
     about = state["run"]
     recipe = {key: value for key, value in about.items() if key not in ("model", "corpus", "tokenizer")}
-    steps = state["global_step"]
-    per_step = about["data"]["batch_size"] * about["data"]["context"] * about["accumulate"] * about["devices"]
-    recipe |= {"steps": steps, "tokens": steps * per_step}
-    callbacks = state.get("callbacks", {})  # a best checkpoint has none
-    if "BudgetStop" in callbacks:
-        recipe["seconds"] = round(callbacks["BudgetStop"]["seconds"], 1)
+    recipe |= state.get("spent", {"steps": state["global_step"]})
     mean = f", mean of decay {about['optimizer']['ema']:g}" if "mean_weights" in state else ""
     return recipe | {"weights": f"{which}{mean}, {dtype}"}
 

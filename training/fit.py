@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from shortcut_gen.errors import ConfigError, ShortcutGenError
 from shortcut_gen.modalities import get_tokenizer
-from training.callbacks import BudgetStop, RunCheckpoint
+from training.callbacks import BudgetStop, RunCheckpoint, Stopped
 from training.data import CorpusDataModule
 from training.recipe import Budget, RunConfig
 from training.reporting import Report, Samples
@@ -28,6 +28,8 @@ from training.task import LanguageModelTask
 
 CONFIG = "config.yaml"
 HYPERPARAMETERS = "hyperparameters.json"
+CHECKED = ("model", "optimizer", "data", "corpus", "seed", "accumulate", "devices")
+"""What decides the weights a run ends with, beside its budget."""
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
     "devices": 1,
@@ -75,6 +77,7 @@ class Run:
     task: LanguageModelTask
     data: CorpusDataModule
     folder: Path
+    stop: BudgetStop
     checkpoint: Path | None
     """What it resumes from."""
 
@@ -108,11 +111,12 @@ def build(arguments: Sequence[str] | None = None) -> Run:
     settings = {key: value for key, value in cli.config.data.as_dict().items() if key not in ("path", "workers")}
     about = _about(task, corpus, budget, trainer) | {"data": settings}
     checkpoint = _resume_from(options, folder, about)
-    _add_callbacks(trainer, options, budget, folder, about)
+    stop = _add_callbacks(trainer, options, budget, folder, about)
     trainer.loggers = [TensorBoardLogger(folder, name="tensorboard", version=""), CSVLogger(folder, name="csv")]
+    task.about = {"run": about}
     if trainer.is_global_zero:
         _write_settings(folder, cli.parser.dump(cli.config, skip_unset=False), about)
-    return Run(trainer, task, data, folder, checkpoint)
+    return Run(trainer, task, data, folder, stop, checkpoint)
 
 
 def _about(task: LanguageModelTask, corpus: Corpus, budget: Budget, trainer: L.Trainer) -> dict[str, Any]:
@@ -148,32 +152,42 @@ def _resume_from(options: RunConfig, folder: Path, about: dict[str, Any]) -> Pat
         if options.resume == "auto":
             return None  # killed before its first checkpoint: from the start again
         raise ConfigError(f"{path}: no checkpoint to resume from; `auto` or a run's .ckpt file is needed")
-    stored = read_run_checkpoint(path)["run"]
-    for key in ("model", "optimizer", "seed", "data", "corpus", "accumulate", "devices"):
-        if stored.get(key) != about[key]:
-            before, now = _difference(stored.get(key), about[key])
-            if key == "model":
-                raise ConfigError(f"{path}: its {key} was {before} and is now {now}; the same is needed to go on")
-            print(f"note: {key} was {before} and is now {now}: not the run it would have been", flush=True)
+    state = read_run_checkpoint(path)
+    stored = state["run"]
+    changed = [key for key in CHECKED if any(_difference(stored.get(key), about[key]))]
+    for key in changed:
+        before, now = _difference(stored.get(key), about[key])
+        if key == "model":
+            raise ConfigError(f"{path}: its model had {before} and is now given {now}; the same is needed to go on")
+        print(f"note: {key} had {before} and now has {now}: from here on it is another run", flush=True)
+    about["before"] = list(stored.get("before", []))
+    if changed:
+        phase = {key: stored[key] for key in ("optimizer", "data")}
+        about["before"].append({"until_step": state["global_step"], **phase})
     return path
 
 
 def _difference(before: Any, now: Any) -> tuple[str, str]:
-    """The parts of two settings that differ, as text."""
+    """The parts of two settings that differ, as text; a setting that is not there is one that is None."""
     if not isinstance(before, dict) or not isinstance(now, dict):
-        return str(before), str(now)
+        return ("", "") if before == now else (str(before), str(now))
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    return tuple(", ".join(f"{key} {side.get(key)}" for key in keys) for side in (before, now))  # type: ignore[return-value]
+    old, new = (", ".join(f"{key} {side.get(key)}" for key in keys) for side in (before, now))
+    return old, new
 
 
-def _add_callbacks(trainer: L.Trainer, options: RunConfig, budget: Budget, folder: Path, about: dict[str, Any]) -> None:
-    stop = BudgetStop(budget, about["data"]["batch_size"] * (about["data"]["crop"] or about["data"]["context"]))
-    ours: list[L.Callback] = [stop, RunCheckpoint(folder, options.save_every, options.save_minutes, about)]
-    ours.append(Report(stop, options.report_every))
+def _add_callbacks(
+    trainer: L.Trainer, options: RunConfig, budget: Budget, folder: Path, about: dict[str, Any]
+) -> BudgetStop:
+    length = about["data"].get("crop") or about["data"]["context"]
+    stop = BudgetStop(budget, about["data"]["batch_size"] * length)
+    ours: list[L.Callback] = [stop, RunCheckpoint(folder, options.save_every, options.save_minutes)]
+    ours.append(Report(stop, options.report_every, length))
     if options.sample_every:
         tokenizer = get_tokenizer(about["tokenizer"])
         ours.append(Samples(folder / "samples", tokenizer, options.sample_every, options.sample_seconds))
     trainer.callbacks.extend(ours)  # type: ignore[attr-defined]
+    return stop
 
 
 def _write_settings(folder: Path, config: str, about: dict[str, Any]) -> None:
@@ -195,24 +209,28 @@ def quiet() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Builds and trains; 0 when the budget is spent, 2 on a setting that cannot be, 143 or 130 after a signal."""
+    """Builds and trains; 0 when the budget is spent, 2 where something cannot be, 143 or 130 after a signal."""
     quiet()
+    run, number = None, None
     try:
         run = build(arguments)
         if run.checkpoint is None and run.trainer.is_global_zero:
             print(f"starting {run.folder}", flush=True)
         run.trainer.fit(run.task, datamodule=run.data, ckpt_path=run.checkpoint, weights_only=True)
+        number = run.stop.signalled
     except (ShortcutGenError, ArgumentError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
-    stop = next(callback for callback in run.trainer.callbacks if isinstance(callback, BudgetStop))  # type: ignore[attr-defined]
-    if stop.signalled:
-        if run.trainer.is_global_zero:
-            print(f"stopped by {signal.Signals(stop.signalled).name}; --resume auto goes on", flush=True)
-        return 128 + stop.signalled
-    if run.trainer.is_global_zero:
-        print(f"done: python -m training.export {run.folder} checkpoints/{run.folder.name}", flush=True)
-    return 0
+    except Stopped as stopped:
+        number = stopped.signal
+    except KeyboardInterrupt:  # before the run took the signals, or a second one
+        number = signal.SIGINT
+    if run is None or run.trainer.is_global_zero:
+        if number:
+            print(f"stopped by {signal.Signals(number).name}; --resume auto goes on", flush=True)
+        elif run:
+            print(f"done: python -m training.export {run.folder} checkpoints/{run.folder.name}", flush=True)
+    return 128 + number if number else 0
 
 
 if __name__ == "__main__":

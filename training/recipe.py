@@ -61,7 +61,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """When a run ends: at whichever limit comes first."""
+    """When a run ends: after the step that reaches the first of the limits."""
 
     tokens: int | None = None
     """Tokens read, over all devices."""
@@ -80,19 +80,10 @@ class Budget:
         if self.tokens is None and self.steps is None and self.seconds is None:
             raise ConfigError("the run has no budget; budget.tokens, budget.steps or budget.seconds is needed")
 
-    def progress(self, step: int, tokens_per_step: int, seconds: float) -> float:
-        """The share spent after `step` steps; 1 or more when the run is over.
-
-        Tokens are counted in whole steps, so that the share depends on the step alone and resuming is exact.
-        """
-        shares = [0.0]
-        if self.tokens is not None:
-            shares.append(step / math.ceil(self.tokens / tokens_per_step))
-        if self.steps is not None:
-            shares.append(step / self.steps)
-        if self.seconds is not None:
-            shares.append(seconds / self.seconds)
-        return max(shares)
+    def progress(self, step: int, tokens: int, seconds: float) -> float:
+        """The share spent; 1 or more when the run is over."""
+        spent = ((step, self.steps), (tokens, self.tokens), (seconds, self.seconds))
+        return max((value / limit for value, limit in spent if limit is not None), default=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,16 +27,20 @@ PROBE_SIZES = {"cpu": 1024, "cuda": 8192}
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of the fastest of several large matrix products, with torch's threads."""
+    """Floating-point operations per second of the fastest of several large matrix products.
+
+    A CPU is timed by the processor time of torch's threads, so that other work on the machine does not lower its peak.
+    """
     size = PROBE_SIZES.get(device.type, 1024)
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    threads, clock = (torch.get_num_threads(), time.process_time) if device.type == "cpu" else (1, time.perf_counter)
     best = math.inf
     for _ in range(5):
         _wait(device)
-        start = time.perf_counter()
+        start = clock()
         a @ b
         _wait(device)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, (clock() - start) / threads)
     return 2 * size**3 / best
 
 
@@ -59,8 +63,9 @@ class Report(L.Callback):
     Utilisation is tokens/s × `ShortcutLM.flops_per_token` over a peak measured on this device when the run starts.
     """
 
-    def __init__(self, budget: BudgetStop, every: int) -> None:
+    def __init__(self, budget: BudgetStop, every: int, length: int) -> None:
         self.budget = budget
+        self.length = length
         self.every = every
         self.peak = 0.0
         self._losses: list[Tensor] = []
@@ -76,7 +81,8 @@ class Report(L.Callback):
             trainer,
             f"{model.num_parameters():,} parameters ({model.num_parameters(embedding=True):,} with embeddings), "
             f"{self.budget.tokens_per_step:,} tokens a step, "
-            f"{model.flops_per_token() / 1e6:,.1f} MFLOPs a token; measured peak {self.peak / 1e9:,.0f} GFLOP/s "
+            f"{model.flops_per_token(self.length) / 1e6:,.1f} MFLOPs a token; "
+            f"measured peak {self.peak / 1e9:,.0f} GFLOP/s "
             f"({'bf16' if half else 'f32'} matrix product on {pl_module.device.type}, "
             f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)})",
         )
@@ -115,12 +121,12 @@ class Report(L.Callback):
         step, before, start = self._start
         seconds = max(time.perf_counter() - start, 1e-9)
         speed = (trainer.global_step - step) * self.budget.tokens_per_step / seconds
-        used = speed * task.model.flops_per_token() / self.peak
+        used = speed * task.model.flops_per_token(self.length) / self.peak
         memory = peak_memory(task.device)
         progress = self.budget.progress(trainer)
         left = seconds * (1 - progress) / (progress - before) if progress > before else math.nan
         rate = trainer.optimizers[0].param_groups[0]["lr"]
-        tokens = trainer.global_step * self.budget.tokens_per_step
+        tokens = self.budget.tokens or 0
         self._say(
             trainer,
             f"step {trainer.global_step:,}  {tokens / 1e6:,.2f} M tokens ({min(progress, 1):.1%})  loss {loss:.4f}  "

@@ -28,6 +28,8 @@ class LanguageModelTask(L.LightningModule):
 
     progress: float
     """Share of the budget spent; the budget's callback sets it before every batch."""
+    about: dict[str, Any]
+    """Settings of the run and what it has spent, in plain values, for its checkpoints."""
 
     def __init__(self, config: ModelConfig = ModelConfig(), optimizer: OptimizerConfig = OptimizerConfig()) -> None:  # noqa: B008 (frozen)
         super().__init__()
@@ -36,6 +38,7 @@ class LanguageModelTask(L.LightningModule):
         self.model = ShortcutLM(config)
         self.progress = 0.0
         self.seed = 0
+        self.about: dict[str, Any] = {}
         self._mean: list[Tensor] = []
         if optimizer.ema:
             self._mean = [parameter.detach().clone() for parameter in self.model.parameters()]
@@ -108,7 +111,8 @@ class LanguageModelTask(L.LightningModule):
         self._swap()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the mean weights, by name."""
+        """Says what run this is, and adds the mean weights by name."""
+        checkpoint.update(self.about)
         if self._mean:
             names = [name for name, _ in self.model.named_parameters()]
             checkpoint["mean_weights"] = {name: mean.cpu() for name, mean in zip(names, self._mean, strict=True)}

@@ -1,0 +1,88 @@
+"""training.export: the folder of a run holds its weights, its recipe and a card that names the licence."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shortcut_gen.checkpoint import load_checkpoint, read_info
+from tests.tiny_runs import train, write_corpus
+from training import export
+from training.state import BEST, LAST, read_run_checkpoint
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    write_corpus(folder / "data", {"train": [400], "validation": [100]})
+    train(folder, "plain", "--budget.steps", "4", "--trainer.val_check_interval", "2")
+    train(folder, "mean", "--budget.steps", "4", "--model.optimizer.ema", "0.5", "--data.transpose", "1")
+    return folder
+
+
+def weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix("model."): value for name, value in state["state_dict"].items()}
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("bf16", 2**-8), ("fp16", 2**-10), ("fp32", 0.0)])
+def test_the_folder_holds_the_runs_weights(folder: Path, dtype: str, bound: float) -> None:
+    target = folder / "checkpoints" / dtype
+    assert export.main([str(folder / "runs/plain"), str(target), "--dtype", dtype]) == 0
+    assert sorted(path.name for path in target.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    loaded = load_checkpoint(target).model.state_dict()
+    for name, value in weights(read_run_checkpoint(folder / "runs/plain" / LAST)).items():
+        torch.testing.assert_close(loaded[name], value, rtol=bound, atol=1e-6)
+
+
+def test_the_recipe_and_the_licence_are_told(folder: Path) -> None:
+    assert export.main([str(folder / "runs/plain"), str(folder / "checkpoints/mine")]) == 0
+    info = read_info(folder / "checkpoints/mine")
+    assert info.tokenizer == "piano"
+    assert info.licence == info.corpus["licence"] == "CC BY-NC-SA 4.0"
+    assert info.recipe["steps"] == 4
+    assert info.recipe["tokens"] == 4 * 4 * 32
+    assert info.recipe["optimizer"]["name"] == "adamw"
+    card = (folder / "checkpoints/mine/README.md").read_text()
+    for text in ("# mine", "CC BY-NC-SA 4.0", "| tokens | 512 |", "| optimizer.lr | 0.003 |", "Not measured", "Limits"):
+        assert text in card
+    assert str(folder) not in card + json.dumps(info.to_dict())  # nothing of this machine
+
+
+def test_mean_weights_are_what_is_exported(folder: Path) -> None:
+    assert export.main([str(folder / "runs/mean"), str(folder / "checkpoints/mean"), "--dtype", "fp32"]) == 0
+    state = read_run_checkpoint(folder / "runs/mean" / LAST)
+    loaded = load_checkpoint(folder / "checkpoints/mean").model.state_dict()
+    assert torch.equal(loaded["norm.weight"], state["mean_weights"]["norm.weight"])
+    assert not torch.equal(loaded["norm.weight"], weights(state)["norm.weight"])
+    assert "mean of decay 0.5" in read_info(folder / "checkpoints/mean").recipe["weights"]
+
+
+def test_the_best_weights_can_be_had(folder: Path) -> None:
+    target = folder / "checkpoints/best"
+    assert export.main([str(folder / "runs/plain"), str(target), "--which", "best", "--dtype", "fp32"]) == 0
+    state = read_run_checkpoint(folder / "runs/plain" / BEST)
+    loaded = load_checkpoint(target).model.state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in weights(state).items())
+    assert read_info(target).recipe["steps"] == state["global_step"]
+
+
+def test_what_cannot_be_takes_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "runs/broken.ckpt").write_bytes((folder / "runs/plain" / LAST).read_bytes()[:2000])
+    (folder / "file").write_text("")
+    for command, part in (
+        (["none", "x"], "none/checkpoints/last.ckpt: no such file"),
+        (["broken.ckpt", "x"], "cannot be read as a run's checkpoint"),
+        (["plain", "x", "--which", "worst"], "worst"),
+        (["plain", "../file/x"], "cannot be written"),
+    ):
+        run, target, *rest = command
+        assert export.main([str(folder / "runs" / run), str(folder / "checkpoints" / target), *rest]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert part in error
+        assert not (folder / "checkpoints/x").exists()
