@@ -2,19 +2,17 @@
 
 import dataclasses
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import CheckpointError, ConfigError
+from shortcut_gen.files import reason, write_whole
 from shortcut_gen.modalities import TOKENIZERS, get_tokenizer
 from shortcut_gen.modalities.base import Tokenizer
 from shortcut_gen.model import ShortcutLM
@@ -86,20 +84,16 @@ def save_checkpoint(
     state = {name: value.detach().to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(folder / WEIGHTS, lambda path: save_file(state, path))
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: the checkpoint cannot be written: {_reason(error)}") from error
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be made: {reason(error)}") from error
+    write_whole(folder / WEIGHTS, save(state), CheckpointError)
     write_info(folder, info)
 
 
 def write_info(folder: str | Path, info: CheckpointInfo) -> None:
     """Write config.json beside the weights, whole or not at all. Raises CheckpointError."""
-    path = Path(folder) / CONFIG
     text = json.dumps(info.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    try:
-        _write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {_reason(error)}") from error
+    write_whole(Path(folder) / CONFIG, text.encode(), CheckpointError)
 
 
 def read_info(folder: str | Path) -> CheckpointInfo:
@@ -110,7 +104,7 @@ def read_info(folder: str | Path) -> CheckpointInfo:
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder}: no {CONFIG} there; a checkpoint folder is needed") from error
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {_reason(error)}") from error
+        raise CheckpointError(f"{path}: cannot be read: {reason(error)}") from error
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON: {error}") from error
     if not isinstance(values, dict):
@@ -138,8 +132,11 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
         state = load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder}: no {WEIGHTS} there; the folder is not complete") from error
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS}: cannot be read, perhaps cut short: {_reason(error)}") from error
+    except OSError as error:
+        raise CheckpointError(f"{folder / WEIGHTS}: cannot be read: {reason(error)}") from error
+    except SafetensorError as error:
+        detail = str(error).splitlines()[0]
+        raise CheckpointError(f"{folder / WEIGHTS}: cannot be read, perhaps cut short: {detail}") from error
     model = ShortcutLM(info.model)
     _check_state(folder, model.state_dict(), state)
     model.load_state_dict({name: value.float() for name, value in state.items()})
@@ -162,20 +159,3 @@ def _check_state(folder: Path, wanted: dict[str, Any], given: dict[str, Any]) ->
 def _some(names: list[str]) -> str:
     others = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"the tensor {names[0]}{others}"
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
-
-
-def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write beside the target under a name of its own, then rename: a reader never sees half a file."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        Path(name).chmod(0o644)
-        write(Path(name))
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -26,7 +26,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
 
 from shortcut_gen.errors import MediaError, PromptError, SettingsError, ShortcutGenError
-from shortcut_gen.manifest import Manifest, reason
+from shortcut_gen.files import reason
+from shortcut_gen.manifest import Manifest
 from shortcut_gen.media import Score
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from shortcut_gen.render import renderer_name

@@ -6,14 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from shortcut_gen.errors import MediaError
-from shortcut_gen.media import write_whole
+from shortcut_gen.files import reason, write_whole
 
 MANIFEST = "manifest.jsonl"
-
-
-def reason(error: OSError) -> str:
-    """Why the system refused, in its own words."""
-    return (error.strerror or str(error)).lower()
 
 
 class Manifest:

@@ -1,9 +1,7 @@
 """What goes in and comes out: Score (notes) and Audio (samples), read from files, written to files, rendered."""
 
-import contextlib
 import io
 import os
-import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from shortcut_gen.errors import MediaError
+from shortcut_gen.files import reason, write_whole
 from shortcut_gen.midi import DRUMS, MidiNote, parse
 
 MAX_MIDI_BYTES = 64 * 1024 * 1024
@@ -147,26 +146,6 @@ def midi_bytes(score: Score) -> bytes:
     return buffer.getvalue()
 
 
-def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file whole or not at all: beside its place first, then moved there. Raises MediaError."""
-    path = Path(path)
-    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # its folder is not there or not ours: nothing of ours is left in it
-            part.unlink(missing_ok=True)
-        raise MediaError(f"{path} cannot be written: {_reason(error)}") from error
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()
-
-
 def _read_bytes(path: Path, limit: int) -> bytes:
     """The bytes of a regular file of a sensible size."""
     try:
@@ -179,8 +158,8 @@ def _read_bytes(path: Path, limit: int) -> bytes:
             raise MediaError(f"{path} has {size:,} bytes; at most {limit:,} are read")
         data = path.read_bytes()
     except (OSError, ValueError) as error:
-        reason = _reason(error) if isinstance(error, OSError) else str(error)
-        raise MediaError(f"{path} cannot be read: {reason}") from error
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise MediaError(f"{path} cannot be read: {why}") from error
     if not data:
         raise MediaError(f"{path} is empty")
     return data

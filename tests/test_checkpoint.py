@@ -129,8 +129,8 @@ def test_a_full_disk_leaves_the_old_checkpoint(folder: Path, monkeypatch: pytest
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("shortcut_gen.checkpoint.save_file", full)
-    with pytest.raises(CheckpointError, match="cannot be written: No space left on device"):
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(CheckpointError, match="cannot be written: no space left on device"):
         save_checkpoint(folder, ShortcutLM(CONFIG), INFO)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
