@@ -29,7 +29,7 @@ BAND = (1, 99)
 
 
 def windows(score: Score, start: float = 0.0) -> NDArray[np.float64]:
-    """The four measures of each whole window from `start` seconds on, (N, 4); an empty window has density 0, else NaN."""
+    """The four measures of each whole window from `start` seconds on, (N, 4). An empty window: density 0, else NaN."""
     onsets = np.array([note.start for note in score.notes])
     ends = np.array([note.end for note in score.notes])
     pitches = np.array([note.pitch for note in score.notes])
@@ -94,7 +94,7 @@ def main(
     params = SamplingParams(seconds=60 * minutes, temperature=temperature, top_p=top_p, seed=seed)
     began = time.perf_counter()
     bar = tqdm(total=round(60 * minutes), desc="generating", unit="s", disable=None)
-    for progress in pipeline.stream(given, params, variations, every_tokens=64):  # noqa: B007
+    for progress in pipeline.stream(given, params, variations, every_tokens=64):
         now = min(c.seconds - c.seam_seconds for c in progress.continuations)
         bar.update(max(0, round(min(now, 60 * minutes)) - bar.n))
     bar.close()

@@ -136,3 +136,35 @@ def test_closing_the_stream_stops_it() -> None:
 def test_a_tokenizer_of_another_size_is_refused() -> None:
     with pytest.raises(SettingsError, match="20 ids but the tokenizer 388"):
         Sampler(model(vocab_size=20), PianoTokenizer())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("changes", [{}, {"taps": ()}, {"position": "rotary"}], ids=["shortcut", "baseline", "rotary"])
+def test_logits_equal_full_recomputation_while_the_window_slides(
+    changes: dict[str, object], batch: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The law of the caches, past the window: every step's logits, against the window read anew without a cache."""
+    lm, tokenizer = model(**changes).to(dtype), PianoTokenizer()
+    seen: list[torch.Tensor] = []
+    choose = Sampler._choose
+
+    def record(self: Sampler, logits: torch.Tensor, *rest: object) -> list[int]:
+        seen.append(logits.clone())
+        return choose(self, logits, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Sampler, "_choose", record)
+    streams = [Stream(prompt=PROMPT[: 9 - k], seed=k) for k in range(batch)]
+    made = run(lm, streams, SamplingParams(max_tokens=70))
+    tolerance = 1e-9 if dtype == torch.float64 else 1e-4
+    for row, (stream, ids) in enumerate(zip(streams, made, strict=True)):
+        window = list(stream.prompt)
+        slides = 0
+        for step, token in enumerate(ids):
+            with torch.inference_mode():
+                whole = lm(torch.tensor([window]))[0, -1]
+            torch.testing.assert_close(seen[step][row], whole, atol=tolerance, rtol=tolerance)
+            past = [*stream.prompt, *ids[: step + 1]]
+            slides += len(window) == 48
+            window = tokenizer.clip(past, 24) if len(window) == 48 else [*window, token]
+        assert slides >= 1

@@ -221,7 +221,9 @@ class CorpusDataModule(L.LightningDataModule):
 
     Args:
         path: Folder of the corpus, made by training.prepare.
-        context: Tokens of a crop.
+        context: Tokens that the model reads at most.
+        crop: Tokens of a crop, where fewer than the context: with rotary positions, short crops first and whole ones
+            last learn more in the same time.
         batch_size: Crops of a batch, on each device.
         seed: Chooses the crops. The same seed gives the same crops whatever the model.
         transpose: Semitones a crop is moved by at most, up or down; 0 leaves it as it was played.
@@ -242,9 +244,11 @@ class CorpusDataModule(L.LightningDataModule):
         crops_per_epoch: int | None = None,
         workers: int = 0,
         validation_windows: int | None = 256,
+        crop: int | None = None,
     ) -> None:
         super().__init__()
         _check("context", context, context >= 1, "at least 1")
+        _check("crop", crop, crop is None or 1 <= crop <= context, f"a whole number from 1 to the context of {context}")
         _check("batch_size", batch_size, batch_size >= 1, "at least 1")
         _check("seed", seed, 0 <= seed < 2**64, "from 0 to 2**64 - 1")
         _check("transpose", transpose, 0 <= transpose <= 24, "from 0 to 24 semitones")
@@ -254,7 +258,7 @@ class CorpusDataModule(L.LightningDataModule):
         windows = validation_windows
         _check("validation_windows", windows, windows is None or windows >= 1, "at least 1")
         self.save_hyperparameters(logger=False)
-        self._batch_size, self._context, self._workers = batch_size, context, workers
+        self._batch_size, self._context, self._workers = batch_size, crop or context, workers
         self._windows = validation_windows
         self._crops_per_epoch = crops_per_epoch
         self._path, self._seed, self._transpose, self._stretch = path, seed, transpose, stretch
