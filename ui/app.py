@@ -51,7 +51,7 @@ def _settings(models: Models, longest: float) -> tuple[Any, ...]:
         temperature = gr.Slider(
             0, 2, 1.0, step=0.05, label="Temperature", info="Higher is bolder.", elem_id="temperature"
         )
-        top_p = gr.Slider(0.05, 1, 0.98, step=0.01, label="Top-p", info="Cuts unlikely notes.", elem_id="top-p")
+        top_p = gr.Slider(0.05, 1, 0.98, step=0.01, label="Top-p", info="Lower is safer.", elem_id="top-p")
     with gr.Row(elem_classes="pair"):
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, elem_id="seed")
         fresh = gr.Checkbox(True, label="A new seed each time", elem_id="fresh", container=False)
@@ -90,7 +90,7 @@ def piano_tab(models: Models, sessions: Sessions) -> None:
             takes = gr.HTML(EMPTY, elem_id="takes")
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     choice.input(do.choose_example, [choice, used], [prompt, used, upload], **quick)
-    upload.upload(do.choose_upload, [upload, used], [prompt, used, choice], **quick)
+    upload.upload(do.choose_upload, [upload, choice, used], [prompt, used, choice, upload], **quick)
     upload.clear(do.clear_upload, [used], [prompt, used, choice], **quick)
     used.release(do.change_used, [choice, upload, used], [prompt], **quick)
     go.click(

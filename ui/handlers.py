@@ -73,7 +73,11 @@ class PianoHandlers:
     def read_prompt(self, choice: str | None, upload: str | None) -> Prompt:
         """The chosen prompt, whole. An uploaded file goes before the list. Raises MediaError, PromptError."""
         if upload:
-            prompt = Prompt.from_file(upload)
+            try:
+                prompt = Prompt.from_file(upload)
+            except MediaError as error:
+                # Where the server keeps uploads is of no use to the reader.
+                raise MediaError(str(error).replace(upload, Path(upload).name)) from error
             if not isinstance(prompt.media, Score):
                 raise MediaError(f"{prompt.name} is a sound file; a MIDI file is needed")
             if not prompt.media.notes:
@@ -91,10 +95,18 @@ class PianoHandlers:
         card, slider = self._show(choice, None, used)
         return card, slider, None
 
-    def choose_upload(self, upload: str | None, used: float) -> tuple[Any, Any, Any]:
-        """A file was uploaded: it goes before the list. A file that cannot be read says so and changes nothing else."""
+    def choose_upload(self, upload: str | None, choice: str | None, used: float) -> tuple[Any, Any, Any, Any]:
+        """A file was uploaded: it goes before the list. One that cannot be read is put away and says why.
+
+        Returns (prompt card, slider, list of examples, upload).
+        """
+        try:
+            self.read_prompt(None, upload)
+        except ShortcutGenError as error:
+            card = status(str(error), "error") + (self._show(choice, None, used)[0] if choice else "")
+            return card, gr.skip(), gr.skip(), None
         card, slider = self._show(None, upload, used)
-        return card, slider, None
+        return card, slider, None, gr.skip()
 
     def clear_upload(self, used: float) -> tuple[Any, Any, Any]:
         """The uploaded file was taken away: back to the first example."""
