@@ -76,14 +76,28 @@ def _recipe(recipe: dict[str, Any]) -> str:
     for key in ("steps", "tokens", "seconds", "seed", "precision", "devices", "gradient_clip", "accumulate", "weights"):
         if key in recipe:
             rows.append((key, recipe[key]))
-    for group in ("optimizer", "data"):
-        rows += [(f"{group}.{key}", value) for key, value in recipe.get(group, {}).items() if value is not None]
+    now = {group: recipe.get(group, {}) for group in ("optimizer", "data")}
+    rows += [(f"{group}.{key}", value) for group in now for key, value in now[group].items() if _tells(key, now)]
     for phase in recipe.get("before", []):
-        settings = {f"{group}.{key}": value for group in ("optimizer", "data") for key, value in phase[group].items()}
-        text = ", ".join(f"{key} {_plain(value)}" for key, value in settings.items())
-        rows.append((f"before step {phase['until_step']:,}", text))
+        changes = [
+            f"{group}.{key} {_plain(value)}"
+            for group in now
+            for key, value in phase.get(group, {}).items()
+            if value != now[group].get(key)
+        ]
+        if changes:
+            rows.append((f"until step {phase['until_step']:,}", ", ".join(changes)))
     table = "\n".join(f"| {key} | {_plain(value)} |" for key, value in rows)
     return f"## Recipe\n\n| setting | value |\n|---|---|\n{table}"
+
+
+def _tells(key: str, recipe: dict[str, Any]) -> bool:
+    """Whether a setting of the recipe says anything: it is given, and the optimiser and schedule in use read it."""
+    optimizer, data = recipe["optimizer"], recipe["data"]
+    if optimizer.get(key, data.get(key)) is None or (key in ("ema", "warmup_steps") and not optimizer.get(key)):
+        return False
+    users = {"momentum": ("muon",), "decay_share": ("wsd",), "final_share": ("wsd", "cosine")}
+    return key not in users or optimizer.get("name") in users[key] or optimizer.get("schedule") in users[key]
 
 
 def _figures(name: str, info: CheckpointInfo) -> str:
@@ -96,7 +110,7 @@ def _figures(name: str, info: CheckpointInfo) -> str:
         rows.append(f"| {' | '.join(cells)} | {figures.get('share', 1.0):.1%} |")
         notes.append(
             f"`python -m training.evaluate checkpoints/{name} --data data/NAME --split {split} --stride "
-            f"{figures['stride']}{_limit(figures)}`"
+            f"{figures['stride']}{_options(figures)}`"
         )
     first = next(iter(info.figures.values()))
     return (
@@ -109,8 +123,9 @@ def _figures(name: str, info: CheckpointInfo) -> str:
     )
 
 
-def _limit(figures: dict[str, Any]) -> str:
-    return f" --limit {figures['pieces']}" if figures.get("share", 1.0) < 1 else ""
+def _options(figures: dict[str, Any]) -> str:
+    limit = f" --limit {figures['pieces']}" if figures.get("share", 1.0) < 1 else ""
+    return limit + (f" --precision {figures['precision']}" if figures.get("precision", "fp32") != "fp32" else "")
 
 
 def _limits(info: CheckpointInfo) -> str:

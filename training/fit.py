@@ -30,6 +30,8 @@ CONFIG = "config.yaml"
 HYPERPARAMETERS = "hyperparameters.json"
 CHECKED = ("model", "optimizer", "data", "corpus", "seed", "accumulate", "devices")
 """What decides the weights a run ends with, beside its budget."""
+NO_MATTER = ("path", "workers", "validation_windows")
+"""Settings of the data that do not."""
 TRAINER_DEFAULTS = {
     "accelerator": "auto",
     "devices": 1,
@@ -108,7 +110,7 @@ def build(arguments: Sequence[str] | None = None) -> Run:
             f"the corpus has {corpus.vocab_size} ids but the model {task.config.vocab_size}; they must agree"
         )
     folder = Path(options.runs) / options.name
-    settings = {key: value for key, value in cli.config.data.as_dict().items() if key not in ("path", "workers")}
+    settings = {key: value for key, value in cli.config.data.as_dict().items() if key not in NO_MATTER}
     about = _about(task, corpus, budget, trainer) | {"data": settings}
     checkpoint = _resume_from(options, folder, about)
     stop = _add_callbacks(trainer, options, budget, folder, about)
@@ -162,7 +164,7 @@ def _resume_from(options: RunConfig, folder: Path, about: dict[str, Any]) -> Pat
         print(f"note: {key} had {before} and now has {now}: from here on it is another run", flush=True)
     about["before"] = list(stored.get("before", []))
     if changed:
-        phase = {key: stored[key] for key in ("optimizer", "data")}
+        phase = {key: stored.get(key) for key in changed}
         about["before"].append({"until_step": state["global_step"], **phase})
     return path
 
@@ -171,7 +173,7 @@ def _difference(before: Any, now: Any) -> tuple[str, str]:
     """The parts of two settings that differ, as text; a setting that is not there is one that is None."""
     if not isinstance(before, dict) or not isinstance(now, dict):
         return ("", "") if before == now else (str(before), str(now))
-    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key) and key not in NO_MATTER]
     old, new = (", ".join(f"{key} {side.get(key)}" for key in keys) for side in (before, now))
     return old, new
 
