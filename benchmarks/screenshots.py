@@ -54,7 +54,7 @@ def picture(browser: Any, url: str, path: Path, width: int, scheme: str, variati
     page.click("#go")
     page.wait_for_selector(".take path.new", state="attached")
     print(f"{width} px, {variations} variation(s): click to first notes {time.monotonic() - began:.2f} s", end=", ")
-    page.wait_for_selector(".take audio", timeout=180_000)
+    page.wait_for_selector(".take audio", timeout=300_000)
     print(f"to the sound of all {time.monotonic() - began:.1f} s, requests to elsewhere {len(outside)}")
     page.wait_for_timeout(800)
     page.screenshot(path=path, full_page=True)
@@ -79,7 +79,7 @@ def main() -> None:
             browser.close()
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(120)
 
 
 if __name__ == "__main__":
