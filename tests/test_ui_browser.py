@@ -1,4 +1,4 @@
-"""Drives the real page in headless Chromium, against a server of its own with a random model of the paper's size."""
+"""Drives the real page in headless Chromium, against a server of its own with a random model."""
 
 import os
 import shutil
@@ -44,7 +44,8 @@ def chromium() -> str | None:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("checkpoints")
-    config = ModelConfig()
+    # Big enough that two minutes of four variations take a while: there must be time to see it grow and to press Stop.
+    config = ModelConfig(width=512, feedforward=2048, feature_hidden=512)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         save_checkpoint(folder / "piano", ShortcutLM(config), CheckpointInfo(model=config, tokenizer="piano"))
