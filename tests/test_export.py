@@ -77,7 +77,7 @@ def test_what_cannot_be_takes_one_line(folder: Path, capsys: pytest.CaptureFixtu
         (["none", "x"], "none/checkpoints/last.ckpt: no such file"),
         (["broken.ckpt", "x"], "cannot be read as a run's checkpoint"),
         (["plain", "x", "--which", "worst"], "worst"),
-        (["plain", "../file/x"], "cannot be written"),
+        (["plain", "../file/x"], "cannot be made"),
     ):
         run, target, *rest = command
         assert export.main([str(folder / "runs" / run), str(folder / "checkpoints" / target), *rest]) == 2

@@ -5,6 +5,7 @@ from typing import Any
 
 from shortcut_gen.checkpoint import CheckpointInfo
 from shortcut_gen.errors import CheckpointError
+from shortcut_gen.files import write_whole
 
 CARD = "README.md"
 LICENCES = {
@@ -15,13 +16,7 @@ LICENCES = {
 
 def write_card(folder: Path, info: CheckpointInfo) -> None:
     """Write the card of a checkpoint folder, whole or not at all. Raises CheckpointError."""
-    part = folder / f".{CARD}.part"
-    try:
-        part.write_text(card(folder.resolve().name, info), encoding="utf-8")
-        part.replace(folder / CARD)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise CheckpointError(f"{folder / CARD}: cannot be written: {error.strerror}") from error
+    write_whole(folder / CARD, card(folder.resolve().name, info).encode(), CheckpointError)
 
 
 def card(name: str, info: CheckpointInfo) -> str:

@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from shortcut_gen.errors import ConfigError, ShortcutGenError
+from shortcut_gen.files import reason, write_whole
 from shortcut_gen.modalities import get_tokenizer
 from training.callbacks import BudgetStop, RunCheckpoint, Stopped
 from training.data import CorpusDataModule
@@ -195,12 +196,10 @@ def _add_callbacks(
 def _write_settings(folder: Path, config: str, about: dict[str, Any]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in ((CONFIG, config), (HYPERPARAMETERS, json.dumps(about, indent=2) + "\n")):
-            part = folder / f".{name}.part"
-            part.write_text(text, encoding="utf-8")
-            part.replace(folder / name)
     except OSError as error:
-        raise ConfigError(f"{folder}: the run's folder cannot be written: {error.strerror}") from error
+        raise ConfigError(f"{folder}: the run's folder cannot be made: {reason(error)}") from error
+    for name, text in ((CONFIG, config), (HYPERPARAMETERS, json.dumps(about, indent=2) + "\n")):
+        write_whole(folder / name, text.encode(), ConfigError)
 
 
 def quiet() -> None:

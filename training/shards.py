@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shortcut_gen.errors import DataError
+from shortcut_gen.files import write_whole
 
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
@@ -116,17 +117,8 @@ def file_sha256(path: Path) -> str:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(values, file, indent=1, ensure_ascii=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    """Write a JSON file, whole or not at all. Raises DataError."""
+    write_whole(path, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode(), DataError)
 
 
 @dataclass(frozen=True)
