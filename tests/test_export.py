@@ -1,5 +1,6 @@
 """training.export: the folder of a run holds its weights, its recipe and a card that names the licence."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from shortcut_gen.checkpoint import load_checkpoint, read_info
-from tests.tiny_runs import train, write_corpus
-from training import export
+from shortcut_gen.checkpoint import load_checkpoint, read_info, write_info
+from tests.tiny_runs import arguments, train, write_corpus
+from training import export, fit
 from training.state import BEST, LAST, read_run_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
@@ -50,6 +51,29 @@ def test_the_recipe_and_the_licence_are_told(folder: Path) -> None:
     for text in ("# mine", "CC BY-NC-SA 4.0", "| tokens | 512 |", "| optimizer.lr | 0.003 |", "Not measured", "Limits"):
         assert text in card
     assert str(folder) not in card + json.dumps(info.to_dict())  # nothing of this machine
+
+
+def test_a_run_can_start_from_a_checkpoint(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fine-tuning: the weights are taken over, the card says whose they were, and their licence stays."""
+    base = folder / "checkpoints/base"
+    assert export.main([str(folder / "runs/plain"), str(base), "--dtype", "fp32"]) == 0
+    info = read_info(base)
+    write_info(base, dataclasses.replace(info, licence="CC BY 4.0"))
+    ema = ("--model.optimizer.ema", "0.5")
+    run = fit.build(arguments(folder, "built", "--init", str(base), *ema))
+    for name, value in load_checkpoint(base).model.state_dict().items():
+        assert torch.equal(run.task.model.state_dict()[name], value)
+    with run.task.averaged() as model:
+        assert torch.equal(model.norm.weight, load_checkpoint(base).model.norm.weight)
+    train(folder, "tuned", "--budget.steps", "1", "--init", str(base))
+    assert export.main([str(folder / "runs/tuned"), str(folder / "checkpoints/tuned")]) == 0
+    assert read_info(folder / "checkpoints/tuned").licence == "CC BY 4.0 and CC BY-NC-SA 4.0"
+    assert "weights of `base`, trained on tiny" in (folder / "checkpoints/tuned/README.md").read_text()
+    capsys.readouterr()
+    assert fit.main(arguments(folder, "other", "--init", str(base), "--model.config.width", "32")) == 2
+    assert "its model has width 16 and the run's width 32" in capsys.readouterr().err
+    assert fit.main(arguments(folder, "other", "--init", str(folder))) == 2
+    assert "no config.json there" in capsys.readouterr().err
 
 
 def test_mean_weights_are_what_is_exported(folder: Path) -> None:

@@ -61,6 +61,9 @@ def _data(info: CheckpointInfo) -> str:
     lines.append(f". Licence: {corpus.get('licence', 'not stated')}.")
     if corpus.get("source_sha256"):
         lines.append(f" SHA-256 of the source: `{corpus['source_sha256']}`.")
+    if start := info.recipe.get("init"):
+        first = start.get("corpus", {}).get("name", "unnamed")
+        lines.append(f" Started from the weights of `{start['checkpoint']}`, trained on {first}.")
     return "".join(lines)
 
 

@@ -48,11 +48,16 @@ def export(
         tokenizer=about["tokenizer"],
         corpus=corpus,
         recipe=_recipe(state, which, dtype),
-        licence=corpus.get("licence", ""),
+        licence=_licence(corpus, about.get("init", {})),
     )
     save_checkpoint(folder, model, info, DTYPES[dtype])
     write_card(folder, info)
     print(f"{folder}: {model.num_parameters(embedding=True):,} parameters after step {state['global_step']:,}")
+
+
+def _licence(corpus: dict[str, Any], start: dict[str, Any]) -> str:
+    """That of the corpus; and that of the weights the run started from, which binds what is made of them."""
+    return " and ".join(dict.fromkeys(text for text in (start.get("licence"), corpus.get("licence")) if text))
 
 
 def _recipe(state: dict[str, Any], which: str, dtype: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from jsonargparse import ArgumentError, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from shortcut_gen.checkpoint import load_checkpoint
 from shortcut_gen.errors import ConfigError, ShortcutGenError
 from shortcut_gen.files import reason, write_whole
 from shortcut_gen.modalities import get_tokenizer
@@ -113,6 +114,8 @@ def build(arguments: Sequence[str] | None = None) -> Run:
     folder = Path(options.runs) / options.name
     settings = {key: value for key, value in cli.config.data.as_dict().items() if key not in NO_MATTER}
     about = _about(task, corpus, budget, trainer) | {"data": settings}
+    if options.init:
+        about["init"] = _start_from(options.init, task)
     checkpoint = _resume_from(options, folder, about)
     stop = _add_callbacks(trainer, options, budget, folder, about)
     trainer.loggers = [TensorBoardLogger(folder, name="tensorboard", version=""), CSVLogger(folder, name="csv")]
@@ -142,6 +145,21 @@ def _about(task: LanguageModelTask, corpus: Corpus, budget: Budget, trainer: L.T
         "devices": trainer.world_size,
         "parameters": task.model.num_parameters(),
     }
+
+
+def _start_from(folder: str, task: LanguageModelTask) -> dict[str, Any]:
+    """Put a checkpoint's weights into the model; what they are, for the card. Raises CheckpointError, ConfigError."""
+    loaded = load_checkpoint(folder)
+    free = {"context", "dropout"} if task.config.position == "rotary" else {"dropout"}  # no weight depends on these
+    given, wanted = (
+        {key: value for key, value in config.to_dict().items() if key not in free}
+        for config in (loaded.model.config, task.config)
+    )
+    if given != wanted:
+        before, now = _difference(given, wanted)
+        raise ConfigError(f"{folder}: its model has {before} and the run's {now}; the same is needed to start from it")
+    task.start_from(loaded.model)
+    return {"checkpoint": Path(folder).name, "corpus": loaded.info.corpus, "licence": loaded.info.licence}
 
 
 def _resume_from(options: RunConfig, folder: Path, about: dict[str, Any]) -> Path | None:

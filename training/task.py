@@ -43,6 +43,11 @@ class LanguageModelTask(L.LightningModule):
         if optimizer.ema:
             self._mean = [parameter.detach().clone() for parameter in self.model.parameters()]
 
+    def start_from(self, model: ShortcutLM) -> None:
+        """Take another model's weights, of the same shapes, for the model and its running mean."""
+        self.model.load_state_dict(model.state_dict())
+        self._mean = [parameter.detach().clone() for parameter in self.model.parameters()] if self._mean else []
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Mean cross entropy of the batch, in nats per token."""
         return F.cross_entropy(self._logits(batch), batch["targets"].flatten(), ignore_index=IGNORED)
