@@ -32,16 +32,14 @@ class _Row:
         self.number = number
         entropy = np.random.SeedSequence([stream.seed, stream.variation]).generate_state(1, np.uint64)
         self.generator = torch.Generator().manual_seed(int(entropy[0] >> 1))
-        self.ids = list(stream.prompt) or tokenizer.start(self.uniform())
-        self.fresh = [] if stream.prompt else list(self.ids)
+        self.ids = list(stream.prompt)
         self.grammar = tokenizer.grammar()
-        for token in stream.prompt:
+        for token in self.ids:
             self.grammar.advance(token)
         self.start_seconds = self.grammar.seconds
-        if not stream.prompt:
-            for token in self.ids:
-                self.grammar.advance(token)
-        self.made = len(self.fresh)
+        self.made = 0
+        self.opening = [] if self.ids else tokenizer.start(self.uniform())
+        """What it begins with where there is no prompt; the model chooses the rest."""
 
     def uniform(self) -> float:
         return float(torch.rand((), generator=self.generator, dtype=torch.float64))
@@ -77,7 +75,7 @@ class Sampler:
         if not streams:
             return
         rows = [_Row(stream, number, self.tokenizer) for number, stream in enumerate(streams)]
-        yield from _openings(rows)
+        yield from _open(rows)
         rows = [row for row in rows if not row.ended(params)]
         cache = self._new_cache(len(rows))
         logits = self._prefill(rows, cache)
@@ -158,7 +156,11 @@ class Sampler:
         return [int(token) for token in draw(filter_logits(logits, params), uniforms)]
 
 
-def _openings(rows: list[_Row]) -> Iterator[tuple[int | None, ...]]:
-    """The ids that streams without a prompt begin with."""
-    for place in range(max(len(row.fresh) for row in rows)):
-        yield tuple(row.fresh[place] if place < len(row.fresh) else None for row in rows)
+def _open(rows: list[_Row]) -> Iterator[tuple[int | None, ...]]:
+    """Give streams without a prompt the ids they begin with."""
+    for place in range(max(len(row.opening) for row in rows)):
+        step = tuple(row.opening[place] if place < len(row.opening) else None for row in rows)
+        for row, token in zip(rows, step, strict=True):
+            if token is not None:
+                row.take(token)
+        yield step
