@@ -52,7 +52,7 @@ class BatchSettings:
     """Divides the logits; 0 takes the likeliest id."""
     top_k: int = 0
     """Keep only the k likeliest ids; 0 keeps all."""
-    top_p: float = 0.98
+    top_p: float = 0.95
     """Keep the fewest ids whose probabilities reach p; 1 keeps all."""
     min_p: float = 0.0
     """Keep ids at least this share as likely as the likeliest; 0 keeps all."""

@@ -15,6 +15,7 @@ from shortcut_gen.media import Audio, Note, Score, parse_score, read_score
 from shortcut_gen.modalities.base import Tokenizer
 from shortcut_gen.modalities.piano import (
     MAX_NOTE_SECONDS,
+    MAX_SOUNDING,
     NOTE_OFF,
     NOTE_ON,
     TICKS_PER_SECOND,
@@ -57,7 +58,7 @@ IDS = st.lists(st.integers(0, VOCAB_SIZE - 1), max_size=200)
 
 def permits(ids: Sequence[int], grammar: PianoGrammar | None = None) -> bool:
     """True if the grammar allows every id where it stands."""
-    grammar = grammar or PianoTokenizer(max_note_seconds=1e6).grammar()
+    grammar = grammar or PianoTokenizer(max_note_seconds=1e6, max_sounding=128).grammar()
     for token in ids:
         if not grammar.allowed()[token]:
             return False
@@ -308,8 +309,8 @@ def test_the_grammar_never_dead_ends_and_agrees_with_its_rules(prompt: list[int]
             elif ids and ids[-1] >= VELOCITY:
                 assert set(choices) == silent
             else:
-                velocities = set(range(VELOCITY, VOCAB_SIZE)) if silent else set()
-                assert set(choices) == silent | held | set(range(TIME_SHIFT, VELOCITY)) | velocities
+                new = silent | set(range(VELOCITY, VOCAB_SIZE)) if len(sounding) < MAX_SOUNDING else set()
+                assert set(choices) == new | held | set(range(TIME_SHIFT, VELOCITY))
             ids.append(rng.choice(choices))
         token = ids[step]
         grammar.advance(token)
@@ -391,3 +392,16 @@ def test_check_tokens_exits_1_where_a_note_is_lost(
     monkeypatch.setattr(check_tokens, "check", lambda *_: check_tokens.Losses(performances=1, notes=2, lost=1))
     assert check_tokens.main(["--source", str(tmp_path)]) == 1
     assert "notes lost                    1" in capfd.readouterr().out
+
+
+def test_notes_do_not_pile_up() -> None:
+    """While so many notes sound as may, only waiting and letting go are left; a velocity would have no note."""
+    grammar = PianoGrammar(max_sounding=3)
+    for token in (VELOCITY + 16, 60, 64, 67):
+        assert grammar.allowed()[token]
+        grammar.advance(token)
+    left = grammar.allowed().nonzero().flatten().tolist()
+    assert left == [NOTE_OFF + 60, NOTE_OFF + 64, NOTE_OFF + 67, *range(TIME_SHIFT, VELOCITY)]
+    grammar.advance(NOTE_OFF + 64)
+    assert grammar.allowed()[72]
+    assert grammar.allowed()[VELOCITY]

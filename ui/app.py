@@ -51,7 +51,7 @@ def _settings(models: Models, longest: float) -> tuple[Any, ...]:
         temperature = gr.Slider(
             0, 2, 1.0, step=0.05, label="Temperature", info="Higher is bolder.", elem_id="temperature"
         )
-        top_p = gr.Slider(0.05, 1, 0.98, step=0.01, label="Top-p", info="Lower is safer.", elem_id="top-p")
+        top_p = gr.Slider(0.05, 1, 0.95, step=0.01, label="Top-p", info="Lower is safer.", elem_id="top-p")
     with gr.Row(elem_classes="pair"):
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, elem_id="seed")
         fresh = gr.Checkbox(True, label="A new seed each time", elem_id="fresh", container=False)

@@ -26,6 +26,8 @@ VELOCITY_BINS = 32
 DEFAULT_VELOCITY = 64  # a note without a velocity before it: General MIDI's default
 MAX_NOTE_SECONDS = 10.0
 """Longest note that is generated: 99.9% of MAESTRO's notes, pedal folded in, are shorter (training.check_tokens)."""
+MAX_SOUNDING = 31
+"""Most notes generated to sound at once: so it is at 99.9% of the note-ons of MAESTRO's test split, pedal folded in."""
 
 _BIN_WIDTH = 4  # velocities 1-4 are bin 0, 125-127 are bin 31, as in note-seq
 _START_BINS = (8, 22)  # velocities 33 to 88 begin most performances
@@ -79,8 +81,9 @@ class PianoTokenizer:
     vocab_size = VOCAB_SIZE
     suffixes: tuple[str, ...] = (".mid", ".midi", ".rmi", ".kar")
 
-    def __init__(self, max_note_seconds: float = MAX_NOTE_SECONDS) -> None:
+    def __init__(self, max_note_seconds: float = MAX_NOTE_SECONDS, max_sounding: int = MAX_SOUNDING) -> None:
         self.max_note_seconds = max_note_seconds
+        self.max_sounding = max_sounding
 
     def encode(self, media: Media) -> list[int]:
         """The ids of a score, time 0 being the score's own. Raises PromptError where it has no note."""
@@ -214,7 +217,7 @@ class PianoTokenizer:
 
     def grammar(self) -> "PianoGrammar":
         """A fresh grammar: nothing sounds yet."""
-        return PianoGrammar(max_note_seconds=self.max_note_seconds)
+        return PianoGrammar(max_note_seconds=self.max_note_seconds, max_sounding=self.max_sounding)
 
     def augment(
         self, ids: NDArray[np.uint16], rng: np.random.Generator, transpose: int, stretch: float
@@ -270,12 +273,14 @@ class PianoTokenizer:
 class PianoGrammar:
     """Which ids may come next. Every id advance() takes costs the same, however long the stream.
 
-    No note-off for a silent pitch, no note-on for a sounding one; after a velocity a note-on; and a note that has
-    sounded for max_note_seconds is closed before anything else, so that endless music leaves no key hanging.
+    No note-off for a silent pitch, no note-on for a sounding one; after a velocity a note-on. So that endless music
+    neither leaves a key hanging nor piles notes up: a note that has sounded for max_note_seconds is closed before
+    anything else, and none is struck while max_sounding others sound.
     """
 
-    def __init__(self, *, max_note_seconds: float = MAX_NOTE_SECONDS) -> None:
+    def __init__(self, *, max_note_seconds: float = MAX_NOTE_SECONDS, max_sounding: int = MAX_SOUNDING) -> None:
         self._max_ticks = round(max_note_seconds * TICKS_PER_SECOND)
+        self._max_sounding = max_sounding
         self._tick = 0
         self._sounding: OrderedDict[int, int] = OrderedDict()
         """Start tick of each sounding pitch, earliest first."""
@@ -323,7 +328,8 @@ class PianoGrammar:
             allowed[:NOTE_OFF] = free[:NOTE_OFF]
         else:
             allowed[:] = free
-            if len(self._sounding) == 128:  # no key is left for a velocity to speak of
+            if len(self._sounding) >= self._max_sounding:  # nor is there a note for a velocity to speak of
+                allowed[:NOTE_OFF] = False
                 allowed[VELOCITY:] = False
 
     def allowed(self) -> Tensor:
