@@ -320,7 +320,9 @@ def _arguments(argv: Sequence[str] | None) -> tuple[list[str], BatchSettings]:
     try:
         values = vars(_parser().parse_args(argv))
     except ArgumentError as error:
-        raise SettingsError(" ".join(str(error).split())) from error
+        text = " ".join(str(error).split())
+        wrong = re.search(r"key \"(\w+)\": Expected a <class '(?:float|int)'>\. Got value: (.*)", text)
+        raise SettingsError(f"{wrong[1]} is {wrong[2]}; a number is needed" if wrong else text) from error
     prompts = values.pop("prompts")
     settings = BatchSettings(**values)
     if not prompts and not settings.from_scratch:

@@ -211,6 +211,8 @@ def one_hand(notes: Sequence[Note]) -> tuple[Note, ...]:
 
 def _choose(notes: list[MidiNote]) -> tuple[list[Note], str]:
     """The notes a piano should play, and one line on what was kept and left out ("" where that is everything)."""
+    if not notes:
+        return [], ""
     drums = [note for note in notes if note.channel % 16 == DRUMS]
     pitched = [note for note in notes if note.channel % 16 != DRUMS]
     pianos = [note for note in pitched if note.program < _PIANOS]

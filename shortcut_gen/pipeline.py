@@ -106,14 +106,18 @@ class Pipeline:
         """The ids of the part of a prompt that is used. Raises PromptError where nothing of it can be continued."""
         if prompt.media is None:
             return ()
-        ids = self.tokenizer.encode(prompt.media)
+        name = prompt.name or "the prompt"
+        try:
+            ids = self.tokenizer.encode(prompt.media)
+        except PromptError as error:
+            raise PromptError(f"{name}: {error}") from error
         if prompt.seconds is not None:
             whole = ids
             ids = self.tokenizer.head(ids, prompt.seconds)
             if not ids:
                 first = self.tokenizer.seconds(whole)
                 raise PromptError(
-                    f"{prompt.name or 'the prompt'}: nothing sounds in its first {prompt.seconds:g} s "
+                    f"{name}: nothing sounds in its first {prompt.seconds:g} s "
                     f"(it lasts {first:.1f} s); a longer part of it is needed"
                 )
         return tuple(ids)

@@ -93,7 +93,7 @@ class PianoTokenizer:
     def encode_array(self, media: Media) -> NDArray[np.uint16]:
         """encode as an array, for whole corpora."""
         if not isinstance(media, Score):
-            raise PromptError(f"a piano prompt is a score of notes, not {type(media).__name__}")
+            raise PromptError("holds sound, not notes; a MIDI file is needed")
         if not media.notes:
             raise PromptError("the score has no notes; at least one is needed")
         pitch, start, end, velocity_bins = self._quantised(media)
