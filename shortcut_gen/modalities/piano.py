@@ -27,7 +27,7 @@ DEFAULT_VELOCITY = 64  # a note without a velocity before it: General MIDI's def
 MAX_NOTE_SECONDS = 10.0
 """Longest note that is generated: 99.9% of MAESTRO's notes, pedal folded in, are shorter (training.check_tokens)."""
 MAX_SOUNDING = 31
-"""Most notes generated to sound at once: so it is at 99.9% of the note-ons of MAESTRO's test split, pedal folded in."""
+"""Most notes generated to sound at once, as at 99.9% of MAESTRO's note-ons, pedal folded in (docs/experiments.md)."""
 
 _BIN_WIDTH = 4  # velocities 1-4 are bin 0, 125-127 are bin 31, as in note-seq
 _START_BINS = (8, 22)  # velocities 33 to 88 begin most performances
