@@ -18,10 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.modalities.base import Tokenizer
-from training.shards import Corpus, Split
+from training.shards import IGNORED, Corpus, Split
 
-IGNORED = -100
-"""Target of a position behind the end of a short piece; torch's cross entropy leaves it out."""
 _MARGIN = 16
 
 Batch = dict[str, Tensor]

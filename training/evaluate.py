@@ -26,9 +26,7 @@ from shortcut_gen.checkpoint import load_checkpoint, write_info
 from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
 from shortcut_gen.model import ShortcutLM
 from training.card import write_card
-from training.shards import Corpus, Split
-
-IGNORED = -100
+from training.shards import IGNORED, Corpus, Split
 
 
 @dataclass(frozen=True, kw_only=True)

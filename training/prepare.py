@@ -18,6 +18,7 @@ from jsonargparse import auto_cli
 from tqdm import tqdm
 
 from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
+from shortcut_gen.files import reason
 from shortcut_gen.modalities import get_tokenizer
 from training.encoding import Encoded, Failed, encode_all
 from training.shards import FORMAT, MANIFEST, Shard, ShardWriter, write_json
@@ -137,7 +138,7 @@ def prepare(source: Source, out: Path, *, workers: int = 0, pieces_per_shard: in
             manifest = _finish(out, plan)
     except OSError as error:
         where = error.filename or out
-        raise DataError(f"{where} cannot be written: {(error.strerror or str(error)).lower()}") from error
+        raise DataError(f"{where} cannot be written: {reason(error)}") from error
     for piece in manifest["skipped"]:
         print(f"left out: {piece['reason']}", file=sys.stderr)
     print(f"{out}: {_summary(manifest)}")

@@ -18,7 +18,8 @@ from shortcut_gen.modalities.base import Tokenizer
 from shortcut_gen.sampler import Sampler, Stream
 from shortcut_gen.sampling import SamplingParams
 from training.callbacks import BudgetStop, stepped
-from training.task import IGNORED, LanguageModelTask
+from training.shards import IGNORED
+from training.task import LanguageModelTask
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shortcut_gen.errors import DataError
-from shortcut_gen.files import write_whole
+from shortcut_gen.files import reason, write_whole
 
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
 MANIFEST = "manifest.json"
 DTYPE = np.dtype("<u2")
+IGNORED = -100
+"""Target of a position that has none, such as padding behind a short piece; torch's cross entropy leaves it out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +207,7 @@ class Corpus:
         except FileNotFoundError:
             raise DataError(f"{folder} is no prepared corpus: it has no {MANIFEST}; see training.prepare") from None
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+            raise DataError(f"{path} cannot be read: {reason(error)}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is damaged ({error}); prepare the corpus again") from error
         return corpus
@@ -263,6 +265,6 @@ class Corpus:
                 try:
                     digest = file_sha256(path)
                 except OSError as error:
-                    raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+                    raise DataError(f"{path} cannot be read: {reason(error)}") from error
                 if digest != shard.sha256:
                     raise DataError(f"{path} is damaged (its hash differs); prepare the corpus again")

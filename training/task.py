@@ -13,9 +13,7 @@ from shortcut_gen.config import ModelConfig
 from shortcut_gen.model import ShortcutLM
 from training.muon import MuonAdamW
 from training.recipe import OptimizerConfig
-
-IGNORED = -100
-"""Target of a position that has none: padding behind a short piece."""
+from training.shards import IGNORED
 
 
 class LanguageModelTask(L.LightningModule):
