@@ -1,20 +1,24 @@
 """What goes in and comes out: Score (notes) and Audio (samples), read from files, written to files, rendered."""
 
+import contextlib
 import io
 import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pretty_midi
 import soundfile
 from numpy.typing import NDArray
 
 from shortcut_gen.errors import MediaError
 from shortcut_gen.files import reason, write_whole
 from shortcut_gen.midi import DRUMS, MidiNote, parse
+
+with contextlib.redirect_stdout(sys.stderr):  # it imports pyfluidsynth, which prints what it found where CI is set
+    import pretty_midi
 
 MAX_MIDI_BYTES = 64 * 1024 * 1024
 """A larger file is refused before it is read: a MIDI file of 200,000 notes takes under 2 MB."""

@@ -1,6 +1,9 @@
 """Sound of scores: loud enough, not cut off, in time, and without FluidSynth too."""
 
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -148,3 +151,12 @@ def test_without_any_renderer_the_error_says_what_to_install(monkeypatch: pytest
     assert renderer_name().startswith("none")
     with pytest.raises(MediaError, match="install FluidSynth's library"):
         render(chord(90, 60))
+
+
+def test_importing_the_renderer_prints_nothing_where_ci_is_set(root: Path) -> None:
+    """Who starts a program of ours reads its output: pyfluidsynth would put a line of its own before it."""
+    code = "from shortcut_gen import render; render._fluidsynth()"
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    environment = os.environ | {"CI": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run(command, capture_output=True, env=environment, check=True)
+    assert done.stdout == b""
