@@ -1,0 +1,375 @@
+"""Judge a codec on recordings: `python -m training.evaluate_codec checkpoints/codec-16khz --data FOLDER --opus`.
+
+Each recording is encoded once and decoded from its first 1, 2, 4 and 8 codebooks; what comes out is compared with what
+went in, at 16 kHz. Opus at its lowest rate, 6 kb/s, does the same with --opus. A run's folder or .ckpt file is judged
+too, also while it trains.
+"""
+
+import dataclasses
+import io
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import soundfile
+import torch
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from shortcut_gen.errors import DataError, MediaError, SettingsError, ShortcutGenError
+from shortcut_gen.files import write_whole
+from shortcut_gen.media import Audio, read_audio
+from shortcut_gen.modalities.encodec_model import CodecConfig, EncodecModel, build
+from training.codec_data import SUFFIXES
+from training.speech_metrics import Signal, codebook_use, lag, shifted, similarity, to_rate
+from training.state import LAST, read_run_checkpoint
+
+LEVELS = (1, 2, 4, 8)
+"""Numbers of codebooks at which a codec is judged, as far as it has them."""
+MEASURES = ("stoi", "pesq", "mel", "si_sdr", "equal_codes")
+OPUS = "opus"
+
+
+class Judged(Protocol):
+    """What of a codec is used here; `modalities.codec.Codec` has it."""
+
+    sample_rate: int
+    frame_rate: float
+    cardinality: int
+    num_codebooks: int
+
+    def encode(self, audio: Audio) -> Tensor:
+        """(Q, F) codes."""
+        ...
+
+    def decode(self, codes: Tensor) -> Audio:
+        """Sound of (q, F) codes, (1, S)."""
+        ...
+
+
+class ModelCodec:
+    """An EncodecModel in memory, such as one that is being trained, as something that can be judged."""
+
+    def __init__(self, model: EncodecModel, config: CodecConfig) -> None:
+        self.model = model
+        self.config = config
+        self.sample_rate = config.sample_rate
+        self.frame_rate = config.frame_rate
+        self.cardinality = config.cardinality
+        self.num_codebooks = config.codebooks
+        self._device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def encode(self, audio: Audio) -> Tensor:
+        """(Q, F) codes of all levels, zeros filling up the last frame."""
+        mono = to_rate(audio.samples.mean(axis=0), audio.sample_rate, self.sample_rate)
+        size = self.config.frame_samples
+        padded = np.pad(mono, (0, -len(mono) % size))
+        was = self.model.training
+        vectors = self.model.eval().encoder(torch.from_numpy(padded)[None, None].to(self._device))
+        codes: Tensor = self.model.quantizer.vq.encode(vectors, n_q=self.num_codebooks)[:, 0].cpu()
+        self.model.train(was)
+        return codes
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Audio:
+        """(q, F) -> (1, F * samples of a frame)."""
+        was = self.model.training
+        vectors = self.model.eval().quantizer.decode(codes[:, None].to(self._device))
+        samples = self.model.decoder(vectors)[0, :, : codes.shape[-1] * self.config.frame_samples]
+        self.model.train(was)
+        return Audio(samples.clamp(-1, 1).float().cpu().numpy(), self.sample_rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecEvaluation:
+    """What is judged and how."""
+
+    data: Path = Path("data/speech/LibriSpeech/test-other")
+    """Folder of recordings, read with all its subfolders."""
+    split: str = "test"
+    """What config.json calls these figures."""
+    limit: int | None = None
+    """Judge only so many recordings, spread evenly over the folder."""
+    opus: bool = False
+    """Judge Opus at 6 kb/s on the same recordings."""
+    json: Path | None = None
+    """File to write the figures to."""
+    workers: int = 1
+    """Processes that compute the metrics; the codec runs in the first."""
+    threads: int = 0
+    """CPU threads of torch; 0 leaves its own choice."""
+    device: str = "cpu"
+    """Where the codec runs."""
+    write: bool = True
+    """Write the figures into the codec's config.json and card, where it is a checkpoint folder."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("limit", 1), ("workers", 1), ("threads", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise SettingsError(f"{name} is {value}; a whole number of at least {least} is needed")
+
+
+def find(folder: Path, limit: int | None = None) -> list[Path]:
+    """Sound files of a folder by name, at most `limit` of them, evenly spread. Raises DataError."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; a folder of recordings is needed")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not found:
+        raise DataError(f"{folder}: no recording there; a folder of sound files is needed")
+    if limit is None or limit >= len(found):
+        return found
+    return [found[(2 * k + 1) * len(found) // (2 * limit)] for k in range(limit)]
+
+
+@dataclass
+class Tally:
+    """Sums over the recordings of one system."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+    def figures(self) -> dict[str, float]:
+        """Means over the recordings where a measure has a value, and how many those are where some have none."""
+        out: dict[str, float] = {}
+        for name in self.rows[0] if self.rows else ():
+            values = np.array([row[name] for row in self.rows])
+            there = np.isfinite(values)
+            out[name] = float(values[there].mean()) if there.any() else float("nan")
+            if not there.all():
+                out[f"{name}_missing"] = int((~there).sum())
+        return out
+
+
+def opus(samples: Signal, rate: int) -> tuple[Signal, int, int]:
+    """A signal through Opus at 6 kb/s: what comes back at the same rate, bytes of the file, bytes of its packets.
+
+    libsndfile's lowest quality asks libopus for 6 kb/s; it answers with a variable rate. The decoder's own delay
+    (pre-skip) is taken off by libsndfile.
+    """
+    if rate not in (8000, 12_000, 16_000, 24_000, 48_000):
+        samples, rate = to_rate(samples, rate, 48_000), 48_000
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format="OGG", subtype="OPUS", compression_level=1.0)
+    data = buffer.getvalue()
+    out, out_rate = soundfile.read(io.BytesIO(data), dtype="float32")
+    return to_rate(out, out_rate, rate), len(data), packet_bytes(data)
+
+
+def packet_bytes(ogg: bytes) -> int:
+    """Bytes of the sound packets of an Ogg file (RFC 3533): without page headers and the two pages of Opus headers."""
+    total = number = place = 0
+    while ogg[place : place + 4] == b"OggS":
+        count = ogg[place + 26]
+        size = sum(ogg[place + 27 : place + 27 + count])
+        total += size if number >= 2 else 0
+        place += 27 + count + size
+        number += 1
+    return total
+
+
+def judge(codec: Judged, paths: Sequence[Path], *, with_opus: bool = False, workers: int = 1) -> dict[str, Any]:
+    """The figures of a codec on recordings: by number of codebooks, of each level's codebook, and of Opus."""
+    levels = [level for level in LEVELS if level < codec.num_codebooks] + [min(codec.num_codebooks, LEVELS[-1])]
+    counts = np.zeros((codec.num_codebooks, codec.cardinality), np.int64)
+    tallies = {str(level): Tally() for level in levels} | ({OPUS: Tally()} if with_opus else {})
+    totals = dict.fromkeys(("seconds", "file_bytes", "packet_bytes", "opus_delay"), 0.0)
+    jobs = _jobs(codec, paths, levels, with_opus, counts, totals)
+    with tqdm(total=len(paths), unit=" files", disable=None) as bar:
+        for done in _scored(jobs, workers):
+            for name, row in done.items():
+                tallies[name].rows.append(row)
+            bar.update()
+    if not totals["seconds"]:
+        raise DataError("no recording lasts a frame of the codec; longer ones are needed")
+    bits = codec.frame_rate * math.log2(codec.cardinality) / 1000
+    out: dict[str, Any] = {
+        "files": len(tallies[str(levels[0])].rows),
+        "seconds": round(totals["seconds"], 1),
+        "codebooks": {str(level): {"kbps": bits * level} | tallies[str(level)].figures() for level in levels},
+        "use": [codebook_use(row) for row in counts],
+    }
+    if with_opus:
+        rate = {name: totals[f"{name}_bytes"] * 8 / totals["seconds"] / 1000 for name in ("file", "packet")}
+        head = {"kbps": rate["packet"], "kbps_with_container": rate["file"], "most_delay": totals["opus_delay"]}
+        out[OPUS] = head | tallies[OPUS].figures()
+    return out
+
+
+def _jobs(
+    codec: Judged,
+    paths: Sequence[Path],
+    levels: Sequence[int],
+    with_opus: bool,
+    counts: NDArray[np.int64],
+    totals: dict[str, float],
+) -> Iterator[tuple[Signal, dict[str, Signal], dict[str, float]]]:
+    """For each recording: the original, what each system made of it, all at 16 kHz, and the shares of equal codes."""
+    for path in paths:
+        audio = read_audio(path)
+        mono = np.ascontiguousarray(audio.samples.mean(axis=0))
+        original = to_rate(mono, audio.sample_rate)
+        codes = codec.encode(audio)
+        if not codes.shape[-1]:
+            continue
+        for level, row in enumerate(codes.numpy()):
+            counts[level] += np.bincount(row, minlength=codec.cardinality)
+        made, equal = {}, {}
+        for level in levels:
+            decoded = codec.decode(codes[:level])
+            made[str(level)] = _fitted(to_rate(decoded.samples[0], decoded.sample_rate), original)
+            again = codec.encode(decoded)[:level]
+            equal[str(level)] = float((again == codes[:level]).float().mean())
+        if with_opus:
+            back, whole, packets = opus(mono, audio.sample_rate)
+            rate = audio.sample_rate if len(back) == len(mono) else 48_000
+            back = to_rate(back, rate)
+            delay = lag(original, back)
+            made[OPUS] = shifted(back, delay, len(original))
+            totals["file_bytes"] += whole
+            totals["packet_bytes"] += packets
+            totals["opus_delay"] = max(totals["opus_delay"], abs(delay))
+        totals["seconds"] += audio.duration
+        yield original, made, equal
+
+
+def _fitted(samples: Signal, original: Signal) -> Signal:
+    return shifted(samples, 0, len(original))
+
+
+def _score(job: tuple[Signal, dict[str, Signal], dict[str, float]]) -> dict[str, dict[str, float]]:
+    original, made, equal = job
+    rows = {name: similarity(original, samples) for name, samples in made.items()}
+    return {name: row | ({"equal_codes": equal[name]} if name in equal else {}) for name, row in rows.items()}
+
+
+def _scored(
+    jobs: Iterable[tuple[Signal, dict[str, Signal], dict[str, float]]], workers: int
+) -> Iterator[dict[str, dict[str, float]]]:
+    if workers == 1:
+        yield from map(_score, jobs)
+        return
+    # Started anew, not forked: torch's threads do not survive a fork.
+    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        waiting = []
+        for job in jobs:
+            waiting.append(pool.submit(_score, job))
+            if len(waiting) > 2 * workers:
+                yield waiting.pop(0).result()
+        for future in waiting:
+            yield future.result()
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures as text."""
+    lines = [f"{figures['files']} recordings, {figures['seconds']:,.0f} s"]
+    lines.append(f"{'system':14}{'kb/s':>7}{'STOI':>8}{'PESQ':>7}{'log-mel':>9}{'SI-SDR':>8}{'equal codes':>13}")
+    rows = [(f"{level} codebooks", row) for level, row in figures["codebooks"].items()]
+    rows += [("Opus", figures[OPUS])] if OPUS in figures else []
+    for name, row in rows:
+        equal = f"{row['equal_codes']:>13.1%}" if "equal_codes" in row else f"{'':>13}"
+        lines.append(
+            f"{name:14}{row['kbps']:>7.2f}{row['stoi']:>8.3f}{row['pesq']:>7.2f}{row['mel']:>9.3f}"
+            f"{row['si_sdr']:>8.2f}{equal}"
+        )
+    lines.append("codebook".ljust(14) + "".join(f"{number + 1:>7}" for number in range(len(figures["use"]))))
+    lines.append("used".ljust(14) + "".join(f"{row['used']:>7.0%}" for row in figures["use"]))
+    lines.append("perplexity".ljust(14) + "".join(f"{row['perplexity']:>7.0f}" for row in figures["use"]))
+    if OPUS in figures:
+        given = figures[OPUS]
+        lines.append(
+            f"Opus: {given['kbps_with_container']:.2f} kb/s with its Ogg pages, put right by up to "
+            f"{given['most_delay']:.0f} samples"
+        )
+    return "\n".join(lines)
+
+
+def load(name: str, device: str) -> tuple[Judged, Path | None]:
+    """A codec by folder or name, or of a run under way; and its folder, if figures can be written there."""
+    path = Path(name)
+    run = path if path.suffix == ".ckpt" else path / LAST
+    if path.suffix == ".ckpt" or run.is_file():
+        state = read_run_checkpoint(run)
+        if "codec" not in state["run"]:
+            raise DataError(f"{run}: a checkpoint of another kind; one of training.fit_codec is needed")
+        config = CodecConfig.from_dict(state["run"]["codec"])
+        model = build(config)
+        model.load_state_dict(state["state_dict"]["codec"])
+        return ModelCodec(model.to(device).eval(), config), None
+    from shortcut_gen.modalities.codec import EncodecCodec
+
+    return EncodecCodec(name, device=device), path if path.is_dir() else None
+
+
+def write_figures(folder: Path, split: str, figures: dict[str, Any]) -> None:
+    """Put figures into a codec folder's config.json and card. Raises CheckpointError."""
+    from shortcut_gen.modalities.codec import read_codec_info, write_codec_info
+    from training.codec_card import write_codec_card
+
+    info = read_codec_info(folder)
+    info = dataclasses.replace(info, figures=info.figures | {split: figures})
+    write_codec_info(folder, info)
+    write_codec_card(folder, info)
+
+
+def evaluate(name: str, settings: CodecEvaluation) -> dict[str, Any]:
+    """Judge a codec, print the table and write what is asked for."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    codec, folder = load(name, settings.device)
+    paths = find(settings.data, settings.limit)
+    figures = judge(codec, paths, with_opus=settings.opus, workers=settings.workers)
+    figures |= {"data": settings.data.name, "limit": settings.limit}
+    print(table(figures))
+    if settings.json:
+        write_whole(settings.json, (json.dumps(_plain(figures), indent=2) + "\n").encode(), MediaError)
+    if settings.write and folder is not None:
+        write_figures(folder, settings.split, _plain(figures))
+    return figures
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as JSON has them: four decimals, None for what is no number."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, float):
+        return round(value, 4) if math.isfinite(value) else None
+    return value
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m training.evaluate_codec", description=__doc__, exit_on_error=False)
+    parser.add_argument("codec", help="Codec folder, run folder, run's .ckpt file, or encodec_24khz.")
+    parser.add_class_arguments(CodecEvaluation, skip={"opus"})
+    parser.add_argument("--opus", action="store_true", help="Judge Opus at 6 kb/s on the same recordings.")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    try:
+        values = _parser().parse_args(None if arguments is None else list(arguments)).as_dict()
+        evaluate(values.pop("codec"), CodecEvaluation(**values))
+    except (ShortcutGenError, ArgumentError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
