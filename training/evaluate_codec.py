@@ -30,7 +30,7 @@ from shortcut_gen.files import write_whole
 from shortcut_gen.media import Audio, read_audio
 from shortcut_gen.modalities.encodec_model import CodecConfig, EncodecModel, build
 from training.codec_data import SUFFIXES
-from training.speech_metrics import Signal, codebook_use, lag, shifted, similarity, to_rate
+from training.speech_metrics import RATE, Signal, codebook_use, lag, shifted, similarity, to_rate
 from training.state import LAST, read_run_checkpoint
 
 LEVELS = (1, 2, 4, 8)
@@ -150,19 +150,17 @@ class Tally:
         return out
 
 
-def opus(samples: Signal, rate: int) -> tuple[Signal, int, int]:
-    """A signal through Opus at 6 kb/s: what comes back at the same rate, bytes of the file, bytes of its packets.
+def opus(samples: Signal) -> tuple[Signal, int, int]:
+    """A signal at 16 kHz through Opus at 6 kb/s: what comes back, bytes of the file, bytes of its packets.
 
     libsndfile's lowest quality asks libopus for 6 kb/s; it answers with a variable rate. The decoder's own delay
     (pre-skip) is taken off by libsndfile.
     """
-    if rate not in (8000, 12_000, 16_000, 24_000, 48_000):
-        samples, rate = to_rate(samples, rate, 48_000), 48_000
     buffer = io.BytesIO()
-    soundfile.write(buffer, samples, rate, format="OGG", subtype="OPUS", compression_level=1.0)
+    soundfile.write(buffer, samples, RATE, format="OGG", subtype="OPUS", compression_level=1.0)
     data = buffer.getvalue()
-    out, out_rate = soundfile.read(io.BytesIO(data), dtype="float32")
-    return to_rate(out, out_rate, rate), len(data), packet_bytes(data)
+    out, rate = soundfile.read(io.BytesIO(data), dtype="float32")
+    return to_rate(out, rate), len(data), packet_bytes(data)
 
 
 def packet_bytes(ogg: bytes) -> int:
@@ -216,8 +214,7 @@ def _jobs(
     """For each recording: the original, what each system made of it, all at 16 kHz, and the shares of equal codes."""
     for path in paths:
         audio = read_audio(path)
-        mono = np.ascontiguousarray(audio.samples.mean(axis=0))
-        original = to_rate(mono, audio.sample_rate)
+        original = to_rate(audio.samples.mean(axis=0), audio.sample_rate)
         codes = codec.encode(audio)
         if not codes.shape[-1]:
             continue
@@ -230,9 +227,7 @@ def _jobs(
             again = codec.encode(decoded)[:level]
             equal[str(level)] = float((again == codes[:level]).float().mean())
         if with_opus:
-            back, whole, packets = opus(mono, audio.sample_rate)
-            rate = audio.sample_rate if len(back) == len(mono) else 48_000
-            back = to_rate(back, rate)
+            back, whole, packets = opus(original)
             delay = lag(original, back)
             made[OPUS] = shifted(back, delay, len(original))
             totals["file_bytes"] += whole

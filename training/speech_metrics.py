@@ -69,6 +69,8 @@ def mel_distance(reference: Signal, estimate: Signal) -> float:
 def stoi(reference: Signal, estimate: Signal) -> float:
     """Short-time objective intelligibility (Taal et al. 2011), 0 to 1, of signals at 16 kHz; NaN if all is silent."""
     compute = _needed("pystoi").stoi
+    if not reference.any():
+        return float("nan")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         value = float(compute(reference, estimate, RATE, extended=False))
