@@ -1,4 +1,4 @@
-"""Continue a piano performance with a language model that attends to its own layers.
+"""Continue piano and speech with a language model that attends to its own layers.
 
 Letters for shapes, everywhere in the code: B batch, T tokens, D width, H heads, E head width, L taps, K cached
 positions, C context or channels, V vocabulary, Q codebooks, F frames, S samples.
@@ -8,6 +8,8 @@ from shortcut_gen.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint,
 from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import ShortcutGenError
 from shortcut_gen.media import Audio, Note, Score
+from shortcut_gen.modalities.codec import Codec, EncodecCodec
+from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.model import ShortcutLM
 from shortcut_gen.pipeline import Continuation, Pipeline, Progress, Prompt
 from shortcut_gen.sampler import Sampler, Stream
@@ -17,7 +19,9 @@ __all__ = [
     "Audio",
     "Checkpoint",
     "CheckpointInfo",
+    "Codec",
     "Continuation",
+    "EncodecCodec",
     "ModelConfig",
     "Note",
     "Pipeline",
@@ -28,6 +32,7 @@ __all__ = [
     "Score",
     "ShortcutGenError",
     "ShortcutLM",
+    "SpeechTokenizer",
     "Stream",
     "load_checkpoint",
     "save_checkpoint",

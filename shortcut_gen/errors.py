@@ -25,5 +25,9 @@ class CheckpointError(ShortcutGenError):
     """A checkpoint folder that is missing, damaged or does not match its config."""
 
 
+class CodecError(ShortcutGenError):
+    """A codec that cannot be had, or that is not the one its codes were made with."""
+
+
 class DataError(ShortcutGenError):
     """A corpus, shard or manifest that is missing, damaged or of another tokenizer."""

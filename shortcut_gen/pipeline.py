@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -13,7 +13,7 @@ from shortcut_gen import media
 from shortcut_gen.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
 from shortcut_gen.errors import PromptError, SettingsError
 from shortcut_gen.media import Audio, Score
-from shortcut_gen.modalities.base import Tokenizer
+from shortcut_gen.modalities.base import Media, Tokenizer
 from shortcut_gen.render import render
 from shortcut_gen.sampler import Sampler, Stream
 from shortcut_gen.sampling import SamplingParams
@@ -35,8 +35,12 @@ class Prompt:
 
     @classmethod
     def from_file(cls, path: str | Path, seconds: float | None = None) -> Self:
-        """A prompt read from a file, its kind told by its content. Raises MediaError, SettingsError."""
-        return cls(media=media.read(path), name=Path(path).name, seconds=seconds)
+        """A prompt read from a file, its kind told by its content. Raises MediaError, SettingsError.
+
+        Of a recording no more than `seconds` is read.
+        """
+        part = cls(media=None, name=Path(path).name, seconds=seconds)  # refuses wrong seconds before it reads
+        return replace(part, media=media.read(path, seconds))
 
     @classmethod
     def empty(cls) -> Self:
@@ -46,7 +50,7 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Continuation:
-    """A prompt and what followed it, as ids and, on demand, as a score and as sound."""
+    """A prompt and what followed it, as ids and, on demand, as sound and, for piano, as a score."""
 
     prompt: Prompt
     prompt_ids: tuple[int, ...]
@@ -58,12 +62,19 @@ class Continuation:
     tokenizer: Tokenizer
 
     @cached_property
+    def media(self) -> Media:
+        """Prompt and continuation as the tokenizer decodes them: a Score for piano, Audio for speech."""
+        return self.tokenizer.decode(self.prompt_ids + self.ids)
+
+    @property
     def score(self) -> Score:
-        """Prompt and continuation as one score; a note the prompt left sounding is ended by the continuation."""
-        score = self.tokenizer.decode(self.prompt_ids + self.ids)
-        if not isinstance(score, Score):
-            raise SettingsError(f"a continuation of {self.tokenizer.name} has no score")
-        return score
+        """Prompt and continuation as one score; a note the prompt left sounding is ended by the continuation.
+
+        Raises SettingsError for speech, which has none.
+        """
+        if not isinstance(self.media, Score):
+            raise SettingsError(f"a continuation of {self.tokenizer.name} has no score; its sound can be had")
+        return self.media
 
     @cached_property
     def seam_seconds(self) -> float:
@@ -76,8 +87,9 @@ class Continuation:
         return self.tokenizer.seconds(self.prompt_ids + self.ids)
 
     def audio(self) -> Audio:
-        """The sound of prompt and continuation, rendered anew at each call: 44.1 kHz stereo."""
-        return render(self.score)
+        """The sound of prompt and continuation: a score rendered anew at each call, 44.1 kHz stereo; speech as the
+        codec decodes it, one channel at its rate."""
+        return self.media if isinstance(self.media, Audio) else render(self.score)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +120,10 @@ class Pipeline:
             return ()
         name = prompt.name or "the prompt"
         try:
-            ids = self.tokenizer.encode(prompt.media)
+            media = prompt.media
+            if isinstance(media, Audio) and prompt.seconds is not None:
+                media = media.slice(0.0, prompt.seconds)  # the codec need not hear the rest
+            ids = self.tokenizer.encode(media)
         except PromptError as error:
             raise PromptError(f"{name}: {error}") from error
         if prompt.seconds is not None:

@@ -52,7 +52,10 @@ class _Row:
     def ended(self, params: SamplingParams) -> bool:
         if params.max_tokens is not None and self.made >= params.max_tokens:
             return True
-        return params.seconds is not None and self.grammar.seconds - self.start_seconds >= params.seconds
+        if params.seconds is None:
+            return False
+        # A hair less, or the difference of two times could fall short of the length it stands for.
+        return self.grammar.seconds - self.start_seconds >= params.seconds - 1e-9
 
 
 class Sampler:
@@ -63,6 +66,9 @@ class Sampler:
             raise SettingsError(
                 f"the model has {model.config.vocab_size} ids but the tokenizer {tokenizer.vocab_size}; they must agree"
             )
+        context, frame = model.config.context, tokenizer.frame
+        if context < 2 * frame:
+            raise SettingsError(f"the model's context is {context} ids; at least two frames of {frame} are needed")
         self.model = model
         self.tokenizer = tokenizer
 

@@ -239,10 +239,10 @@ def test_a_file_without_permission_is_refused(tmp_path: Path, monkeypatch: pytes
     path = tmp_path / "x.mid"
     path.write_bytes(GOOD)
 
-    def denied(_: Path) -> bytes:  # taking the right away would not stop root
+    def denied(*_: object) -> None:  # taking the right away would not stop root
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr(Path, "open", denied)
     with pytest.raises(MediaError, match=r"x\.mid cannot be read: permission denied"):
         read_score(path)
 

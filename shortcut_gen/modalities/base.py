@@ -36,6 +36,8 @@ class Tokenizer(Protocol):
     name: str
     """What config.json calls it."""
     vocab_size: int
+    frame: int
+    """Ids that stand together, such as the codebooks of one moment: crops, windows and clips begin at multiples."""
     suffixes: tuple[str, ...]
     """Suffixes of the files it reads, with the dot, in lower case."""
 
