@@ -1,0 +1,351 @@
+"""Speech as codes: EnCodec (arXiv:2210.13438), the official 24 kHz model or a small one of ours.
+
+The package and torchaudio are imported when a codec is first made: what needs no speech needs neither.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from shortcut_gen.errors import CheckpointError, CodecError
+from shortcut_gen.files import reason
+from shortcut_gen.folder import check_weights
+from shortcut_gen.media import Audio
+from shortcut_gen.modalities.codec_folder import (
+    CodecInfo,
+    is_codec,
+    load_model,
+    needed,
+    network,
+    quietly,
+    read_codec_info,
+    save_codec,
+    write_codec_info,
+)
+
+if TYPE_CHECKING:
+    from shortcut_gen.modalities.seanet import Chunks
+
+OFFICIAL = "encodec_24khz"
+"""Name of the model that the package offers for speech and other sound of one channel."""
+OFFICIAL_FILE = "encodec_24khz-d7cc33bc.th"
+"""The file of its weights."""
+CHUNK_SECONDS = 20.0
+"""Sound that is encoded or decoded at a time, over all rows of a batch: memory does not grow with length."""
+
+__all__ = [
+    "OFFICIAL",
+    "OFFICIAL_FILE",
+    "Codec",
+    "CodecInfo",
+    "CodecStream",
+    "EncodecCodec",
+    "is_codec",
+    "read_codec_info",
+    "save_codec",
+    "write_codec_info",
+]
+
+_MAX_RATIO = 1000  # resampling filters grow with the terms of the ratio of rates; odd ones are rounded to such terms
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Sound of one channel to codes and back."""
+
+    name: str
+    """Such as "codec-16khz" or "encodec_24khz"."""
+    sample_rate: int
+    """Samples a second, in Hz."""
+    frame_rate: float
+    """Frames a second, in Hz."""
+    cardinality: int
+    """Entries of a codebook."""
+    num_codebooks: int
+    """Codebooks in use, Q."""
+
+    def encode(self, audio: Audio) -> Tensor:
+        """Codes, (Q, F) int64: channels are mixed, the rate is changed, the end is filled up to a whole frame."""
+        ...
+
+    def encode_many(self, audios: Sequence[Audio]) -> list[Tensor]:
+        """encode of each, made together."""
+        ...
+
+    def decode(self, codes: Tensor) -> Audio:
+        """The sound of codes, (q, F) with q from 1 to Q: one channel in [-1, 1]."""
+        ...
+
+    def decoder(self) -> "CodecStream":
+        """A decoder for codes that arrive bit by bit."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """Plain values that tell this codec from others: what must agree for codes to mean the same."""
+        ...
+
+
+class CodecStream:
+    """Decodes codes that arrive bit by bit. What it gives, joined, is what `decode` gives for all of them.
+
+    It holds the first few frames back until there are enough of them (0.14 s in all for the models here), as their
+    sound depends on what follows; `finish` gives what is left where no more come.
+    """
+
+    def __init__(self, codec: "EncodecCodec") -> None:
+        self._codec = codec
+        self._chunks: Chunks | None = codec.decoder_chunks()
+        self._waiting: list[Tensor] = []
+        self._started = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._chunks, self._waiting = None, []
+
+    @torch.inference_mode()
+    def push(self, codes: Tensor) -> NDArray[np.float32]:
+        """The sound of the next codes, (q, f): (S,) float32 in [-1, 1], f frames of it once it has started."""
+        if self._chunks is None:
+            raise ValueError("the stream is closed")
+        codes = self._codec.checked(codes)
+        if not self._started:
+            self._waiting.append(codes)
+            codes = torch.cat(self._waiting, dim=-1)
+            if codes.shape[-1] < self._chunks.least:
+                return np.zeros(0, np.float32)
+            self._started, self._waiting = True, []
+        if not codes.shape[-1]:
+            return np.zeros(0, np.float32)
+        return _sound(self._chunks(self._codec.vectors(codes)))
+
+    @torch.inference_mode()
+    def finish(self) -> NDArray[np.float32]:
+        """The sound held back where the stream ends before it has started; else nothing. Closes it."""
+        waiting, self._waiting, self._chunks = self._waiting, [], None
+        codes = torch.cat(waiting, dim=-1) if waiting else torch.zeros(1, 0)
+        if not codes.shape[-1]:
+            return np.zeros(0, np.float32)
+        return _sound(self._codec.model.decoder(self._codec.vectors(codes)))
+
+
+def _sound(x: Tensor) -> NDArray[np.float32]:
+    """(1, 1, S) to (S,)."""
+    samples: NDArray[np.float32] = x[0, 0].clamp(-1.0, 1.0).cpu().numpy()
+    return samples
+
+
+class EncodecCodec:
+    """An EnCodec of one channel: the official 24 kHz model, or a folder such as checkpoints/codec-16khz."""
+
+    def __init__(
+        self,
+        name: str | Path = OFFICIAL,
+        *,
+        codebooks: int | None = None,
+        weights: str | Path | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """codebooks: how many of its codebooks to use, which sets the bandwidth; all of them if not given.
+        weights: file of the official weights, where they cannot be downloaded.
+
+        Raises CodecError, CheckpointError.
+        """
+        with quietly():
+            if str(name) == OFFICIAL:
+                self.name = OFFICIAL
+                model = _official(weights)
+            elif weights is not None:
+                raise CodecError(f"weights is given for {name}; it goes with {OFFICIAL} alone")
+            else:
+                self.name = Path(name).resolve().name
+                model = _ours(Path(name))
+        self._sha256 = _hash(model)
+        self.model = _fused(model).to(device).eval()
+        self.device = torch.device(device)
+        self.sample_rate: int = model.sample_rate
+        self.cardinality: int = model.quantizer.bins
+        self.frame_samples = int(model.encoder.hop_length)
+        """Samples of a frame."""
+        self.frame_rate = self.sample_rate / self.frame_samples
+        held = len(model.quantizer.vq.layers)
+        wanted = held if codebooks is None else codebooks
+        if not isinstance(wanted, int) or isinstance(wanted, bool) or not 1 <= wanted <= held:
+            raise CodecError(f"{self.name} has {held} codebooks and {wanted} are asked for; 1 to {held} can be used")
+        self.num_codebooks = wanted
+
+    def identity(self) -> dict[str, Any]:
+        """name, sample_rate, frame_rate, cardinality, num_codebooks and the sha256 of all weights."""
+        names = ("name", "sample_rate", "frame_rate", "cardinality", "num_codebooks")
+        return {name: getattr(self, name) for name in names} | {"sha256": self._sha256}
+
+    def encode(self, audio: Audio) -> Tensor:
+        """Codes, (Q, F) int64, F the length over a frame's, rounded up. 0.02 s or an hour: the memory is the same."""
+        return self.encode_many([audio])[0]
+
+    @torch.inference_mode()
+    def encode_many(self, audios: Sequence[Audio]) -> list[Tensor]:
+        """encode of each, (Q, F) int64, made together; equal but where two entries are equally near."""
+        sounds = [self._prepared(audio) for audio in audios]
+        frames = [-(-len(sound) // self.frame_samples) for sound in sounds]
+        chunks = self._encoder_chunks()
+        out: dict[int, Tensor] = {}
+        for index, sound in enumerate(sounds):
+            if frames[index] < chunks.least:  # too short to be mirrored: the package's own way
+                out[index] = self._short(sound, frames[index])
+        order = sorted((i for i in range(len(sounds)) if i not in out), key=lambda index: -frames[index])
+        if order:
+            codes = self._together([sounds[i] for i in order], [frames[i] for i in order], chunks)
+            out |= dict(zip(order, codes, strict=True))
+        return [out[index] for index in range(len(sounds))]
+
+    def _together(self, sounds: list[Tensor], frames: list[int], chunks: "Chunks") -> list[Tensor]:
+        """Codes of sounds, longest first, all of at least chunks.least frames."""
+        size = max(int(CHUNK_SECONDS * self.frame_rate / len(sounds)), 2 * chunks.least)
+        parts: list[list[Tensor]] = [[] for _ in sounds]
+        for start in range(0, frames[0], size):
+            rows = sum(length > start for length in frames)
+            chunks.keep(rows)
+            end = min(start + size, frames[0])
+            batch = torch.zeros(rows, 1, (end - start) * self.frame_samples)
+            for row, sound in enumerate(sounds[:rows]):
+                part = sound[start * self.frame_samples : end * self.frame_samples]
+                batch[row, 0, : len(part)] = part
+            codes = self._quantise(chunks(batch.to(self.device)))  # (Q, B, F)
+            for row in range(rows):
+                parts[row].append(codes[:, row, : frames[row] - start])
+        return [torch.cat(part, dim=-1) for part in parts]
+
+    def _short(self, sound: Tensor, frames: int) -> Tensor:
+        if not frames:
+            return torch.zeros(self.num_codebooks, 0, dtype=torch.long)
+        padded = torch.zeros(1, 1, frames * self.frame_samples)
+        padded[0, 0, : len(sound)] = sound
+        return self._quantise(self.model.encoder(padded.to(self.device)))[:, 0]
+
+    def _quantise(self, vectors: Tensor) -> Tensor:
+        """(B, D, F) to codes, (Q, B, F)."""
+        codes: Tensor = self.model.quantizer.vq.encode(vectors, n_q=self.num_codebooks).cpu()
+        return codes
+
+    def _prepared(self, audio: Audio) -> Tensor:
+        """One channel at the codec's rate, (S,)."""
+        sound = torch.from_numpy(np.ascontiguousarray(audio.samples, np.float32)).mean(dim=0)
+        if audio.sample_rate == self.sample_rate or not len(sound):
+            return sound
+        from shortcut_gen.modalities._torchaudio import torchaudio
+
+        ratio = Fraction(self.sample_rate, audio.sample_rate).limit_denominator(_MAX_RATIO)
+        ratio = max(ratio, Fraction(1, _MAX_RATIO))
+        resampled: Tensor = torchaudio.functional.resample(sound, ratio.denominator, ratio.numerator)
+        return resampled
+
+    def decode(self, codes: Tensor) -> Audio:
+        """The sound of codes, (q, F) with q from 1 to Q: (1, F·frame_samples) float32 in [-1, 1]."""
+        codes = self.checked(codes)
+        size = int(CHUNK_SECONDS * self.frame_rate)
+        with self.decoder() as stream:
+            parts = [stream.push(codes[:, at : at + size]) for at in range(0, codes.shape[-1], size)]
+            parts.append(stream.finish())
+        return Audio(np.concatenate(parts)[None], self.sample_rate)
+
+    def decoder(self) -> CodecStream:
+        """A fresh decoder for codes that arrive bit by bit."""
+        return CodecStream(self)
+
+    def checked(self, codes: Tensor) -> Tensor:
+        """The codes, (q, F), on the codec's device. Raises CodecError on codes it has no entry for."""
+        if codes.dim() != 2 or not 1 <= codes.shape[0] <= self.num_codebooks:
+            raise CodecError(f"codes have shape {tuple(codes.shape)}; 1 to {self.num_codebooks} rows are needed")
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.cardinality:
+            raise CodecError(
+                f"codes run from {int(codes.min())} to {int(codes.max())}; 0 to {self.cardinality - 1} are needed"
+            )
+        return codes.to(self.device, torch.long)
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        """What the decoder takes: (q, F) to (1, D, F)."""
+        found: Tensor = self.model.quantizer.vq.decode(codes[:, None])
+        return found
+
+    def decoder_chunks(self) -> "Chunks":
+        """A fresh pass of the decoder."""
+        return self._seanet.Chunks(self.model.decoder, 1)
+
+    def _encoder_chunks(self) -> "Chunks":
+        return self._seanet.Chunks(self.model.encoder, self.frame_samples)
+
+    @cached_property
+    def _seanet(self) -> Any:
+        from shortcut_gen.modalities import seanet
+
+        return seanet
+
+
+def _ours(folder: Path) -> Any:
+    """The model of a codec folder."""
+    if not folder.is_dir():
+        raise CodecError(f"{folder} is no codec: {OFFICIAL} or a folder such as checkpoints/codec-16khz is needed")
+    return load_model(folder)
+
+
+def _official(weights: str | Path | None) -> Any:
+    """The package's 24 kHz model with its weights, from a file or by its own download."""
+    network()
+    from encodec.model import ROOT_URL, EncodecModel
+
+    model = EncodecModel.encodec_model_24khz(pretrained=False)
+    hub = Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        if weights is None:
+            state = torch.hub.load_state_dict_from_url(
+                ROOT_URL + OFFICIAL_FILE, map_location="cpu", check_hash=True, progress=False, weights_only=True
+            )
+        else:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:  # a network's, a disk's or an unpickler's: there are a dozen kinds
+        why = reason(error) if isinstance(error, OSError) else (str(error).splitlines() or [type(error).__name__])[0]
+        if weights is not None:
+            raise CodecError(f"{weights}: cannot be read as EnCodec's weights, {OFFICIAL_FILE}: {why}") from error
+        raise CodecError(
+            f"the weights of {OFFICIAL} cannot be downloaded ({why}): get {OFFICIAL_FILE} of EnCodec's release "
+            f"and put it into {hub}, or pass it as weights="
+        ) from error
+    path = Path(weights) if weights is not None else hub / OFFICIAL_FILE
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CodecError(f"{path}: holds no weights by name; EnCodec's {OFFICIAL_FILE} is needed")
+    try:
+        check_weights(path, needed(model.state_dict()), needed(state))
+    except CheckpointError as error:
+        raise CodecError(f"{error}; EnCodec's {OFFICIAL_FILE} is needed") from error
+    model.load_state_dict(needed(state), strict=False)
+    return model
+
+
+def _hash(model: nn.Module) -> str:
+    """sha256 of all that is used of a model, whatever file it came from."""
+    digest = hashlib.sha256()
+    for name, value in sorted(needed(model.state_dict()).items()):
+        digest.update(f"{name} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _fused(model: Any) -> Any:
+    """With each convolution's direction and length multiplied into one weight, once and for all."""
+    for layer in model.modules():
+        if hasattr(layer, "weight_g"):
+            torch.nn.utils.remove_weight_norm(layer)
+    return model
