@@ -1,4 +1,4 @@
-"""Crops of recordings for the codec: drawn by duration, changed in gain, sometimes mixed, the same for the same seed."""
+"""Crops of recordings for the codec: drawn by duration, changed in gain, sometimes mixed, the same for one seed."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from shortcut_gen.modalities._torchaudio import torchaudio
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = tuple(f".{name.lower()}" for name in soundfile.available_formats()) + (".opus", ".oga", ".aif")
+SUFFIXES = (*(f".{name.lower()}" for name in soundfile.available_formats()), ".opus", ".oga", ".aif")
 """Names of files that soundfile may be able to read."""
 
 
@@ -172,7 +172,7 @@ def scan(folder: Path) -> list[Recording]:
     """The recordings below a folder, in order of their names. Raises DataError where there is none."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; a folder of recordings is needed")
-    out = []
+    out: list[Recording] = []
     for root, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):

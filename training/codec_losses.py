@@ -1,4 +1,4 @@
-"""Losses of a neural codec, and the balancer that sets how loudly each of them speaks (arXiv:2210.13438, section 3.4)."""
+"""Losses of a neural codec, and the balancer that says how much each of them weighs (arXiv:2210.13438, section 3.4)."""
 
 import torch
 import torch.nn.functional as F

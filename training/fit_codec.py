@@ -18,6 +18,7 @@ from shortcut_gen.errors import CheckpointError, ConfigError, ShortcutGenError
 from shortcut_gen.files import reason, write_whole
 from shortcut_gen.modalities.encodec_model import CodecConfig
 from training.codec_data import Ahead, CropConfig, Crops
+from training.codec_init import initialise_scales
 from training.codec_task import CodecTask, LossConfig
 from training.recipe import Budget, OptimizerConfig
 from training.state import LAST, read_run_checkpoint
@@ -38,6 +39,10 @@ class CodecRunConfig:
     """`auto` goes on from the run's last checkpoint, or starts where there is none yet; or a checkpoint file."""
     init: str | None = None
     """A run's .ckpt file whose codec the run starts from; random weights if not given."""
+    corpus: str = "recordings"
+    """What the recordings are called on the codec's card."""
+    licence: str = "not stated"
+    """Their licence."""
     seed: int = 0
     """Seed of weights, crops and dropout of codebooks."""
     threads: int = 0
@@ -94,7 +99,12 @@ class CodecRun:
             "losses": asdict(losses),
             "optimizer": asdict(recipe) | {"betas": list(recipe.betas)},
             "data": asdict(data) | {"folders": list(data.folders), "gain_db": list(data.gain_db)},
-            "corpus": {"hours": round(self.crops.hours, 3), "files": len(self.crops.files)},
+            "corpus": {
+                "name": options.corpus,
+                "licence": options.licence,
+                "hours": round(self.crops.hours, 3),
+                "files": len(self.crops.files),
+            },
             "budget": asdict(budget),
             "seed": options.seed,
             "precision": options.precision,
@@ -136,6 +146,8 @@ class CodecRun:
             self.task.codec.load_state_dict(state["state_dict"]["codec"])
             self.task.discriminator.load_state_dict(state["state_dict"]["discriminator"])
             self.about["before"] = [*state["run"].get("before", []), _phase(state)]
+        else:
+            initialise_scales(self.task.codec, self.crops.batch(0).to(self.task.device))
 
     def _resume(self, path: Path) -> None:
         state = read_run_checkpoint(path)
@@ -275,7 +287,7 @@ def build(arguments: Sequence[str] | None = None) -> CodecRun:
     """The run that a command line describes. Raises ShortcutGenError and jsonargparse's ArgumentError."""
     made = parser()
     given = made.parse_args(list(arguments) if arguments is not None else None)
-    parts = made.instantiate_classes(given)
+    parts = made.instantiate(given)
     options = CodecRunConfig(**{name: given[name] for name in CodecRunConfig.__dataclass_fields__})
     return CodecRun(options, parts.codec, parts.data, parts.losses, parts.optimizer, parts.budget)
 
