@@ -35,7 +35,7 @@ def draw_levels(batch: int, codebooks: int, full: float, generator: torch.Genera
 
 
 def quantize(quantizer: ResidualVectorQuantizer, vectors: Tensor, levels: Tensor) -> Quantized:
-    """Quantise (B, D, F) vectors with the first levels[b] codebooks; in training mode the entries follow the vectors."""
+    """Quantise (B, D, F) vectors with the first levels[b] codebooks; in training mode the entries follow them."""
     residual, total, commitment, codes = vectors, torch.zeros_like(vectors), vectors.new_zeros(()), []
     for number, layer in enumerate(quantizer.vq.layers):
         active = (levels > number).to(vectors)[:, None, None]  # (B, 1, 1)
