@@ -23,6 +23,8 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@echo "setting up .venv (a few minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ui,train,dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[eval]" || \
+	  echo "note: what judges sound (the extra 'eval') was not installed: it needs a C compiler. All else works." >&2
 	@touch $@
 
 demo: $(READY)  ## Set everything up and serve the demo at 127.0.0.1:7860 (PORT=... for another port)

@@ -329,7 +329,9 @@ def _samples(sound: soundfile.SoundFile, path: Path, seconds: float | None) -> A
     peak = float(np.abs(samples).max())  # not finite where one of them is not
     if not math.isfinite(peak):
         raise MediaError(f"{path} holds samples that are no numbers; finite ones are needed")
-    return Audio(samples / np.float32(peak) if peak > 1 else samples, rate)
+    if peak > 1:
+        samples /= peak
+    return Audio(samples, rate)
 
 
 def _other_kind(start: bytes) -> str:

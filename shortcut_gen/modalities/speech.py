@@ -201,7 +201,8 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
     for key, kinds in wanted.items():
         value: Any = settings.get(key)
-        if not isinstance(value, kinds) or isinstance(value, bool) or (not isinstance(value, str) and value <= 0):
+        wrong = not isinstance(value, kinds) or isinstance(value, bool)
+        if wrong or (isinstance(value, int | float) and value <= 0):
             kind = "text" if kinds == (str,) else "number above 0"
             raise ConfigError(f"codec: {key} is {value!r}; a {kind} is needed")
     if settings["codebooks"] > settings["num_codebooks"]:
