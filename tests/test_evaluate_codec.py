@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from shortcut_gen.media import Audio
+from shortcut_gen.modalities.codec import CodecInfo, read_codec_info
 from shortcut_gen.modalities.encodec_model import CodecConfig, build
+from tests.small_models import tiny_codec
 from tests.sounds import RATE, needs_eval, noise, speechlike, write_speech
 from training import evaluate_codec
+from training.codec_card import codec_card
 from training.evaluate_codec import ModelCodec, find, judge, opus, packet_bytes
 from training.speech_metrics import lag
 
@@ -142,7 +145,7 @@ BAD = {
     "no folder": (["{run}", "--data", "{folder}/nowhere"], "no such folder"),
     "no recording": (["{run}", "--data", "{folder}/empty"], "no recording there"),
     "no sound": (["{run}", "--data", "{folder}/text"], "bad.flac"),
-    "shorter than anything": (["{run}", "--data", "{folder}/none"], "no samples"),
+    "shorter than anything": (["{run}", "--data", "{folder}/none"], "without samples"),
     "limit": (["{run}", "--data", "{folder}/speech", "--limit", "0"], "limit is 0"),
     "not a codec": (["{folder}/other.ckpt", "--data", "{folder}/speech"], "a checkpoint of another kind"),
     "no codec": (["{folder}/lost.ckpt", "--data", "{folder}/speech"], "no such file"),
@@ -165,3 +168,51 @@ def test_what_cannot_be_takes_one_line(
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert part in error
+
+
+@needs_eval
+def test_a_codec_folder_gets_its_figures_and_its_card(recordings: Path, tmp_path: Path) -> None:
+    folder = tiny_codec(tmp_path / "codec-tiny")
+    command = [str(folder), "--data", str(recordings), "--limit", "2", "--opus"]
+    assert evaluate_codec.main([*command, "--write", "false"]) == 0
+    assert read_codec_info(folder).figures == {}
+    assert not (folder / "README.md").exists()
+    assert evaluate_codec.main(command) == 0
+    info = read_codec_info(folder)
+    figures = info.figures["test"]
+    assert figures["files"] == 2
+    assert set(figures["codebooks"]) == {"1", "2", "4"}
+    card = (folder / "README.md").read_text()
+    assert card == codec_card("codec-tiny", info)
+    for row in figures["codebooks"].values():
+        assert f"| {row['stoi']:.3f} |" in card
+    assert "Opus" in card
+    assert "Apache-2.0" in card
+    assert "python -m training.evaluate_codec checkpoints/codec-tiny --data DATA/speech --limit 2 --opus" in card
+
+
+def test_a_card_tells_data_recipe_and_licences_and_that_nothing_is_measured() -> None:
+    info = CodecInfo(
+        config=CONFIG,
+        corpus={"name": "LibriSpeech", "hours": 6.607, "files": 3756},
+        recipe={
+            "parameters": 1234567,
+            "losses": {"mel": 1.0, "adversarial": 3.0},
+            "seed": 0,
+            "spent": {"steps": 9000},
+            "before": [{"losses": {"mel": 2.0, "adversarial": 3.0}, "spent": {"steps": 4000}}],
+        },
+        licence="CC BY 4.0 and ours",
+    )
+    card = codec_card("mine", info)
+    for part in (
+        "# mine\n",
+        "[CC BY 4.0](https://creativecommons.org/licenses/by/4.0/) and ours",
+        "1,234,567 parameters",
+        "LibriSpeech (6.61 h, 3,756 files).",
+        "| losses.mel | 1 |",
+        "| spent.steps | 9,000 |",
+        "| until step 4,000 | losses.mel 2 |",
+        "Not measured yet",
+    ):
+        assert part in card

@@ -14,6 +14,7 @@ from training.speech_metrics import (
     flux_percentile,
     frame_levels,
     lag,
+    longest_silence,
     loud_level,
     mel_distance,
     pesq,
@@ -21,6 +22,7 @@ from training.speech_metrics import (
     shifted,
     si_sdr,
     silence_share,
+    speech_level,
     stoi,
     to_rate,
 )
@@ -86,6 +88,17 @@ def test_silence_is_a_share_of_the_frames_below_the_speakers_level() -> None:
     assert silence_share(frame_levels(np.zeros(RATE, np.float32), RATE), loud) == 1
     assert silence_share(frame_levels(noise(1), RATE), loud) == 0
     assert silence_share(np.empty(0), loud) == 1
+
+
+def test_pauses_count_in_neither_the_level_nor_twice_in_the_longest_silence() -> None:
+    parts = [noise(1), np.zeros(RATE // 2, np.float32), noise(1, seed=1), np.zeros(RATE, np.float32), noise(1, seed=2)]
+    levels = frame_levels(np.concatenate(parts), RATE)
+    loud = loud_level(levels)
+    assert speech_level(levels, loud) == pytest.approx(-20, abs=0.2)
+    assert longest_silence(levels, loud) == pytest.approx(1.0)
+    assert longest_silence(frame_levels(noise(1), RATE), loud) == 0
+    assert longest_silence(np.full(50, -120.0), loud) == pytest.approx(1.0)
+    assert np.isnan(speech_level(np.full(50, -120.0), loud))
 
 
 def test_clipping() -> None:

@@ -28,14 +28,18 @@ from tqdm import tqdm
 from shortcut_gen.errors import DataError, MediaError, SettingsError, ShortcutGenError
 from shortcut_gen.files import write_whole
 from shortcut_gen.media import Audio, read_audio
+from shortcut_gen.modalities.codec import EncodecCodec, read_codec_info, write_codec_info
+from shortcut_gen.modalities.codec_folder import quietly
 from shortcut_gen.modalities.encodec_model import CodecConfig, EncodecModel, build
+from training.codec_card import write_codec_card
 from training.codec_data import SUFFIXES
 from training.speech_metrics import RATE, Signal, codebook_use, lag, shifted, similarity, to_rate
 from training.state import LAST, read_run_checkpoint
 
 LEVELS = (1, 2, 4, 8)
 """Numbers of codebooks at which a codec is judged, as far as it has them."""
-MEASURES = ("stoi", "pesq", "mel", "si_sdr", "equal_codes")
+MOST_SECONDS = 60.0
+"""Of a longer recording, this much of its start is judged."""
 OPUS = "opus"
 
 
@@ -213,7 +217,7 @@ def _jobs(
 ) -> Iterator[tuple[Signal, dict[str, Signal], dict[str, float]]]:
     """For each recording: the original, what each system made of it, all at 16 kHz, and the shares of equal codes."""
     for path in paths:
-        audio = read_audio(path)
+        audio = read_audio(path, MOST_SECONDS)
         original = to_rate(audio.samples.mean(axis=0), audio.sample_rate)
         codes = codec.encode(audio)
         if not codes.shape[-1]:
@@ -297,19 +301,15 @@ def load(name: str, device: str) -> tuple[Judged, Path | None]:
         if "codec" not in state["run"]:
             raise DataError(f"{run}: a checkpoint of another kind; one of training.fit_codec is needed")
         config = CodecConfig.from_dict(state["run"]["codec"])
-        model = build(config)
+        with quietly():
+            model = build(config)
         model.load_state_dict(state["state_dict"]["codec"])
         return ModelCodec(model.to(device).eval(), config), None
-    from shortcut_gen.modalities.codec import EncodecCodec
-
     return EncodecCodec(name, device=device), path if path.is_dir() else None
 
 
 def write_figures(folder: Path, split: str, figures: dict[str, Any]) -> None:
     """Put figures into a codec folder's config.json and card. Raises CheckpointError."""
-    from shortcut_gen.modalities.codec import read_codec_info, write_codec_info
-    from training.codec_card import write_codec_card
-
     info = read_codec_info(folder)
     info = dataclasses.replace(info, figures=info.figures | {split: figures})
     write_codec_info(folder, info)

@@ -29,8 +29,10 @@ FRAME_SECONDS = 0.02
 """Length of the frames whose level is measured."""
 SILENCE_DB = 30.0
 """A frame this far below the speaker's loud level counts as silence."""
-PITCH_HZ = (60.0, 400.0)
+PITCH_HZ = (75.0, 400.0)
 """Lowest and highest pitch looked for."""
+VOICED = 0.7
+"""Least autocorrelation of a voiced frame."""
 CLIPPED = 0.999
 """Share of full scale from which a sample counts as clipped."""
 
@@ -133,6 +135,18 @@ def silence_share(levels: NDArray[np.float64], loud: float) -> float:
     return float((levels < loud - SILENCE_DB).mean()) if len(levels) else 1.0
 
 
+def speech_level(levels: NDArray[np.float64], loud: float) -> float:
+    """Mean power of the frames that are not silence, in dB; NaN where all are."""
+    sounding = levels[levels >= loud - SILENCE_DB]
+    return float(10 * np.log10((10 ** (sounding / 10)).mean())) if len(sounding) else float("nan")
+
+
+def longest_silence(levels: NDArray[np.float64], loud: float) -> float:
+    """Seconds of the longest run of frames that are silence."""
+    sounds = np.flatnonzero(np.concatenate([[True], levels >= loud - SILENCE_DB, [True]]))
+    return float((np.diff(sounds) - 1).max() * FRAME_SECONDS)
+
+
 def clipped_share(samples: Signal) -> float:
     """Share of the samples at full scale."""
     return float((np.abs(samples) >= CLIPPED).mean()) if len(samples) else 0.0
@@ -141,7 +155,7 @@ def clipped_share(samples: Signal) -> float:
 def pitches(samples: Signal, rate: int, hop_seconds: float = 0.01) -> NDArray[np.float64]:
     """Pitch in Hz of the voiced frames, (N,), by the autocorrelation method of Boersma (1993).
 
-    A 40 ms Hann window; its own autocorrelation is divided out. Voiced: a peak of at least 0.6 inside the range; of
+    A 40 ms Hann window; its own autocorrelation is divided out. Voiced: a peak of at least 0.7 inside the range; of
     several as high as 0.9 of the highest, the shortest period counts.
     """
     size, hop = round(0.04 * rate), round(hop_seconds * rate)
@@ -174,7 +188,7 @@ def _period(curve: NDArray[np.float64], shortest: int, longest: int) -> float:
     peaks = shortest + np.flatnonzero(
         (inside >= curve[shortest - 1 : longest]) & (inside > curve[shortest + 1 : longest + 2])
     )
-    if not len(peaks) or curve[peaks].max() < 0.6:
+    if not len(peaks) or curve[peaks].max() < VOICED:
         return 0.0
     place = int(peaks[curve[peaks] >= 0.9 * curve[peaks].max()][0])
     before, top, after = curve[place - 1 : place + 2]
