@@ -102,7 +102,6 @@ def test_the_log_tells_how_the_run_goes(recordings: Path, tmp_path: Path, capsys
         (["--budget.steps=2", "--data.folders=[nowhere]"], "nowhere: no such folder"),
         ([], "the run has no budget"),
         (["--budget.tokens=5"], "budget.tokens is for language models"),
-        (["--budget.steps=2", "--optimizer.name=muon"], "optimizer.name is muon"),
         (["--budget.steps=2", "--codec.cardinality=1000"], "cardinality is 1000; a power of 2"),
         (["--budget.steps=2", "--data.seconds=0"], "data.seconds is 0"),
         (["--budget.steps=2", "--losses.mel=-1"], "losses.mel is -1"),

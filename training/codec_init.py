@@ -1,8 +1,8 @@
-"""First scales of a codec's convolutions, set from data (arXiv:1602.07868, section 3).
+"""First scales of a codec's convolutions, set from data, layer by layer (arXiv:1511.06422).
 
 With torch's own initialisation each layer passes on about half of what it is given, and a codec of twenty layers begins
-with silence: 1,000 steps later it was still there (docs/experiments.md). Weight norm gives every output channel a gain
-of its own; set so that each layer's output has a useful size, the same run leaves silence within 100 steps.
+with silence: 1,000 steps later it was still there (docs/experiments.md). With weights scaled so that each layer's
+output has a useful size, the same run leaves silence within 100 steps.
 """
 
 import torch
@@ -19,7 +19,7 @@ WAVEFORM = 0.05
 
 @torch.no_grad()
 def initialise_scales(codec: EncodecModel, audio: Tensor) -> None:
-    """Set the gains of all convolutions from one batch of crops, (B, 1, S), layer by layer; biases become 0."""
+    """Scale the weights of all convolutions from one batch of crops, (B, 1, S), layer by layer; biases become 0."""
     parts = (codec.encoder, codec.decoder)
     layers = [
         (name, layer)
@@ -31,8 +31,7 @@ def initialise_scales(codec: EncodecModel, audio: Tensor) -> None:
         size = _output_size(codec, audio, layer)
         branch = "shortcut" in name or ("block" in name and layer.kernel_size == (1,))
         target = WAVEFORM if layer is layers[-1][1] else BRANCH if branch else UNIT
-        gain: Tensor = layer.weight_g  # type: ignore[assignment]
-        gain.mul_(target / max(size, 1e-8))
+        layer.weight.mul_(target / max(size, 1e-8))
 
 
 def _output_size(codec: EncodecModel, audio: Tensor, layer: nn.Module) -> float:

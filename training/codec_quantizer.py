@@ -47,7 +47,8 @@ def quantize(quantizer: ResidualVectorQuantizer, vectors: Tensor, levels: Tensor
         total = total + chosen * active
         codes.append(indices)
     with torch.no_grad():
-        error = (vectors - total).pow(2).mean() / vectors.var().clamp_min(1e-12)
+        spread = (vectors - vectors.mean(dim=(0, 2), keepdim=True)).pow(2).mean()
+        error = (vectors - total).pow(2).mean() / spread.clamp_min(1e-12)
     straight = vectors + (total - vectors).detach()
     return Quantized(vectors=straight, codes=torch.stack(codes), commitment=commitment, error=error)
 

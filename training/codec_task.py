@@ -5,12 +5,13 @@ from typing import Any
 
 import torch
 from encodec.msstftd import MultiScaleSTFTDiscriminator
-from torch import Tensor
+from torch import Tensor, nn
 
 from shortcut_gen.errors import ConfigError
 from shortcut_gen.modalities.encodec_model import CodecConfig, build
 from training.codec_losses import Balancer, MultiScaleMel, discriminator_loss, generator_losses
 from training.codec_quantizer import draw_levels, initialise, quantize, revive
+from training.muon import MuonAdamW
 from training.recipe import OptimizerConfig
 
 
@@ -32,7 +33,9 @@ class LossConfig:
     """Steps without quantiser at the start; the first entries are then drawn from what the encoder has learnt."""
     full_share: float = 0.25
     """Share of the crops that use every codebook; the others use 1, 2, 4, 8 or any number of them."""
-    revive_below: float = 0.1
+    unquantized_share: float = 0.3
+    """Share of the crops that bypass the quantiser afterwards, as in arXiv:2410.00037: the code stays informative."""
+    revive_below: float = 0.2
     """An entry used less than this share of the mean is moved to where vectors are."""
     revive_every: int = 10
     """Steps between two looks for unused entries."""
@@ -51,7 +54,7 @@ class LossConfig:
         for name in ("time", "mel", "commitment", "adversarial", "features", "revive_below"):
             _check(self, name, getattr(self, name) >= 0, "a number of at least 0")
         _check(self, "mel", self.mel + self.time > 0, "a weight above 0 for mel or time")
-        for name in ("full_share", "adversary_from"):
+        for name in ("full_share", "unquantized_share", "adversary_from"):
             _check(self, name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
         _check(self, "quantize_after", self.quantize_after >= 0, "a whole number of at least 0")
         for name in ("revive_every", "adversary_filters", "adversary_every"):
@@ -64,14 +67,30 @@ def _check(config: LossConfig, name: str, ok: bool, need: str) -> None:
         raise ConfigError(f"losses.{name} is {getattr(config, name)}; {need} is needed")
 
 
+def _optimizer(parts: list[nn.Module], recipe: OptimizerConfig) -> torch.optim.Optimizer:
+    """Of encoder and decoder. Under `muon` the layers next to the waveform, and all biases, take AdamW."""
+    named = [(name, parameter) for part in parts for name, parameter in part.named_parameters()]
+    if recipe.name != "muon":
+        maker = torch.optim.Adam if recipe.name == "adam" else torch.optim.AdamW
+        return maker((p for _, p in named), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay)
+    matrices = [(name, p) for name, p in named if p.dim() > 1 and min(p.shape[:2]) > 1]
+    chosen = {id(p) for _, p in matrices}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for _, p in matrices if p.dim() == 3], "matrices": 1, "kernels": True},
+        {"params": [p for _, p in matrices if p.dim() == 2], "matrices": 4},  # the four gates of an LSTM
+        {"params": [p for _, p in named if id(p) not in chosen]},
+    ]
+    for group in groups[:2]:
+        group["weight_decay"] = recipe.weight_decay
+    return MuonAdamW([g for g in groups if g["params"]], lr=recipe.lr, betas=recipe.betas, momentum=recipe.momentum)
+
+
 class CodecTask:
     """The networks, their optimisers and what one step does to them."""
 
     def __init__(
         self, config: CodecConfig, losses: LossConfig, recipe: OptimizerConfig, device: torch.device, half: bool
     ) -> None:
-        if recipe.name == "muon":
-            raise ConfigError("optimizer.name is muon; adam or adamw is needed for a codec")
         self.config = config
         self.losses = losses
         self.recipe = recipe
@@ -82,12 +101,11 @@ class CodecTask:
         self.mel = MultiScaleMel(config.sample_rate).to(device)
         self.balancer = Balancer({name: getattr(losses, name) for name in ("time", "mel", "adversarial", "features")})
         trained = [self.codec.decoder] if losses.freeze_encoder else [self.codec.encoder, self.codec.decoder]
-        maker = torch.optim.Adam if recipe.name == "adam" else torch.optim.AdamW
-        settings: dict[str, Any] = {"betas": recipe.betas, "weight_decay": recipe.weight_decay}
-        parameters = [parameter for part in trained for parameter in part.parameters()]
-        self.optimizer = maker(parameters, lr=recipe.lr, **settings)
-        self.adversary_optimizer = maker(self.discriminator.parameters(), lr=losses.adversary_lr, **settings)
-        self.parameters = parameters
+        self.parameters = [parameter for part in trained for parameter in part.parameters()]
+        self.optimizer = _optimizer(trained, recipe)
+        self.adversary_optimizer = torch.optim.AdamW(
+            self.discriminator.parameters(), lr=losses.adversary_lr, betas=recipe.betas, weight_decay=0.0
+        )
 
     @property
     def num_parameters(self) -> int:
@@ -155,7 +173,9 @@ class CodecTask:
             revive(self.codec.quantizer, vectors.detach(), self.losses.revive_below, generator)
         quantized = quantize(self.codec.quantizer, vectors, levels)
         figures = {"commitment": float(quantized.commitment.detach()), "left_over": float(quantized.error)}
-        return self._decode(quantized.vectors, audio.shape[-1]), figures, quantized.commitment
+        bypass = torch.rand(len(audio), generator=generator) < self.losses.unquantized_share
+        chosen = torch.where(bypass.to(self.device)[:, None, None], vectors, quantized.vectors)
+        return self._decode(chosen, audio.shape[-1]), figures, quantized.commitment
 
     def _adversary(self, audio: Tensor, made: Tensor, number: int, figures: dict[str, float]) -> dict[str, Tensor]:
         if number % self.losses.adversary_every == 0:

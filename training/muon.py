@@ -44,7 +44,7 @@ class MuonAdamW(torch.optim.Optimizer):
     """Groups with `matrices: N` take Muon, each parameter seen as N-fold or more stacked matrices; others AdamW.
 
     `matrices` splits the rows of a 2-D parameter in N (keys and values in one matrix are two); a 3-D parameter is
-    already a stack.
+    already a stack. With `kernels: True` a convolution's (channels, channels, width) is one matrix of so many rows.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class MuonAdamW(torch.optim.Optimizer):
         momentum: float,
         eps: float = 1e-8,
     ) -> None:
-        super().__init__(groups, dict(lr=lr, betas=betas, momentum=momentum, eps=eps, weight_decay=0.0, matrices=0))
+        super().__init__(groups, dict(lr=lr, betas=betas, momentum=momentum, eps=eps, weight_decay=0.0, matrices=0, kernels=False))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -82,7 +82,8 @@ class MuonAdamW(torch.optim.Optimizer):
             momentum = state.setdefault("momentum", torch.zeros_like(parameter))
             momentum.lerp_(parameter.grad, 1 - group["momentum"])
             update = parameter.grad.lerp(momentum, group["momentum"])  # Nesterov
-            stack = update if update.dim() == 3 else update.unflatten(0, (group["matrices"], -1))  # (N, rows, columns)
+            flat = update.flatten(1) if group["kernels"] else update
+            stack = flat if flat.dim() == 3 else flat.unflatten(0, (group["matrices"], -1))  # (N, rows, columns)
             scale = RMS_OF_ADAMW * math.sqrt(max(stack.shape[-2:]))
             parameter.add_(orthogonalise(stack).view_as(parameter), alpha=-group["lr"] * scale)
 

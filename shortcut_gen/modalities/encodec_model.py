@@ -82,13 +82,14 @@ def build(config: CodecConfig) -> EncodecModel:
         "n_filters": config.filters,
         "ratios": list(config.ratios),
         "lstm": config.lstm_layers,
-        "norm": "weight_norm",
+        "norm": "none",
         "causal": True,
     }
     quantizer = ResidualVectorQuantizer(
         dimension=config.dimension,
         n_q=config.codebooks,
         bins=config.cardinality,
+        decay=0.98,  # a short run on small batches: entries must keep up with the encoder
         kmeans_init=False,
         threshold_ema_dead_code=0,  # training.codec_quantizer does it: the package's replaced entries do not last
     )
