@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shortcut_gen.errors import MediaError
-from shortcut_gen.media import Audio, Note, Score, one_hand, parse_score, playable, read, read_score
+from shortcut_gen.media import Audio, Note, Score, one_hand, parse_score, playable, read, read_audio, read_score
 from tests import midi_files as mf
 
 
@@ -385,6 +385,127 @@ def test_sound_is_written_as_16_bits_and_read_again(tmp_path: Path) -> None:
     assert isinstance(again, Audio)
     assert (again.sample_rate, again.samples.shape, again.samples.dtype) == (22050, (2, 1000), np.float32)
     np.testing.assert_allclose(again.samples, samples, atol=1e-4)
+
+
+TONE = (0.5 * np.sin(np.arange(2400) / 5)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("channels", "rate", "kind", "subtype"),
+    [
+        (1, 16_000, "WAV", "PCM_U8"),
+        (6, 48_000, "WAV", "PCM_24"),
+        (2, 192_000, "WAV", "FLOAT"),
+        (1, 8_000, "WAV", "ULAW"),
+        (2, 44_100, "FLAC", "PCM_16"),
+        (1, 48_000, "OGG", "OPUS"),
+        (2, 44_100, "OGG", "VORBIS"),
+        (1, 24_000, "MP3", "MPEG_LAYER_III"),
+        (8, 96_000, "AIFF", "PCM_16"),
+    ],
+)
+def test_recordings_of_every_usual_kind_are_read(
+    tmp_path: Path, channels: int, rate: int, kind: str, subtype: str
+) -> None:
+    path = tmp_path / "sound"
+    soundfile.write(path, np.repeat(TONE[:, None], channels, axis=1), rate, format=kind, subtype=subtype)
+    audio = read(path)
+    assert isinstance(audio, Audio)
+    assert (audio.sample_rate, audio.samples.dtype, audio.samples.shape[0]) == (rate, np.float32, channels)
+    assert audio.samples.shape[1] == pytest.approx(2400, abs=1200 if kind == "MP3" else 1)
+    assert 0.4 < np.abs(audio.samples).max() < 0.65
+    part = read_audio(path, seconds=1000 / rate)
+    assert part.samples.shape == (channels, 1000)
+    np.testing.assert_array_equal(part.samples, audio.samples[:, :1000])
+
+
+def hour(path: Path) -> Path:
+    """A recording of one hour, 8 bits at 8 kHz, that takes no room on the disk."""
+    soundfile.write(path, np.zeros(1), 8_000, subtype="PCM_U8")
+    with path.open("r+b") as file:
+        file.truncate(44 + 3600 * 8_000)
+        for place, size in ((4, 36 + 3600 * 8_000), (40, 3600 * 8_000)):
+            file.seek(place)
+            file.write(size.to_bytes(4, "little"))
+    return path
+
+
+def test_of_an_hour_a_part_is_read_and_the_whole_refused(tmp_path: Path) -> None:
+    path = hour(tmp_path / "hour.wav")
+    assert read_audio(path, seconds=2.5).duration == 2.5
+    for reader in (read, read_audio):
+        with pytest.raises(MediaError, match=r"hour\.wav lasts 3,600 s; at most 600 s are read unless a part is asked"):
+            reader(path)
+
+
+def test_a_recording_that_is_cut_short_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = tmp_path / "short.wav"
+    soundfile.write(path, TONE, 8_000)
+    path.write_bytes(path.read_bytes()[:1044])
+    assert read_audio(path).samples.shape == (1, 500)
+    path.write_bytes(path.read_bytes()[:44])
+    with pytest.raises(MediaError, match=r"short\.wav is a sound file without samples"):
+        read_audio(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    samples = TONE.copy()
+    samples[7] = value
+    path = tmp_path / "nan.wav"
+    soundfile.write(path, samples, 8_000, subtype="FLOAT")
+    with pytest.raises(MediaError, match=r"nan\.wav holds samples that are no numbers; finite ones are needed"):
+        read(path)
+
+
+def test_sound_louder_than_full_scale_is_scaled_down(tmp_path: Path) -> None:
+    path = tmp_path / "loud.wav"
+    soundfile.write(path, TONE * 6, 8_000, subtype="FLOAT")
+    audio = read_audio(path)
+    assert np.abs(audio.samples).max() == pytest.approx(1.0)
+    np.testing.assert_allclose(audio.samples[0], TONE / np.abs(TONE).max(), atol=1e-6)
+
+
+def test_more_sound_than_memory_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shortcut_gen.media.MAX_AUDIO_VALUES", 4000)
+    path = tmp_path / "wide.wav"
+    soundfile.write(path, np.repeat(TONE[:, None], 2, axis=1), 8_000)
+    with pytest.raises(MediaError, match=r"wide\.wav has 2 channels of 8,000 samples a second; less, or"):
+        read(path)
+    assert read_audio(path, seconds=0.25).samples.shape == (2, 2000)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\0\0\0\x20ftypisom" + bytes(500), "is an MP4 or QuickTime file (a video, or AAC sound), no sound file"),
+        (b"\0\0\0\x08wide\0\0\0\0mdat", "is an MP4 or QuickTime file"),
+        (b"\x1aE\xdf\xa3" + bytes(500), "is a Matroska or WebM video"),
+        (b"RIFF\x10\0\0\0AVI LIST" + bytes(500), "is an AVI video"),
+        (b"FLV\x01" + bytes(500), "is a Flash video"),
+        ("Grüße an alle\n".encode() * 900, "is text, no sound file that can be read (WAV, FLAC, Ogg and MP3 can)"),
+        (b"RIFF\x10\0\0\0WAVEfmt ", "is no sound file that can be read"),
+        (bytes(500), "is no sound file that can be read"),
+    ],
+    ids=["mp4", "mov", "webm", "avi", "flv", "text", "cut", "zeros"],
+)
+def test_what_is_no_sound_is_named_in_one_line(tmp_path: Path, data: bytes, said: str) -> None:
+    path = tmp_path / "voice.wav"
+    path.write_bytes(data)
+    for reader, what in ((read_audio, "no sound file"), (read, "neither a MIDI file nor a sound file")):
+        with pytest.raises(MediaError) as caught:
+            reader(path)
+        assert str(caught.value).startswith(f"{path} {said.replace('no sound file', what)}")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_slice_of_sound() -> None:
+    audio = Audio(np.arange(200, dtype=np.float32).reshape(2, 100) / 200, 10)
+    part = audio.slice(1.0, 2.5)
+    np.testing.assert_array_equal(part.samples, audio.samples[:, 10:25])
+    assert (part.sample_rate, part.duration) == (10, 1.5)
+    assert audio.slice(-1, 99).duration == 10.0
+    assert audio.slice(5, 5).samples.shape == (2, 0)
 
 
 def test_read_tells_files_apart_by_content(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The public names, and the README's five lines."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import shortcut_gen
@@ -37,6 +39,17 @@ def test_the_public_names_are_these() -> None:
 def test_public_names_are_documented() -> None:
     undocumented = [name for name in PUBLIC if not (getattr(shortcut_gen, name).__doc__ or "").strip()]
     assert undocumented == []
+
+
+def test_piano_needs_nothing_that_speech_needs(root: Path, tiny_checkpoint: Path) -> None:
+    code = f"""
+import sys
+sys.modules |= {{"encodec": None, "torchaudio": None, "einops": None}}  # as where they are not installed
+from shortcut_gen import Pipeline, Prompt, SamplingParams
+pipeline = Pipeline.from_pretrained({str(tiny_checkpoint)!r})
+assert pipeline.continue_prompt(Prompt.empty(), SamplingParams(max_tokens=5)).score is not None
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=root, check=True)
 
 
 def test_the_python_of_the_readme_runs(root: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
