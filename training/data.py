@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.modalities.base import Tokenizer
+from training.joined import JoinedCorpus, open_corpus
 from training.shards import IGNORED, Corpus, Split
 
 _MARGIN = 16
@@ -31,7 +32,7 @@ class Crops(Dataset[Batch]):
 
     Args:
         split: Pieces to draw from; each is drawn in proportion to the number of places a crop can begin at.
-        tokenizer: Varies the crops.
+        tokenizer: Varies the crops; says where they may begin.
         context: Tokens of a crop that are read.
         batch_size: Crops of a batch.
         seed: Chooses the crops.
@@ -54,8 +55,10 @@ class Crops(Dataset[Batch]):
         self._context, self._batch_size, self._seed = context, batch_size, seed
         self._transpose, self._stretch = transpose, stretch
         lengths = np.array([piece.tokens for piece in split.pieces], np.int64)
-        # One id alone has no target; of a piece no longer than the context there is one crop.
-        starts = np.where(lengths >= 2, np.maximum(lengths - context, 1), 0)
+        # One id alone has no target; of a piece no longer than the context there is one crop. Crops begin at frames,
+        # and the last one ends with the piece, if need be short of an id or two.
+        self._frame = tokenizer.frame
+        starts = np.where(lengths >= 2, -(-np.maximum(lengths - context - 1, 0) // self._frame) + 1, 0)
         self._ends = np.cumsum(starts)
         if not len(starts) or not self._ends[-1]:
             raise DataError(f"{split.folder} has no piece of two tokens or more to train on")
@@ -70,7 +73,7 @@ class Crops(Dataset[Batch]):
         rng = np.random.Generator(np.random.Philox(key=key))
         place = int(rng.integers(self._ends[-1]))
         index = int(np.searchsorted(self._ends, place, side="right"))
-        start = place - (int(self._ends[index - 1]) if index else 0)
+        start = (place - (int(self._ends[index - 1]) if index else 0)) * self._frame
         _, ids = self._split[index]
         if not self._transpose and not self._stretch:
             return ids[start : start + self._context + 1]
@@ -178,6 +181,7 @@ class WindowLoader:
         context: Tokens of a window.
         batch_size: Windows of a batch.
         limit: Windows in all; None takes all there are.
+        frame: Ids that stand together: windows begin at multiples of it, and their length is rounded down to one.
         rank: Number of this device.
         world_size: Devices.
     """
@@ -189,9 +193,11 @@ class WindowLoader:
         context: int,
         batch_size: int,
         limit: int | None = None,
+        frame: int = 1,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        context = max(context // frame, 1) * frame
         self._split, self._context, self._batch_size = split, context, batch_size
         places = [
             (index, start)
@@ -218,7 +224,7 @@ class CorpusDataModule(L.LightningDataModule):
     """Crops of a prepared corpus to train on, and windows of it to validate on.
 
     Args:
-        path: Folder of the corpus, made by training.prepare.
+        path: Folder of the corpus, made by training.prepare; or a list of folders, to train on all of them.
         context: Tokens that the model reads at most.
         crop: Tokens of a crop, where fewer than the context: with rotary positions, short crops first and whole ones
             last learn more in the same time.
@@ -233,7 +239,7 @@ class CorpusDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        path: str,
+        path: list[str] | str,
         context: int = 512,
         batch_size: int = 16,
         seed: int = 0,
@@ -262,13 +268,24 @@ class CorpusDataModule(L.LightningDataModule):
         self._path, self._seed, self._transpose, self._stretch = path, seed, transpose, stretch
         self._loader: CropLoader | None = None
         self._taken = 0
-        self._corpus: Corpus | None = None
+        self._corpus: Corpus | JoinedCorpus | None = None
 
     @property
-    def corpus(self) -> Corpus:
-        """The corpus, opened at first use. Raises DataError."""
+    def corpus(self) -> Corpus | JoinedCorpus:
+        """The corpus, or all of them joined, opened at first use. Raises DataError, SettingsError."""
         if self._corpus is None:
-            self._corpus = Corpus.open(self._path)
+            corpus = open_corpus(self._path)
+            tokenizer = get_tokenizer(corpus.tokenizer, corpus.codec)
+            if (self._transpose or self._stretch) and not tokenizer.augments:
+                raise SettingsError(
+                    f"transpose is {self._transpose} and stretch {self._stretch}, but {corpus.tokenizer} ids can be "
+                    "neither moved nor stretched; 0 is needed for both"
+                )
+            if self._context < tokenizer.frame:
+                raise SettingsError(
+                    f"the crop or context is {self._context}; at least a frame's {tokenizer.frame} ids are needed"
+                )
+            self._corpus, self._tokenizer = corpus, tokenizer
         return self._corpus
 
     def train_dataloader(self) -> CropLoader:
@@ -276,7 +293,7 @@ class CorpusDataModule(L.LightningDataModule):
         split = self.corpus.split("train")
         crops = Crops(
             split,
-            get_tokenizer(self.corpus.tokenizer),
+            self._tokenizer,
             context=self._context,
             batch_size=self._batch_size,
             seed=self._seed,
@@ -305,11 +322,13 @@ class CorpusDataModule(L.LightningDataModule):
 
     def _windows_of(self, name: str, limit: int | None) -> WindowLoader | list[Any]:
         rank, world_size = self._place()
+        split = self.corpus.split(name)
         windows = WindowLoader(
-            self.corpus.split(name),
+            split,
             context=self._context,
             batch_size=self._batch_size,
             limit=limit,
+            frame=self._tokenizer.frame,
             rank=rank,
             world_size=world_size,
         )

@@ -5,29 +5,27 @@ does not depend on where it was cut off or on the number of cores.
 """
 
 import fcntl
-import hashlib
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import auto_cli
+from jsonargparse import auto_cli, set_parsing_settings
 from tqdm import tqdm
 
 from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
 from shortcut_gen.files import reason
-from shortcut_gen.modalities import get_tokenizer
-from training.encoding import Encoded, Failed, encode_all
-from training.shards import FORMAT, MANIFEST, Shard, ShardWriter, write_json
-from training.sources import MaestroSource, MidiFolderSource, Source
+from training.audio_commands import AudioFolder, LibriSpeech, SpeechCommand, processes_of, source_of
+from training.encoding import Encoded, Failed, Source, encode_all
+from training.plan import PROGRESS, Plan, PlannedShard
+from training.shards import MANIFEST, Shard, ShardWriter, write_json
+from training.sources import MaestroSource, MidiFolderSource
 
-PROGRESS = ".progress"
-"""Folder of what is done so far, inside the corpus folder; gone once the manifest is there."""
 PIECES_PER_SHARD = 64
-"""About 1.6 million tokens of piano."""
+"""Of scores: about 1.6 million tokens of piano."""
 
 
 def maestro(source: Path, out: Path, workers: int = 0) -> None:
@@ -68,59 +66,13 @@ def midi_folder(
     prepare(files, out, workers=workers)
 
 
-SUBCOMMANDS: dict[str, Any] = {"maestro": maestro, "midi-folder": midi_folder}
+SUBCOMMANDS: dict[str, Any] = {
+    "maestro": maestro,
+    "midi-folder": midi_folder,
+    "librispeech": LibriSpeech,
+    "audio-folder": AudioFolder,
+}
 """Every corpus there is a command for."""
-
-
-@dataclass(frozen=True)
-class PlannedShard:
-    """A shard still to be written."""
-
-    split: str
-    number: int
-    names: tuple[str, ...]
-
-    @property
-    def file(self) -> str:
-        """Its path in the corpus folder."""
-        return f"{self.split}/shard-{self.number:05}.npy"
-
-    @property
-    def record(self) -> str:
-        """The path of what is known of it once it is done."""
-        return f"{PROGRESS}/{self.split}-{self.number:05}.json"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will be written, decided before anything is: the same source and settings give the same plan."""
-
-    head: dict[str, Any]
-    """What the manifest begins with."""
-    shards: tuple[PlannedShard, ...]
-    splits: tuple[str, ...]
-
-    @classmethod
-    def of(cls, source: Source, pieces_per_shard: int) -> "Plan":
-        """The plan of a source. Raises DataError where the source is not all there."""
-        splits = source.splits()
-        head = {
-            "format": FORMAT,
-            "corpus": source.corpus,
-            "source": source.path.name,
-            "source_sha256": source.digest(),
-            "tokenizer": source.tokenizer,
-            "vocab_size": get_tokenizer(source.tokenizer).vocab_size,
-            "licence": source.licence,
-        }
-        shards = tuple(
-            PlannedShard(split, number, tuple(names[start : start + pieces_per_shard]))
-            for split, names in splits.items()
-            for number, start in enumerate(range(0, len(names), pieces_per_shard))
-        )
-        layout = json.dumps([(shard.file, shard.names) for shard in shards])
-        head["plan_sha256"] = hashlib.sha256(layout.encode("utf-8", "surrogateescape")).hexdigest()
-        return cls(head, shards, tuple(splits))
 
 
 def prepare(source: Source, out: Path, *, workers: int = 0, pieces_per_shard: int = PIECES_PER_SHARD) -> None:
@@ -165,13 +117,21 @@ def _compare(out: Path, stored: dict[str, Any], plan: Plan) -> None:
         ("corpus", "corpus"),
         ("tokenizer", "tokenizer"),
         ("vocab_size", "vocabulary"),
+        ("codec", "codec, by hash"),
         ("licence", "licence"),
         ("source_sha256", "content, by hash"),
         ("plan_sha256", "split or layout, by hash"),
     ):
-        if stored.get(key) != plan.head[key]:
-            was, now = (str(value)[:40] for value in (stored.get(key), plan.head[key]))
+        if stored.get(key) != plan.head.get(key):
+            was, now = (_short(value) for value in (stored.get(key), plan.head.get(key)))
             raise DataError(f"{out} holds another corpus ({what}: {was}, not {now}); choose another folder")
+
+
+def _short(value: Any) -> str:
+    """A value of the manifest in a few words."""
+    if isinstance(value, dict):
+        return f"{value.get('name')} with {value.get('codebooks')} codebooks, {str(value.get('sha256'))[:12]}"
+    return str(value)[:40]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -227,6 +187,7 @@ def _write_shard(source: Source, out: Path, shard: PlannedShard, pieces: Iterato
             piece = next(pieces)
             if isinstance(piece, Encoded):
                 writer.add(piece.name, piece.ids, notes=piece.notes, seconds=piece.seconds)
+                skipped += [{"name": part.name, "reason": part.reason} for part in piece.left_out]
             elif source.strict:
                 raise DataError(piece.reason)
             else:
@@ -288,13 +249,16 @@ def _summary(manifest: dict[str, Any]) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit status."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     try:
-        auto_cli(
+        made = auto_cli(
             SUBCOMMANDS,
-            args=None if args is None else list(args),
+            args=_listed(sys.argv[1:] if args is None else args, "--speeds"),
             as_positional=False,
             prog="python -m training.prepare",
         )
+        if isinstance(made, SpeechCommand):
+            prepare(source_of(made), made.out, workers=processes_of(made))
     except ShortcutGenError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -302,6 +266,17 @@ def main(args: Sequence[str] | None = None) -> int:
         print("stopped; run it again to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def _listed(args: Sequence[str], option: str) -> list[str]:
+    """`--option 1 2 3` as the parser takes it: `--option [1,2,3]`."""
+    out = list(args)
+    if option in out:
+        first = out.index(option) + 1
+        values = list(itertools.takewhile(lambda word: not word.startswith("-"), out[first:]))
+        if len(values) > 1 or (values and not values[0].startswith("[")):
+            out[first : first + len(values)] = [f"[{','.join(values)}]"]
+    return out
 
 
 if __name__ == "__main__":

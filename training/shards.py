@@ -127,8 +127,10 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 class Split(Sequence[tuple[str, NDArray[np.uint16]]]):
     """The pieces of a split as (name, ids); ids is a view of a memory-mapped shard, opened at first use."""
 
-    folder: Path
-    shards: tuple[Shard, ...]
+    folder: str
+    """Folder of its corpus, or folders, as errors name them."""
+    places: tuple[tuple[Path, Shard], ...]
+    """Each shard and the corpus folder it lies in."""
     _maps: dict[int, NDArray[np.uint16]] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -136,6 +138,11 @@ class Split(Sequence[tuple[str, NDArray[np.uint16]]]):
         object.__setattr__(self, "_index", index)
 
     _index: list[tuple[int, Piece]] = field(init=False, compare=False, repr=False)
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The shards, in order."""
+        return tuple(shard for _, shard in self.places)
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
@@ -163,7 +170,7 @@ class Split(Sequence[tuple[str, NDArray[np.uint16]]]):
     def __getitem__(self, index: int) -> tuple[str, NDArray[np.uint16]]:  # type: ignore[override]  # no slices
         number, piece = self._index[index]
         if number not in self._maps:
-            self._maps[number] = _map(self.folder, self.shards[number])
+            self._maps[number] = _map(*self.places[number])
         return piece.name, self._maps[number][piece.offset : piece.offset + piece.tokens]
 
     def __iter__(self) -> Iterator[tuple[str, NDArray[np.uint16]]]:
@@ -235,7 +242,7 @@ class Corpus:
         except KeyError:
             known = ", ".join(self.manifest["splits"])
             raise DataError(f"{self.folder} has no split {name!r}; it has {known}") from None
-        return Split(self.folder, tuple(Shard.from_dict(shard) for shard in stored["shards"]))
+        return Split(str(self.folder), tuple((self.folder, Shard.from_dict(shard)) for shard in stored["shards"]))
 
     @property
     def name(self) -> str:
@@ -256,6 +263,16 @@ class Corpus:
     def licence(self) -> str:
         """Licence of the recordings or texts."""
         return str(self.manifest["licence"])
+
+    @property
+    def codec(self) -> dict[str, Any] | None:
+        """Settings of the audio codec its ids were made with, where it is sound."""
+        return self.manifest.get("codec")
+
+    @property
+    def source_sha256(self) -> str:
+        """Hash of what it was made from; "" where none is known."""
+        return str(self.manifest.get("source_sha256", ""))
 
     def verify(self) -> None:
         """Check the hash of every shard. Raises DataError at the first that differs."""

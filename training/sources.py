@@ -5,44 +5,16 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
 from shortcut_gen.media import MAX_MIDI_BYTES, Score, parse_score
-from shortcut_gen.modalities.base import Media
+from shortcut_gen.modalities.piano import VOCAB_SIZE
+from training.encoding import Encoder, Splits
 from training.shards import SPLITS
-
-Splits = dict[str, list[str]]
-"""Names of the pieces of each split, in the order they are written in."""
-
-
-class Source(Protocol):
-    """A corpus before it is encoded. Small and picklable: every worker process gets a copy."""
-
-    corpus: str
-    """Name the manifest gives it."""
-    path: Path
-    """The file or folder it is read from."""
-    licence: str
-    tokenizer: str
-    """Name of the tokenizer that encodes it."""
-    strict: bool
-    """Whether one piece that cannot be read stops the preparation; otherwise it is recorded and left out."""
-
-    def splits(self) -> Splits:
-        """The pieces of each split, all of them there. Raises DataError."""
-        ...
-
-    def digest(self) -> str:
-        """Hash of the name and content of every file it reads."""
-        ...
-
-    def load(self, name: str) -> Media:
-        """One piece. Raises a ShortcutGenError that says what is wrong with it."""
-        ...
 
 
 class Files(Protocol):
@@ -153,12 +125,35 @@ def _sha256(files: Files, name: str) -> str:
     return hashlib.sha256(files.read(name)).hexdigest()
 
 
-class MaestroSource:
+class ScoreSource:
+    """What sources of scores share: each piece is a job of its own."""
+
+    tokenizer = "piano"
+    vocab_size = VOCAB_SIZE
+    codec = None
+
+    def shards(self, names: Sequence[str], pieces: int) -> list[Sequence[str]]:
+        """So many pieces in each."""
+        return [names[start : start + pieces] for start in range(0, len(names), pieces)]
+
+    def jobs(self, names: Sequence[str]) -> Sequence[str]:
+        """The names."""
+        return names
+
+    def coder(self) -> Encoder:
+        """Reads from this source and encodes."""
+        return Encoder(self)
+
+    def load(self, name: str) -> Score:
+        """One performance."""
+        raise NotImplementedError
+
+
+class MaestroSource(ScoreSource):
     """MAESTRO v3.0.0 as published: the MIDI zip (or the audio one) or its unpacked folder, split by its own csv."""
 
     corpus = "maestro-v3.0.0"
     licence = "CC BY-NC-SA 4.0"
-    tokenizer = "piano"
     strict = True
     TABLE = "maestro-v3.0.0.csv"
 
@@ -242,13 +237,12 @@ def assign_splits(
     return {split: [name for name, content in hashes.items() if split_of[content] == split] for split in SPLITS}
 
 
-class MidiFolderSource:
+class MidiFolderSource(ScoreSource):
     """Anyone's own MIDI files: every .mid, .midi, .rmi and .kar under a folder (or in a zip), split by piece.
 
     A file that cannot be read is left out, and the manifest says so.
     """
 
-    tokenizer = "piano"
     strict = False
     SUFFIXES = (".mid", ".midi", ".rmi", ".kar")
 

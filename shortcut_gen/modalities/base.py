@@ -38,6 +38,8 @@ class Tokenizer(Protocol):
     vocab_size: int
     frame: int
     """Ids that stand together, such as the codebooks of one moment: crops, windows and clips begin at multiples."""
+    augments: bool
+    """Whether `augment` can move and stretch ids."""
     suffixes: tuple[str, ...]
     """Suffixes of the files it reads, with the dot, in lower case."""
 

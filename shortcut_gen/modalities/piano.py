@@ -80,6 +80,7 @@ class PianoTokenizer:
     name = "piano"
     vocab_size = VOCAB_SIZE
     frame = 1
+    augments = True
     suffixes: tuple[str, ...] = (".mid", ".midi", ".rmi", ".kar")
 
     def __init__(self, max_note_seconds: float = MAX_NOTE_SECONDS, max_sounding: int = MAX_SOUNDING) -> None:

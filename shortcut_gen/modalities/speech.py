@@ -29,6 +29,7 @@ class SpeechTokenizer:
     """Audio <-> ids, at 1/frame_rate s a frame. What cuts ids cuts between frames."""
 
     name = "speech"
+    augments = False
     suffixes: tuple[str, ...] = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 
     def __init__(
