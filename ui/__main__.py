@@ -6,8 +6,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before gradio and torch are imported: nothing goes over the network, and threads that wait do not spin.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
@@ -16,6 +17,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from shortcut_gen.errors import SettingsError, ShortcutGenError
 from ui.sessions import Sessions
+
+if TYPE_CHECKING:
+    from shortcut_gen.pipeline import Prompt
+    from ui.models import Models
 
 
 def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -72,21 +77,44 @@ def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
     """Build the page and serve it. The slow imports are here, after what can be refused at once."""
     import torch
 
-    from ui.app import TABS, build, launch_settings
-    from ui.models import find_checkpoints
+    from ui.app import build, launch_settings
+    from ui.models import Models, find_checkpoints
+    from ui.tabs import TABS
 
     torch.set_num_threads(arguments.threads)
     found = find_checkpoints(arguments.checkpoints)
-    if not set(found) & set(TABS):
-        raise SettingsError(f"{arguments.checkpoints} holds checkpoints for {', '.join(found)}; the page shows piano")
-    page, models = build(found, sessions)
-    for each in models.values():
-        each.warm_up()
+    models = {name: Models(found[name]) for name in TABS if name in found}
+    if not models:
+        raise SettingsError(
+            f"{arguments.checkpoints} holds checkpoints for {', '.join(found)}; the page shows {' and '.join(TABS)}"
+        )
+    models = usable(models, {name: TABS[name].warm_up for name in models})
+    page = build(models, sessions)
     page.launch(
         server_name=arguments.host, server_port=arguments.port, prevent_thread_lock=True, **launch_settings(sessions)
     )
     print(f"The demo runs at http://{arguments.host}:{arguments.port} (Ctrl+C ends it)", flush=True)
     page.block_thread()
+
+
+def usable(models: "dict[str, Models]", prompts: "dict[str, Callable[[], Prompt]]") -> "dict[str, Models]":
+    """The models that can be run, once each has been. One that cannot is named in the log, if there are others.
+
+    Raises ShortcutGenError where none can, as where a speech model's codec is missing.
+    """
+    ready: dict[str, Models] = {}
+    problems: list[ShortcutGenError] = []
+    for name, each in models.items():
+        try:
+            each.warm_up(prompts[name]())
+            ready[name] = each
+        except ShortcutGenError as error:
+            problems.append(error)
+    if not ready:
+        raise problems[0]
+    for problem in problems:
+        logging.warning("%s", problem)
+    return ready
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

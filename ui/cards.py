@@ -6,24 +6,21 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from shortcut_gen.media import Score
-from ui.figures import Roll, clock, count, legend, piano_roll
-
-EMPTY = (
-    '<div class="empty"><p>Here the piece goes on.</p>'
-    "<p>Choose a beginning, then press <b>Continue</b>: the notes appear as the model finds them.</p></div>"
-)
+from ui.figures import legend
 
 
 @dataclass(frozen=True, kw_only=True)
 class Take:
     """One variation as it stands."""
 
-    roll: Roll
+    figure: str
+    """Its picture, as HTML."""
     number: int
     title: str
-    midi: Path | None = None
-    wav: Path | None = None
+    sound: Path | None = None
+    """The file that its player plays, once there is one."""
+    files: tuple[tuple[str, Path], ...] = ()
+    """What can be downloaded: a name such as "MIDI", and the file."""
 
 
 def address(path: Path) -> str:
@@ -31,41 +28,48 @@ def address(path: Path) -> str:
     return f"gradio_api/file={quote(str(path))}"
 
 
-def status(text: str, kind: str = "quiet") -> str:
-    """The line under the buttons. `kind` is quiet, busy or error."""
+def empty(first: str, second: str) -> str:
+    """What stands where the takes will be. `second` may hold HTML."""
+    return f'<div class="empty"><p>{first}</p><p>{second}</p></div>'
+
+
+def status(text: str, kind: str = "quiet", live: tuple[str, int] | None = None) -> str:
+    """The line under the buttons. `kind` is quiet, busy or error; `live` is the address of sound and its rate in Hz."""
     role = ' role="alert"' if kind == "error" else ""
-    return f'<p class="status {kind}"{role}>{escape(text)}</p>' if text else ""
+    sound = f' data-live="{escape(live[0])}" data-rate="{live[1]}"' if live else ""
+    return f'<p class="status {kind}"{role}{sound}>{escape(text)}</p>' if text else ""
 
 
-def prompt_card(score: Score, used: float, name: str) -> str:
-    """What the chosen prompt looks like, how much of it is used, and what was left out of the file."""
-    shown = Roll(score=score, seam=min(used, score.duration), seconds=score.duration, unused=True)
-    rest = used < score.duration
-    facts = f"{escape(name)}: {count(len(score.notes), 'note')}, {clock(score.duration)}"
-    kept = f'<p class="kept">{escape(score.kept)}</p>' if score.kept else ""
-    colours = legend(rest) if rest else ""
-    return f'<div class="card prompt"><p class="facts">{facts}</p>{kept}{piano_roll(shown)}{colours}</div>'
+def player(sound: Path, label: str) -> str:
+    """The browser's own player."""
+    return f'<audio controls preload="metadata" src="{address(sound)}" aria-label="{escape(label)}"></audio>'
+
+
+def prompt_card(figure: str, facts: str, *, rest: bool, kept: str = "", sound: Path | None = None) -> str:
+    """What the chosen prompt looks like: facts and kept are plain text, `rest` says that a part of it is not used."""
+    note = f'<p class="kept">{escape(kept)}</p>' if kept else ""
+    colours = legend(unused=True) if rest else ""
+    listen = f'<div class="listen">{player(sound, "The prompt")}</div>' if sound else ""
+    return f'<div class="card prompt"><p class="facts">{escape(facts)}</p>{note}{figure}{colours}{listen}</div>'
 
 
 def _listen(take: Take) -> str:
-    if take.wav is None or take.midi is None:
+    if take.sound is None:
         return ""
-    wav, midi = address(take.wav), address(take.midi)
-    label = f"Variation {take.number}, prompt and continuation"
-    return (
-        f'<div class="listen"><audio controls preload="metadata" src="{wav}" aria-label="{label}"></audio>'
-        f'<a class="button" href="{midi}" download="{escape(take.midi.name)}">MIDI'
+    links = "".join(
+        f'<a class="button" href="{address(path)}" download="{escape(path.name)}">{name}'
         f'<span class="hidden"> of variation {take.number}</span></a>'
-        f'<a class="button" href="{wav}" download="{escape(take.wav.name)}">WAV'
-        f'<span class="hidden"> of variation {take.number}</span></a></div>'
+        for name, path in take.files
     )
+    heard = player(take.sound, f"Variation {take.number}, prompt and continuation")
+    return f'<div class="listen">{heard}{links}</div>'
 
 
 def takes_html(takes: Sequence[Take]) -> str:
     """The variations: one fills the width, several stand side by side where there is room."""
     cards = "".join(
         f'<article class="card take"><h3>Variation {take.number}<span class="facts">{escape(take.title)}</span></h3>'
-        f"{piano_roll(take.roll)}{_listen(take)}</article>"
+        f"{take.figure}{_listen(take)}</article>"
         for take in takes
     )
     return f'<div class="takes n{len(takes)}">{cards}</div>{legend()}'

@@ -67,6 +67,22 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
+def time_axis(seconds: float) -> tuple[str, list[float]]:
+    """The labels under a drawing of that many seconds, as HTML, and the times that are marked, in seconds."""
+    step = time_step(seconds)
+    times = [step * k for k in range(math.floor(seconds / step) + 1)]
+    # A label at the very edge would be cut off; its grid line stays.
+    labels = "".join(
+        f'<span style="left:{100 * t / seconds:.2f}%">{clock(t)}</span>' for t in times if t < 0.96 * seconds
+    )
+    return f'<div class="times">{labels}</div>', times
+
+
+def seam_mark(seam: float, seconds: float) -> str:
+    """The line where the prompt ends, where that is inside the drawing."""
+    return f'<i class="seam" style="left:{100 * seam / seconds:.3f}%"></i>' if 0 < seam < seconds else ""
+
+
 def describe(roll: Roll) -> str:
     """The picture in words, for those who cannot see it."""
     notes = roll.score.notes
@@ -140,16 +156,8 @@ def piano_roll(roll: Roll) -> str:
     width, height = round(seconds * UNITS), (high - low + 1) * ROW
     old = [note for note in notes if note.start < roll.seam]
     new = [note for note in notes if note.start >= roll.seam]
-    step = time_step(seconds)
-    times = [step * k for k in range(math.floor(seconds / step) + 1)]
-    # A label at the very edge would be cut off; its grid line stays.
-    ticks = "".join(
-        f'<span style="left:{100 * t / seconds:.2f}%">{clock(t)}</span>' for t in times if t < 0.96 * seconds
-    )
+    axis, times = time_axis(seconds)
     grid = "".join(f"M{round(t * UNITS)} 0v{height}" for t in times[1:])
-    seam = ""
-    if 0 < roll.seam < seconds:
-        seam = f'<i class="seam" style="left:{100 * roll.seam / seconds:.3f}%"></i>'
     later = "unused" if roll.unused else "new"
     return (
         f'<div class="roll" data-seconds="{seconds:.3f}">{_keyboard(low, high)}'
@@ -157,7 +165,7 @@ def piano_roll(roll: Roll) -> str:
         f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">'
         f'{_rows(low, high, width)}<path class="grid" d="{grid}"/>'
         f"{_paths(old, 'old', high)}{_paths(new, later, high)}{_restrikes(notes, high)}</svg>"
-        f'{seam}<i class="playhead"></i></div><div class="times">{ticks}</div></div>'
+        f'{seam_mark(roll.seam, seconds)}<i class="playhead"></i></div>{axis}</div>'
     )
 
 

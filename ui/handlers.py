@@ -17,7 +17,7 @@ from shortcut_gen.media import Score
 from shortcut_gen.pipeline import Continuation, Progress, Prompt
 from shortcut_gen.sampling import SamplingParams
 from ui.cards import Take, prompt_card, status, takes_html
-from ui.figures import Roll, clock
+from ui.figures import Roll, clock, count, piano_roll
 from ui.models import Models
 from ui.sessions import Run, Sessions
 
@@ -39,20 +39,28 @@ class Example:
 
     file: str
     title: str
-    composer: str
     character: str
     seconds: float
+    composer: str = ""
+    source: str = ""
+    """Where a recording was taken from."""
+
+    @property
+    def name(self) -> str:
+        """What the page calls it."""
+        return f"{self.composer}, {self.title}" if self.composer else self.title
 
     @property
     def label(self) -> str:
         """Two lines for the list of examples."""
-        return f"{self.title}\n{self.composer} — {self.character}"
+        by = f"{self.composer} — " if self.composer else ""
+        return f"{self.title}\n{by}{self.character}"
 
 
-def load_examples(modality: str = "piano") -> list[Example]:
-    """The example prompts of a modality, as `ui.examples.make` listed them."""
-    table = json.loads((EXAMPLES / "index.json").read_text(encoding="utf-8"))
-    return [Example(**line) for line in table["examples"]] if table["modality"] == modality else []
+def load_examples(folder: Path = EXAMPLES) -> list[Example]:
+    """The example prompts of a folder, as its index.json lists them."""
+    table = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    return [Example(**line) for line in table["examples"]]
 
 
 def whole(value: object, name: str) -> int:
@@ -62,33 +70,68 @@ def whole(value: object, name: str) -> int:
     raise SettingsError(f"{name} is {'empty' if value is None else value}; a whole number is needed")
 
 
-class PianoHandlers:
-    """What the piano tab does. One object serves all pages; what belongs to a page is in its `Session`."""
+def buttons(*, running: bool) -> tuple[Any, Any]:
+    """The Continue and Stop buttons, while a run goes on or not."""
+    return gr.update(interactive=not running), gr.update(interactive=running)
+
+
+def slug(name: str) -> str:
+    """A file name without spaces or accents, from a name that may have a suffix."""
+    plain = unicodedata.normalize("NFKD", re.sub(r"\.[a-z0-9]{2,4}$", "", name, flags=re.IGNORECASE))
+    words = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
+    return "-".join(words)[:48].strip("-") or "prompt"
+
+
+class Handlers:
+    """What the tabs share. One object serves all pages; what belongs to a page is in its `Run`."""
+
+    tab: str
+    folder: Path = EXAMPLES
+    """Where the examples are."""
+    most_used = MAX_USED
+    """How much of a prompt can be used, in seconds."""
 
     def __init__(self, models: Models, sessions: Sessions) -> None:
         self.models = models
         self.sessions = sessions
-        self.examples = {example.file: example for example in load_examples()}
+        self.examples = {example.file: example for example in load_examples(self.folder)}
 
     def read_prompt(self, choice: str | None, upload: str | None) -> Prompt:
         """The chosen prompt, whole. An uploaded file goes before the list. Raises MediaError, PromptError."""
         if upload:
             try:
-                prompt = Prompt.from_file(upload)
-            except MediaError as error:
+                return self._read_upload(upload)
+            except (MediaError, PromptError) as error:
                 # Where the server keeps uploads is of no use to the reader.
-                raise MediaError(str(error).replace(upload, Path(upload).name)) from error
-            if not isinstance(prompt.media, Score):
-                raise MediaError(f"{prompt.name} is a sound file; a MIDI file is needed")
-            if not prompt.media.notes:
-                raise PromptError(f"{prompt.name} holds no notes; a MIDI file with at least one is needed")
-            return prompt
+                raise type(error)(str(error).replace(upload, Path(upload).name)) from error
         if choice == NO_PROMPT:
             return Prompt.empty()
         if choice in self.examples:
             example = self.examples[choice]
-            return replace(Prompt.from_file(EXAMPLES / example.file), name=f"{example.composer}, {example.title}")
-        raise PromptError("no prompt is chosen; pick an example or upload a MIDI file")
+            return replace(self._read_file(self.folder / example.file), name=example.name)
+        raise PromptError("no prompt is chosen; pick an example or upload a file")
+
+    def _read_file(self, path: str | Path) -> Prompt:
+        """A file as a prompt. Raises MediaError."""
+        return Prompt.from_file(path)
+
+    def _read_upload(self, path: str) -> Prompt:
+        """The same for a file of the user's, which may be of the wrong kind. Raises MediaError, PromptError."""
+        raise NotImplementedError
+
+    def _show(self, choice: str | None, upload: str | None, used: float) -> tuple[Any, Any]:
+        """The prompt's card, and the slider fitted to it."""
+        raise NotImplementedError
+
+    def _play_on(
+        self, run: Run, checkpoint: str | None, prompt: Prompt, params: SamplingParams, count: int
+    ) -> Iterator[tuple[Any, ...]]:
+        """A run with settings that are in order. Yields as `run` does. Raises ShortcutGenError."""
+        raise NotImplementedError
+
+    def longest(self, duration: float) -> float:
+        """How much of a prompt of that length can be used, in seconds: where the slider ends."""
+        return max(min(round(duration + 0.049, 1), self.most_used), 1.0)
 
     def choose_example(self, choice: str | None, used: float) -> tuple[Any, Any, Any]:
         """An example was picked: an uploaded file is put away, the prompt drawn, the slider fitted."""
@@ -118,17 +161,6 @@ class PianoHandlers:
         """How much of the prompt to use has changed: draw it anew."""
         return self._show(choice, upload, used)[0]
 
-    def _show(self, choice: str | None, upload: str | None, used: float) -> tuple[Any, Any]:
-        try:
-            prompt = self.read_prompt(choice, upload)
-        except ShortcutGenError as error:
-            return status(str(error), "error"), gr.skip()
-        if not isinstance(prompt.media, Score):
-            return status("The model begins by itself."), gr.update(interactive=False)
-        longest = max(min(round(prompt.media.duration + 0.049, 1), MAX_USED), 1.0)
-        used = min(used, longest)
-        return prompt_card(prompt.media, used, prompt.name), gr.update(maximum=longest, value=used, interactive=True)
-
     def run(
         self,
         choice: str | None,
@@ -144,7 +176,7 @@ class PianoHandlers:
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """Continue the prompt. Yields (takes, status, seed, Continue button, Stop button) as it goes."""
-        run = self.sessions.start_run(str(request.session_hash))
+        run = self.sessions.start_run(str(request.session_hash), self.tab)
         try:
             params = SamplingParams(
                 temperature=temperature,
@@ -153,16 +185,50 @@ class PianoHandlers:
                 seconds=seconds,
             )
             prompt = self.read_prompt(choice, upload)
-            if isinstance(prompt.media, Score):
+            if prompt.media is not None:
                 prompt = replace(prompt, seconds=used)
             count = whole(variations, "variations")
             if not 1 <= count <= MAX_VARIATIONS:
                 raise SettingsError(f"variations is {count}; 1 to {MAX_VARIATIONS} are offered here")
-            yield gr.skip(), status("Reading the prompt.", "busy"), params.seed, *_buttons(running=True)
+            yield gr.skip(), status("Reading the prompt.", "busy"), params.seed, *buttons(running=True)
             yield from self._play_on(run, checkpoint, prompt, params, count)
         except ShortcutGenError as error:
             # The takes on the page stay as they are.
-            yield gr.skip(), status(str(error), "error"), gr.skip(), *_buttons(running=False)
+            yield gr.skip(), status(str(error), "error"), gr.skip(), *buttons(running=False)
+
+    def stop(self, request: gr.Request) -> tuple[Any, Any]:
+        """The Stop button: the run ends at its next few ids and keeps what there is."""
+        self.sessions.stop(str(request.session_hash), self.tab)
+        return status("Stopping.", "busy"), gr.update(interactive=False)
+
+
+class PianoHandlers(Handlers):
+    """What the piano tab does."""
+
+    tab = "piano"
+
+    def _read_upload(self, path: str) -> Prompt:
+        prompt = self._read_file(path)
+        if not isinstance(prompt.media, Score):
+            raise MediaError(f"{prompt.name} is a sound file; a MIDI file is needed")
+        if not prompt.media.notes:
+            raise PromptError(f"{prompt.name} holds no notes; a MIDI file with at least one is needed")
+        return prompt
+
+    def _show(self, choice: str | None, upload: str | None, used: float) -> tuple[Any, Any]:
+        try:
+            prompt = self.read_prompt(choice, upload)
+        except ShortcutGenError as error:
+            return status(str(error), "error"), gr.skip()
+        score = prompt.media
+        if not isinstance(score, Score):
+            return status("The model begins by itself."), gr.update(interactive=False)
+        longest = self.longest(score.duration)
+        used = min(used, longest)
+        shown = Roll(score=score, seam=min(used, score.duration), seconds=score.duration, unused=True)
+        facts = f"{prompt.name}: {count(len(score.notes), 'note')}, {clock(score.duration)}"
+        card = prompt_card(piano_roll(shown), facts, kept=score.kept, rest=used < score.duration)
+        return card, gr.update(maximum=longest, value=used, interactive=True)
 
     def _play_on(
         self, run: Run, checkpoint: str | None, prompt: Prompt, params: SamplingParams, count: int
@@ -205,7 +271,7 @@ class PianoHandlers:
                 return
             if not continuation.score.notes:
                 continue
-            name = f"{_slug(continuation.prompt.name)}-seed{continuation.seed}-v{continuation.variation + 1}"
+            name = f"{slug(continuation.prompt.name)}-seed{continuation.seed}-v{continuation.variation + 1}"
             midi, wav = run.folder / f"{name}.mid", run.folder / f"{name}.wav"
             try:
                 continuation.score.write(midi)
@@ -213,24 +279,8 @@ class PianoHandlers:
             except ShortcutGenError as error:  # a full disk, say: the takes before it keep their files
                 outcome, failed = str(error), True
                 break
-            takes[place] = replace(takes[place], midi=midi, wav=wav)
-        yield takes_html(takes), status(outcome, "error" if failed else "quiet"), gr.skip(), *_buttons(running=False)
-
-    def stop(self, request: gr.Request) -> tuple[Any, Any]:
-        """The Stop button: the run ends at its next few notes and keeps what there is."""
-        self.sessions.stop(str(request.session_hash))
-        return status("Stopping.", "busy"), gr.update(interactive=False)
-
-
-def _buttons(*, running: bool) -> tuple[Any, Any]:
-    return gr.update(interactive=not running), gr.update(interactive=running)
-
-
-def _slug(name: str) -> str:
-    """A file name without spaces or accents."""
-    plain = unicodedata.normalize("NFKD", re.sub(r"\.midi?$", "", name, flags=re.IGNORECASE))
-    words = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
-    return "-".join(words)[:48].strip("-") or "piano"
+            takes[place] = replace(takes[place], sound=wav, files=(("MIDI", midi), ("WAV", wav)))
+        yield takes_html(takes), status(outcome, "error" if failed else "quiet"), gr.skip(), *buttons(running=False)
 
 
 def _takes(progress: Progress, params: SamplingParams) -> list[Take]:
@@ -240,7 +290,7 @@ def _takes(progress: Progress, params: SamplingParams) -> list[Take]:
         new = max(made.seconds - made.seam_seconds, 0.0)
         roll = Roll(score=made.score, seam=made.seam_seconds, seconds=made.seam_seconds + seconds)
         title = f"{new:.1f} s new" if done else f"{new:.1f} of {seconds:.0f} s"
-        takes.append(Take(roll=roll, number=made.variation + 1, title=f"{title}, seed {made.seed}"))
+        takes.append(Take(figure=piano_roll(roll), number=made.variation + 1, title=f"{title}, seed {made.seed}"))
     return takes
 
 

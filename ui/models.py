@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shortcut_gen.checkpoint import CheckpointInfo, read_info
 from shortcut_gen.errors import CheckpointError
+from shortcut_gen.modalities.codec_folder import is_codec
 from shortcut_gen.pipeline import Pipeline, Prompt
 from shortcut_gen.sampling import SamplingParams
 
@@ -43,6 +44,8 @@ def find_checkpoints(folder: Path) -> dict[str, list[Entry]]:
     found: dict[str, list[Entry]] = {}
     problems = []
     for path in folders:
+        if is_codec(path):  # what a speech model speaks with
+            continue
         try:
             info = read_info(path)
         except CheckpointError as error:
@@ -87,7 +90,11 @@ class Models:
                 self._loaded[name] = Pipeline.from_pretrained(self._folders[name])
             return self._loaded[name]
 
-    def warm_up(self) -> None:
-        """Load the first checkpoint and take one step, so that the first click does not pay for it."""
+    def warm_up(self, prompt: Prompt) -> None:
+        """Load the first checkpoint and go through a whole run once, so that the first click does not pay for it.
+
+        Raises ShortcutGenError where that cannot be done.
+        """
         pipeline = self.pipeline()
-        pipeline.continue_prompt(Prompt.empty(), SamplingParams(max_tokens=2))
+        continuation = pipeline.continue_prompt(prompt, SamplingParams(max_tokens=2 * pipeline.tokenizer.frame))
+        pipeline.tokenizer.decode(continuation.prompt_ids + continuation.ids)

@@ -1,12 +1,15 @@
 () => {
   // Runs once, when the page is there. Listeners sit on the document because Gradio redraws what lies below.
   document.documentElement.lang = "en";
-  const line = document.getElementById("status");
-  if (line) line.setAttribute("aria-live", "polite");
+  // A tab is laid out when it is first opened.
+  const announce = () => {
+    for (const line of document.querySelectorAll(".line:not([aria-live])")) line.setAttribute("aria-live", "polite");
+  };
+  new MutationObserver(announce).observe(document.body, { childList: true, subtree: true });
+  announce();
 
-  const field = (card) => card && card.querySelector(".field");
   const place = (audio) => {
-    const card = audio.closest(".take");
+    const card = audio.closest(".card");
     const roll = card && card.querySelector(".roll");
     if (!roll) return;
     const head = roll.querySelector(".playhead");
@@ -24,18 +27,20 @@
   }, true);
   document.addEventListener("seeked", (event) => place(event.target), true);
 
-  // A click on a finished roll plays from there.
   document.addEventListener("click", (event) => {
-    const roll = event.target.closest && event.target.closest(".take .field");
-    const audio = roll && roll.closest(".take").querySelector("audio");
+    if (!event.target.closest) return;
+    // A click on a finished drawing plays from there.
+    const field = event.target.closest(".card .field");
+    const audio = field && field.closest(".card").querySelector("audio");
     if (audio) {
-      const box = roll.getBoundingClientRect();
-      audio.currentTime = (Number(roll.closest(".roll").dataset.seconds) * (event.clientX - box.left)) / box.width;
+      const box = field.getBoundingClientRect();
+      audio.currentTime = (Number(field.closest(".roll").dataset.seconds) * (event.clientX - box.left)) / box.width;
       audio.play();
     }
     // On a narrow screen the takes lie below the fold.
-    if (event.target.closest && event.target.closest("#go") && window.innerWidth < 760) {
-      document.getElementById("takes").scrollIntoView({ behavior: "smooth", block: "start" });
+    const go = event.target.closest(".go");
+    if (go && window.innerWidth < 760) {
+      go.closest(".columns").querySelector(".outcome").scrollIntoView({ behavior: "smooth", block: "start" });
     }
   });
 }

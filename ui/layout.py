@@ -1,0 +1,160 @@
+"""Layout that the tabs share: the fields of a run, its buttons, and the wiring of the events."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ui.cards import empty
+from ui.handlers import MAX_SEED, MAX_VARIATIONS, NO_PROMPT, Handlers
+from ui.models import Models
+
+RUNS_AT_ONCE = 2
+"""One run keeps one core busy. Over all tabs."""
+QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""How events that only draw are wired."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What differs from tab to tab."""
+
+    prefix: str = ""
+    """Before the ids of its elements, which are one page's."""
+    without: str
+    """What having no prompt means."""
+    upload: str
+    """What can be uploaded."""
+    kinds: tuple[str, ...]
+    """Its suffixes, or gradio's names of kinds."""
+    used: float
+    """How much of a prompt is used at first, in seconds."""
+    most_used: float
+    seconds: float
+    """How long to go on at first, in seconds."""
+    most_seconds: float
+    waiting: tuple[str, str]
+    """What stands where the takes will be, in two lines."""
+    under_upload: tuple[Any, ...] = ()
+    """More components, made with render=False."""
+    over_buttons: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fields:
+    """A tab's components that events read or write."""
+
+    choice: Any
+    upload: Any
+    used: Any
+    others: tuple[Any, ...]
+    """What `Handlers.run` takes after `used`, in its order."""
+    seed: Any
+    go: Any
+    halt: Any
+    line: Any
+    prompt: Any
+    takes: Any
+
+
+def lay_out(do: Handlers, models: Models, look: Look) -> Fields:
+    """A whole tab: examples above, settings on the left, prompt and takes on the right; its events are wired."""
+    first, prefix = next(iter(do.examples)), look.prefix
+    labels = [(example.label, file) for file, example in do.examples.items()]
+    labels.append((f"No prompt\n{look.without}", NO_PROMPT))
+    choice = gr.Radio(labels, value=first, label="A beginning", elem_id=f"{prefix}examples", elem_classes="examples")
+    with gr.Row(elem_classes="columns"):
+        with gr.Column(scale=4, min_width=300, elem_classes="controls"):
+            upload = gr.File(
+                label=look.upload,
+                file_types=list(look.kinds),
+                type="filepath",
+                height=88,
+                elem_id=f"{prefix}upload",
+                elem_classes="upload",
+            )
+            for component in look.under_upload:
+                component.render()
+            used, others, seed = _settings(models, look, do.longest(do.examples[first].seconds))
+            for component in look.over_buttons:
+                component.render()
+            go, halt, line = _buttons(prefix)
+        with gr.Column(scale=8, min_width=320, elem_classes="stage"):
+            prompt = gr.HTML(do.change_used(first, None, look.used), elem_id=f"{prefix}prompt")
+            takes = gr.HTML(empty(*look.waiting), elem_id=f"{prefix}takes", elem_classes="outcome")
+    fields = Fields(
+        choice=choice,
+        upload=upload,
+        used=used,
+        others=others,
+        seed=seed,
+        go=go,
+        halt=halt,
+        line=line,
+        prompt=prompt,
+        takes=takes,
+    )
+    _wire(do, fields)
+    return fields
+
+
+def _settings(models: Models, look: Look, longest: float) -> tuple[Any, tuple[Any, ...], Any]:
+    """The fields of a run: (how much of the prompt, the others in the order of `Handlers.run`, the seed)."""
+
+    def named(name: str) -> dict[str, Any]:
+        return {"elem_id": f"{look.prefix}{name}", "elem_classes": name}
+
+    used = gr.Slider(
+        1,
+        longest,
+        min(look.used, longest),
+        step=0.5,
+        label="How much of it to use (seconds)",
+        **named("used"),
+    )
+    seconds = gr.Slider(
+        2, look.most_seconds, look.seconds, step=1, label="How long to go on (seconds)", **named("seconds")
+    )
+    variations = gr.Radio(
+        list(range(1, MAX_VARIATIONS + 1)), value=1, label="Variations", type="value", **named("variations")
+    )
+    with gr.Row(elem_classes="pair"):
+        temperature = gr.Slider(
+            0, 2, 1.0, step=0.05, label="Temperature", info="Higher is bolder.", **named("temperature")
+        )
+        top_p = gr.Slider(0.05, 1, 0.95, step=0.01, label="Top-p", info="Lower is safer.", **named("top-p"))
+    with gr.Row(elem_classes="pair"):
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, **named("seed"))
+        fresh = gr.Checkbox(True, label="A new seed each time", container=False, **named("fresh"))
+    names = [(entry.label, entry.name) for entry in models.entries]
+    checkpoint = gr.Dropdown(
+        names, value=models.default, label="Model", visible=len(names) > 1, filterable=False, **named("checkpoint")
+    )
+    return used, (seconds, variations, temperature, top_p, fresh, seed, checkpoint), seed
+
+
+def _buttons(prefix: str) -> tuple[Any, Any, Any]:
+    """(Continue, Stop, the line under them)."""
+    with gr.Row(elem_classes="buttons"):
+        go = gr.Button("Continue", variant="primary", min_width=120, elem_id=f"{prefix}go", elem_classes="go")
+        halt = gr.Button("Stop", interactive=False, min_width=120, elem_id=f"{prefix}stop", elem_classes="halt")
+    return go, halt, gr.HTML("", elem_id=f"{prefix}status", elem_classes="line")
+
+
+def _wire(do: Handlers, fields: Fields) -> None:
+    """Connect what every tab has: choosing a prompt, Continue, Stop."""
+    choice, upload, used, prompt = fields.choice, fields.upload, fields.used, fields.prompt
+    choice.input(do.choose_example, [choice, used], [prompt, used, upload], **QUICK)
+    upload.upload(do.choose_upload, [upload, choice, used], [prompt, used, choice, upload], **QUICK)
+    upload.clear(do.clear_upload, [used], [prompt, used, choice], **QUICK)
+    used.release(do.change_used, [choice, upload, used], [prompt], **QUICK)
+    fields.go.click(
+        do.run,
+        [choice, upload, used, *fields.others],
+        [fields.takes, fields.line, fields.seed, fields.go, fields.halt],
+        show_progress="hidden",
+        concurrency_limit=RUNS_AT_ONCE,
+        concurrency_id="runs",
+        api_visibility="private",
+    )
+    fields.halt.click(do.stop, None, [fields.line, fields.halt], **QUICK)

@@ -1,0 +1,149 @@
+() => {
+  // Plays the first variation while it is made. The server hands out plain samples (ui/live.py); each piece is put at
+  // the very sample where the one before it ends, so that there is neither a gap nor an overlap.
+  const LEAD = 0.25; // seconds there must be before sound begins: what comes late by less is not noticed
+  const AGAIN = 0.6; // the same after it has run dry
+
+  let context = null;
+  let playing = null;
+
+  class Playing {
+    constructor(address, rate, stage) {
+      Object.assign(this, { address, rate, stage });
+      this.asked = new AbortController();
+      this.output = context.createGain();
+      this.output.connect(context.destination);
+      this.waiting = []; // pieces that are not yet given to the context
+      this.count = 0; // samples in them
+      this.lead = LEAD;
+      this.given = 0; // samples given to the context so far
+      this.next = 0; // when they end, in samples of its clock
+      this.last = false;
+    }
+
+    async listen() {
+      try {
+        const answer = await fetch(this.address, { signal: this.asked.signal });
+        if (!answer.ok) return this.stop();
+        const reader = answer.body.getReader();
+        let odd = new Uint8Array(0); // half a sample, where a network parted one
+        for (;;) {
+          const { done, value } = await reader.read();
+          if (done) break;
+          const bytes = new Uint8Array(odd.length + value.length);
+          bytes.set(odd);
+          bytes.set(value, odd.length);
+          const whole = bytes.length - (bytes.length % 2);
+          odd = bytes.slice(whole);
+          this.take(new DataView(bytes.buffer, 0, whole));
+        }
+      } catch {
+        // Stopped, or the server went away: what has come is still played.
+      }
+      this.last = true;
+      this.give();
+    }
+
+    take(bytes) {
+      const samples = new Float32Array(bytes.byteLength / 2);
+      for (let i = 0; i < samples.length; i++) samples[i] = bytes.getInt16(2 * i, true) / 32767;
+      if (!samples.length) return;
+      this.waiting.push(samples);
+      this.count += samples.length;
+      this.give();
+    }
+
+    give() {
+      if (!this.output) return;
+      const now = Math.ceil((context.currentTime + 0.02) * this.rate);
+      if (this.next < now) {
+        // At the beginning, or the sound has run dry: wait until there is enough again.
+        if (this.count < this.lead * this.rate && !this.last) return;
+        this.next = now;
+        this.lead = AGAIN;
+      }
+      for (const samples of this.waiting) {
+        const buffer = context.createBuffer(1, samples.length, this.rate);
+        buffer.copyToChannel(samples, 0);
+        const source = context.createBufferSource();
+        source.buffer = buffer;
+        source.connect(this.output);
+        source.start(this.next / this.rate);
+        this.next += samples.length;
+        this.given += samples.length;
+      }
+      this.waiting = [];
+      this.count = 0;
+    }
+
+    // Seconds of the continuation that have been heard.
+    get heard() {
+      return (this.given - Math.max(this.next - context.currentTime * this.rate, 0)) / this.rate;
+    }
+
+    stop() {
+      this.asked.abort();
+      if (this.output) this.output.disconnect();
+      this.output = null;
+      if (playing === this) playing = null;
+      const head = this.head();
+      if (head) head.classList.remove("on");
+    }
+
+    head() {
+      return this.stage && this.stage.querySelector(".take .playhead");
+    }
+
+    follow() {
+      if (playing !== this) return;
+      const head = this.head();
+      const over = this.last && !this.count && this.next <= context.currentTime * this.rate;
+      if (over) return this.stop();
+      if (head && this.given) {
+        const roll = head.closest(".roll");
+        const at = Number(roll.dataset.seam) + this.heard;
+        head.style.left = `${Math.min((100 * at) / Number(roll.dataset.seconds), 100)}%`;
+        head.classList.add("on");
+      }
+      requestAnimationFrame(() => this.follow());
+    }
+  }
+
+  const silence = () => playing && playing.stop();
+
+  // A browser lets a page make sound only after a click: this is the click. The context has the sound's own rate, so
+  // that no piece is resampled by itself; 16 kHz is what the codec of these checkpoints has, and another one's follows.
+  const open = (rate) => {
+    if (context && (!rate || context.sampleRate === rate)) return context.resume();
+    if (context) context.close();
+    context = new AudioContext(rate ? { sampleRate: rate } : { sampleRate: 16000 });
+    return context.resume();
+  };
+
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest) return;
+    if (event.target.closest(".halt")) silence();
+    const go = event.target.closest(".go");
+    if (!go) return;
+    silence();
+    const aloud = go.closest(".controls").querySelector("#aloud input");
+    if (aloud && aloud.checked) open();
+  });
+  document.addEventListener("play", silence, true);
+
+  let known = "";
+  const look = () => {
+    const line = document.querySelector("[data-live]");
+    if (!line || line.dataset.live === known) return;
+    known = line.dataset.live;
+    const columns = line.closest(".columns");
+    if (!columns || !columns.querySelector("#aloud input").checked) return;
+    silence();
+    const rate = Number(line.dataset.rate);
+    open(rate);
+    playing = new Playing(known, rate, columns.querySelector(".outcome"));
+    playing.listen();
+    playing.follow();
+  };
+  new MutationObserver(look).observe(document.body, { childList: true, subtree: true });
+}
