@@ -8,6 +8,8 @@ import torch
 
 from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import SettingsError
+from shortcut_gen.modalities import get_tokenizer
+from shortcut_gen.modalities.base import Tokenizer
 from shortcut_gen.modalities.piano import TIME_SHIFT, PianoTokenizer
 from shortcut_gen.model import ShortcutLM
 from shortcut_gen.sampler import Sampler, Stream
@@ -26,18 +28,28 @@ def model(**changes: object) -> ShortcutLM:
     return lm.eval()
 
 
-def run(lm: ShortcutLM, streams: Sequence[Stream], params: SamplingParams) -> list[list[int]]:
+def speech(codebooks: int) -> Tokenizer:
+    """A tokenizer whose ids stand in frames; its codec is never asked for."""
+    shape = {"name": "none", "sample_rate": 16_000, "frame_rate": 50.0, "cardinality": 12, "num_codebooks": 4}
+    return get_tokenizer("speech", shape | {"sha256": "0", "codebooks": codebooks})
+
+
+def run(
+    lm: ShortcutLM, streams: Sequence[Stream], params: SamplingParams, tokenizer: Tokenizer | None = None
+) -> list[list[int]]:
     made: list[list[int]] = [[] for _ in streams]
-    for step in Sampler(lm, PianoTokenizer()).stream(streams, params):
+    for step in Sampler(lm, tokenizer or PianoTokenizer()).stream(streams, params):
         for ids, token in zip(made, step, strict=True):
             if token is not None:
                 ids.append(token)
     return made
 
 
-def naive(lm: ShortcutLM, stream: Stream, params: SamplingParams, count: int) -> list[int]:
+def naive(
+    lm: ShortcutLM, stream: Stream, params: SamplingParams, count: int, tokenizer: Tokenizer | None = None
+) -> list[int]:
     """The oracle: no cache, one stream, the whole window read again for every id."""
-    tokenizer = PianoTokenizer()
+    tokenizer = tokenizer or PianoTokenizer()
     entropy = np.random.SeedSequence([stream.seed, stream.variation]).generate_state(1, np.uint64)
     generator = torch.Generator().manual_seed(int(entropy[0] >> 1))
     ids, grammar = list(stream.prompt), tokenizer.grammar()
@@ -48,7 +60,8 @@ def naive(lm: ShortcutLM, stream: Stream, params: SamplingParams, count: int) ->
     for _ in range(count):
         with torch.inference_mode():
             logits = lm(torch.tensor([window]))[:, -1]
-        logits = logits.masked_fill(~grammar.allowed(), -torch.inf)
+        if (allowed := grammar.allowed()) is not None:
+            logits = logits.masked_fill(~allowed, -torch.inf)
         if params.temperature == 0:
             token = int(logits.argmax())
         else:
@@ -70,6 +83,27 @@ def test_same_ids_as_the_naive_loop_far_past_the_window(changes: dict[str, objec
     made = run(lm, streams, params)
     for stream, ids in zip(streams, made, strict=True):
         assert ids == naive(lm, stream, params, 160)
+
+
+@pytest.mark.parametrize("codebooks", [1, 2, 4])
+def test_same_ids_as_the_naive_loop_where_ids_stand_in_frames(codebooks: int) -> None:
+    """The window slides to the start of a frame, and a row's turn follows its place in the stream."""
+    tokenizer = speech(codebooks)
+    lm = model(vocab_size=12 * codebooks, context=50)
+    params = SamplingParams(max_tokens=160, top_p=0.9)
+    prompts = [tuple(3 + 12 * (at % codebooks) for at in range(length)) for length in (12, 9, 80, 131)]
+    streams = [Stream(prompt=prompt, seed=5, variation=k) for k, prompt in enumerate(prompts)]
+    for stream, ids in zip(streams, run(lm, streams, params, tokenizer), strict=True):
+        assert ids == naive(lm, stream, params, 160, tokenizer)
+        first = len(stream.prompt)
+        assert [token // 12 for token in ids] == [at % codebooks for at in range(first, first + 160)]
+
+
+def test_a_length_in_seconds_has_the_same_frames_whatever_came_before() -> None:
+    tokenizer, lm = speech(2), model(vocab_size=24)
+    streams = [Stream(prompt=(3, 15) * frames) for frames in range(1, 60)]
+    assert any((frames + 10) / 50 - frames / 50 < 0.2 for frames in range(1, 60))  # as rounding has it
+    assert {len(ids) for ids in run(lm, streams, SamplingParams(seconds=0.2), tokenizer)} == {20}
 
 
 def test_a_variation_does_not_depend_on_its_company() -> None:
