@@ -1,14 +1,12 @@
 """Batch generation: `python -m shortcut_gen.generate PROMPT... --out DIR`.
 
-For each variation of each prompt a MIDI file, a WAV file and one line in DIR/manifest.jsonl. A file's name holds a
-hash of all that decides its music (prompt, settings, checkpoint), so a run never overwrites the music of another, and
-the same command run again does only what is missing.
+For each variation of each prompt a MIDI file and a WAV file, or for speech a WAV file alone, and one line in
+DIR/manifest.jsonl. A file's name holds a hash of all that decides its sound (prompt, settings, checkpoint), so a run
+never overwrites the result of another, and the same command run again does only what is missing.
 """
 
-import dataclasses
 import hashlib
 import json
-import math
 import os
 import re
 import sys
@@ -16,83 +14,22 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import docstring_parser
 import numpy as np
-import torch
-from jsonargparse import ArgumentError, ArgumentParser
 from tqdm import tqdm
 
+from shortcut_gen import media
+from shortcut_gen.batch_models import SECONDS, Kind, Model, Models
+from shortcut_gen.batch_settings import BatchSettings, arguments
 from shortcut_gen.errors import MediaError, PromptError, SettingsError, ShortcutGenError
 from shortcut_gen.files import reason
 from shortcut_gen.manifest import Manifest
-from shortcut_gen.media import Score
-from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
+from shortcut_gen.media import Audio, Score
+from shortcut_gen.pipeline import Continuation, Prompt
 from shortcut_gen.render import renderer_name
-from shortcut_gen.sampling import SamplingParams
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchSettings:
-    """What the batch command takes beside the prompts."""
-
-    out: Path
-    """Folder for the results; made if need be."""
-    variations: int = 1
-    """Continuations of each prompt."""
-    seconds: float = 30.0
-    """Length of each continuation, in seconds of music."""
-    seed: int = 0
-    """Seed; with a variation's number it fixes that variation, whatever else is in the batch."""
-    checkpoint: Path = Path("checkpoints/piano")
-    """Checkpoint folder."""
-    temperature: float = 1.0
-    """Divides the logits; 0 takes the likeliest id."""
-    top_k: int = 0
-    """Keep only the k likeliest ids; 0 keeps all."""
-    top_p: float = 0.95
-    """Keep the fewest ids whose probabilities reach p; 1 keeps all."""
-    min_p: float = 0.0
-    """Keep ids at least this share as likely as the likeliest; 0 keeps all."""
-    prompt_seconds: float | None = None
-    """Use only this much of each prompt's start; all of it if not given."""
-    from_scratch: int = 0
-    """Pieces to make from no prompt at all."""
-    midi_only: bool = False
-    """Write no WAV files."""
-    batch_size: int = 8
-    """Continuations that are generated together; more is faster and takes more memory."""
-    overwrite: bool = False
-    """Make again what is there already."""
-    device: str = "cpu"
-    """Where the model runs, such as cpu or cuda."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("variations", 1), ("batch_size", 1), ("from_scratch", 0)):
-            if getattr(self, name) < least:
-                raise SettingsError(f"{name} is {getattr(self, name)}; a whole number of at least {least} is needed")
-        if self.prompt_seconds is not None and not (math.isfinite(self.prompt_seconds) and self.prompt_seconds > 0):
-            raise SettingsError(f"prompt_seconds is {self.prompt_seconds}; a number above 0 is needed")
-        if self.device not in ("cpu", "mps") and not re.fullmatch(r"cuda(:\d+)?", self.device):
-            raise SettingsError(f"device is {self.device!r}; cpu, cuda, cuda:N or mps is needed")
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise SettingsError(f"device is {self.device!r}, which this machine or this PyTorch lacks") from error
-        _ = self.params  # validates the rest
-
-    @property
-    def params(self) -> SamplingParams:
-        """The sampler's part of the settings."""
-        names = ("temperature", "top_k", "top_p", "min_p", "seed", "seconds")
-        return SamplingParams(**{name: getattr(self, name) for name in names})
-
-    def recorded(self) -> dict[str, Any]:
-        """The settings that decide the music, as the manifest has them (the seed has a field of its own)."""
-        values = dataclasses.asdict(self.params) | {"prompt_seconds": self.prompt_seconds}
-        return {name: value for name, value in values.items() if name != "seed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +40,14 @@ class Piece:
     sha256: str | None
     """Of the prompt's file."""
     name: str
-    """Stem of its files, with a hash of all that decides its music; and what the manifest calls it."""
+    """Stem of its files, with a hash of all that decides its sound; and what the manifest calls it."""
     variation: int
+    model: Model
+
+    @property
+    def seconds(self) -> float:
+        """Length where none is set."""
+        return SECONDS[self.model.kind]
 
 
 def find_prompts(paths: Sequence[str], suffixes: Sequence[str], out: Path) -> list[Path]:
@@ -140,13 +83,6 @@ def _walk(folder: Path, suffixes: tuple[str, ...], out: Path) -> Iterator[Path]:
             yield from (Path(top) / n for n in names if n.lower().endswith(suffixes) and not n.startswith("."))
 
 
-def _checkpoint_hash(folder: Path, pipeline: Pipeline) -> str:
-    """Of the weights, the model's shape and the tokenizer; not of the card's text or the figures."""
-    digest = hashlib.sha256((folder / "model.safetensors").read_bytes())
-    digest.update(json.dumps([pipeline.info.model.to_dict(), pipeline.info.tokenizer], sort_keys=True).encode())
-    return digest.hexdigest()
-
-
 def _safe(stem: str) -> str:
     """A stem that is a plain file name everywhere, of at most 80 characters."""
     plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
@@ -166,25 +102,37 @@ def _make_folder(folder: Path) -> None:
 class Batch:
     """One run of the command."""
 
-    def __init__(self, settings: BatchSettings, pipeline: Pipeline) -> None:
+    def __init__(self, settings: BatchSettings) -> None:
         self.settings = settings
-        self.pipeline = pipeline
+        self.models = Models(settings.checkpoint, settings.device)
         self.done = self.skipped = self.failed = 0
-        self._checkpoint_sha256 = _checkpoint_hash(settings.checkpoint, pipeline)
         self._manifest = Manifest(settings.out)
         self._prompts: dict[Path, Prompt | None] = {}  # those of the last chunk; None for a bad one
 
-    def run(self, paths: Sequence[Path]) -> None:
-        """Make what is missing. Raises MediaError where it cannot be written."""
+    def run(self, given: Sequence[str]) -> None:
+        """Make what is missing. Raises SettingsError, CheckpointError, CodecError, MediaError.
+
+        Nothing is written before prompts, settings and models have been looked at.
+        """
+        paths = find_prompts(given, self.models.suffixes, self.settings.out)
+        todo, errors = self._plan(paths)
+        for model in {id(piece.model): piece.model for piece in todo}.values():
+            _ = model.pipeline
         _make_folder(self.settings.out)
-        pieces = self._plan(paths)
-        size = self.settings.batch_size
+        self._manifest.forget([str(path) for path in paths] + [piece.name for piece in todo])
+        self._manifest.tidy()
+        for error in errors:
+            self._fail(error)
+        self._make(todo)
+
+    def _make(self, todo: Sequence[Piece]) -> None:
+        total = sum(self._length(piece) for piece in todo)
         worker = ThreadPoolExecutor(1)
         keeping: list[Future[None]] = []
-        with tqdm(total=round(len(pieces) * self.settings.seconds), unit="s of music", disable=None) as bar:
+        with tqdm(total=round(total), unit="s", disable=None) as bar:
             try:
-                for start in range(0, len(pieces), size):
-                    made = self._generate(pieces[start : start + size], bar)
+                for chunk in self._chunks(todo):
+                    made = self._generate(chunk, bar)
                     _ = [future.result() for future in keeping]
                     # Rendering and writing go on beside the next chunk: the renderer lets other threads run.
                     keeping = [worker.submit(self._keep, piece, continuation) for piece, continuation in made]
@@ -192,35 +140,53 @@ class Batch:
             finally:
                 worker.shutdown(cancel_futures=True)
 
-    def _plan(self, paths: Sequence[Path]) -> list[Piece]:
-        """The pieces to make, in order; counts those that are there already and records unreadable prompts."""
-        pieces: dict[str, Piece] = {}
-        errors: list[tuple[Path, str]] = []
-        for path in paths:
-            try:
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            except OSError as error:
-                errors.append((path, f"{path} cannot be read: {reason(error)}"))
-                continue
-            for variation in range(self.settings.variations):
-                piece = self._piece(path, digest, variation)
-                pieces[piece.name] = piece
-        scratch = (self._piece(None, None, variation) for variation in range(self.settings.from_scratch))
-        pieces |= {piece.name: piece for piece in scratch}
-        wav = not self.settings.midi_only
-        todo = [p for p in pieces.values() if self.settings.overwrite or not self._manifest.has(p.name, wav)]
-        self.skipped = len(pieces) - len(todo)
-        self._manifest.forget([str(path) for path in paths] + [piece.name for piece in todo])
-        self._manifest.tidy()
-        for path, message in errors:
-            self._fail({"prompt": str(path), "sha256": None, "error": message})
-        return todo
+    def _chunks(self, todo: Sequence[Piece]) -> Iterator[list[Piece]]:
+        """Pieces to generate together: of one model, at most so many."""
+        size = self.settings.batch_size
+        for _, group in groupby(todo, key=lambda piece: id(piece.model)):
+            pieces = list(group)
+            yield from (pieces[start : start + size] for start in range(0, len(pieces), size))
 
-    def _piece(self, path: Path | None, digest: str | None, variation: int) -> Piece:
-        decides = [digest, self.settings.seed, self.settings.recorded(), self._checkpoint_sha256]
+    def _plan(self, paths: Sequence[Path]) -> tuple[list[Piece], list[dict[str, Any]]]:
+        """The pieces to make, model by model, and records of unreadable prompts; counts what is there already."""
+        pieces: dict[str, Piece] = {}
+        errors: list[dict[str, Any]] = []
+        for path in paths:
+            digest = None
+            try:
+                kind, digest = _look(path)
+            except MediaError as error:
+                errors.append({"prompt": str(path), "sha256": digest, "error": str(error)})
+                continue
+            model = self.models.of(kind)
+            for variation in range(self.settings.variations):
+                piece = self._piece(path, digest, variation, model)
+                pieces[piece.name] = piece
+        for variation in range(self.settings.from_scratch):
+            piece = self._piece(None, None, variation, self.models.of(Score))
+            pieces[piece.name] = piece
+        wanted = [
+            p for p in pieces.values() if self.settings.overwrite or not self._manifest.has(p.name, self._files(p))
+        ]
+        self.skipped = len(pieces) - len(wanted)
+        order = {key: place for place, key in enumerate(dict.fromkeys(id(piece.model) for piece in wanted))}
+        return sorted(wanted, key=lambda piece: order[id(piece.model)]), errors
+
+    def _files(self, piece: Piece) -> tuple[str, ...]:
+        """The kinds of files that a result has, as the manifest calls them."""
+        if piece.model.kind is Audio:
+            return ("wav",)
+        return ("midi",) if self.settings.midi_only else ("midi", "wav")
+
+    def _length(self, piece: Piece) -> float:
+        """Seconds to make."""
+        return piece.seconds if self.settings.seconds is None else self.settings.seconds
+
+    def _piece(self, path: Path | None, digest: str | None, variation: int, model: Model) -> Piece:
+        decides = [digest, self.settings.seed, self.settings.recorded(SECONDS[model.kind]), model.sha256]
         key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
         stem = _safe(path.stem) if path else "scratch"
-        return Piece(path=path, sha256=digest, name=f"{stem}-{key}-v{variation}", variation=variation)
+        return Piece(path=path, sha256=digest, name=f"{stem}-{key}-v{variation}", variation=variation, model=model)
 
     def _prompt(self, piece: Piece) -> Prompt | None:
         """The prompt of a piece, read once however many variations it has; None, recorded once, if it is bad."""
@@ -230,7 +196,7 @@ class Batch:
             self._prompts = {path: prompt for path, prompt in self._prompts.items() if prompt is None}
             try:
                 prompt = Prompt.from_file(piece.path, self.settings.prompt_seconds)
-                self.pipeline.encode(prompt)
+                piece.model.pipeline.encode(prompt)
                 self._prompts[piece.path] = prompt
             except (MediaError, PromptError) as error:
                 self._prompts[piece.path] = None
@@ -238,44 +204,50 @@ class Batch:
         return self._prompts[piece.path]
 
     def _generate(self, pieces: Sequence[Piece], bar: tqdm) -> list[tuple[Piece, Continuation]]:
-        """Continue some pieces side by side; those with a bad prompt are left out."""
-        before = bar.n
+        """Continue some pieces of one model side by side; those with a bad prompt are left out."""
+        before, model = bar.n, pieces[0].model
+        length = self._length(pieces[0])
         given = [(piece, self._prompt(piece)) for piece in pieces]
         rows = [(piece, prompt) for piece, prompt in given if prompt is not None]
         made: tuple[Continuation, ...] = ()
         if rows:
-            stream = self.pipeline.stream_rows([(prompt, p.variation) for p, prompt in rows], self.settings.params)
-            for progress in stream:
+            params = self.settings.params(pieces[0].seconds)
+            for progress in model.pipeline.stream_rows([(prompt, p.variation) for p, prompt in rows], params):
                 made = progress.continuations
-                seconds = sum(self.pipeline.tokenizer.seconds(continuation.ids) for continuation in made)
-                bar.update(round(before + min(seconds, len(rows) * self.settings.seconds)) - bar.n)
-        bar.update(round(before + len(pieces) * self.settings.seconds) - bar.n)
+                seconds = sum(model.tokenizer.seconds(continuation.ids) for continuation in made)
+                bar.update(round(before + min(seconds, len(rows) * length)) - bar.n)
+        bar.update(round(before + len(pieces) * length) - bar.n)
         return [(piece, continuation) for (piece, _), continuation in zip(rows, made, strict=True)]
 
     def _keep(self, piece: Piece, continuation: Continuation) -> None:
         """Write one result: the MIDI file, the WAV file, then its line, so that a line means whole files."""
+        wanted = self._files(piece)
         record = self._record(piece)
-        score = continuation.score
-        midi = f"{piece.name}.mid"
-        score.write(self.settings.out / midi)
+        files: dict[str, Any] = {"midi": None, "wav": None}
         figures: dict[str, Any] = {
-            "notes": len(score.notes),
-            "seconds": round(score.duration, 3),
+            "seconds": round(continuation.seconds, 3),
             "seam_seconds": round(continuation.seam_seconds, 3),
             "tokens": len(continuation.ids),
         }
-        files: dict[str, Any] = {"midi": midi, "wav": None}
-        if not self.settings.midi_only:
+        if "midi" in wanted:
+            files["midi"] = f"{piece.name}.mid"
+            continuation.score.write(self.settings.out / files["midi"])
+            figures |= {"notes": len(continuation.score.notes), "seconds": round(continuation.score.duration, 3)}
+        if "wav" in wanted:
             try:
                 audio = continuation.audio()
             except MediaError as error:
                 self._fail(record | {"error": str(error)})
                 return
-            files |= {"wav": f"{piece.name}.wav", "renderer": renderer_name()}
+            files["wav"] = f"{piece.name}.wav"
             audio.write(self.settings.out / files["wav"])
-            figures |= {"peak": round(float(np.abs(audio.samples).max(initial=0.0)), 4)}
-        remark = {"kept": continuation.prompt.media.kept} if isinstance(continuation.prompt.media, Score) else {}
-        self._manifest.append(record | files | {"figures": figures} | {k: v for k, v in remark.items() if v})
+            figures |= {
+                "sample_rate": audio.sample_rate,
+                "peak": round(float(np.abs(audio.samples).max(initial=0.0)), 4),
+            }
+            if "midi" in wanted:
+                files["renderer"] = renderer_name()
+        self._manifest.append(record | files | {"figures": figures} | _remarks(continuation.prompt))
         self.done += 1
 
     def _record(self, piece: Piece) -> dict[str, Any]:
@@ -285,8 +257,8 @@ class Batch:
             "sha256": piece.sha256,
             "seed": self.settings.seed,
             "variation": piece.variation,
-            "settings": self.settings.recorded(),
-            "checkpoint": {"path": str(self.settings.checkpoint), "sha256": self._checkpoint_sha256},
+            "settings": self.settings.recorded(piece.seconds),
+            "checkpoint": {"path": str(piece.model.folder), "sha256": piece.model.sha256},
         }
 
     def _fail(self, record: dict[str, Any]) -> None:
@@ -295,50 +267,42 @@ class Batch:
         tqdm.write(f"failed: {record['error']}", file=sys.stderr)
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m shortcut_gen.generate",
-        description="Continue piano performances: a MIDI file, a WAV file and a line in manifest.jsonl for each.",
-        exit_on_error=False,
-    )
-    parser.add_argument("prompts", nargs="*", default=[], help="MIDI files, or folders of them")
-    helps = {p.args[1]: p.description for p in docstring_parser.parse_from_object(BatchSettings).params}
-    for field in dataclasses.fields(BatchSettings):
-        option = "--" + field.name.replace("_", "-")
-        if field.type is bool:
-            parser.add_argument(option, action="store_true", help=helps[field.name])
-            continue
-        kind = float if field.type == float | None else field.type
-        required = field.default is dataclasses.MISSING
-        rest: dict[str, Any] = {"required": True} if required else {"default": field.default}
-        parser.add_argument(option, type=kind, help=helps[field.name], **rest)
-    return parser
-
-
-def _arguments(argv: Sequence[str] | None) -> tuple[list[str], BatchSettings]:
-    """Prompts and settings. Raises SettingsError."""
+def _look(path: Path) -> tuple[Kind, str]:
+    """What a prompt holds, by its first bytes, and the hash of its file. Raises MediaError on what is no prompt."""
     try:
-        values = vars(_parser().parse_args(argv))
-    except ArgumentError as error:
-        text = " ".join(str(error).split())
-        wrong = re.search(r"key \"(\w+)\": Expected a <class '(?:float|int)'>\. Got value: (.*)", text)
-        raise SettingsError(f"{wrong[1]} is {wrong[2]}; a number is needed" if wrong else text) from error
-    prompts = values.pop("prompts")
-    settings = BatchSettings(**values)
-    if not prompts and not settings.from_scratch:
-        raise SettingsError("no prompt is given; name MIDI files or folders, or use --from-scratch N")
-    return prompts, settings
+        with path.open("rb") as file:
+            midi = media.is_midi(file.read(12))
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise MediaError(f"{path} cannot be read: {reason(error)}") from error
+    if midi:
+        return Score, digest
+    media.read(path, _GLANCE_SECONDS)
+    return Audio, digest
+
+
+_GLANCE_SECONDS = 0.01  # of sound: enough to see that it can be read
+
+
+def _remarks(prompt: Prompt) -> dict[str, Any]:
+    """What is worth knowing of a prompt: what was kept of a score; what of a recording."""
+    given = prompt.media
+    if isinstance(given, Score):
+        return {"kept": given.kept} if given.kept else {}
+    if isinstance(given, Audio):
+        about = {"sample_rate": given.sample_rate, "channels": len(given.samples), "seconds": round(given.duration, 3)}
+        return {"recording": about}
+    return {}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns 0, 1 if a prompt failed, 2 if the run could not start or go on, 130 if interrupted."""
     batch = None
     try:
-        prompts, settings = _arguments(argv)
-        pipeline = Pipeline.from_pretrained(settings.checkpoint, settings.device)
-        paths = find_prompts(prompts, pipeline.tokenizer.suffixes, settings.out)
-        batch = Batch(settings, pipeline)
-        batch.run(paths)
+        prompts, settings = arguments(argv)
+        batch = Batch(settings)
+        batch.run(prompts)
     except ShortcutGenError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

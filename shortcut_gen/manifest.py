@@ -31,11 +31,11 @@ class Manifest:
                 self._records[str(record.get("piece") or record.get("prompt"))] = record
         self._stale = len(self._records) != len(lines)
 
-    def has(self, piece: str, wav: bool) -> bool:
-        """Whether a result is recorded and its files are there."""
+    def has(self, piece: str, files: Iterable[str]) -> bool:
+        """Whether a result is recorded and its files, by their keys in the record, are there."""
         record = self._records.get(piece, {})
-        names = [record.get("midi"), *([record.get("wav")] if wav else [])]
-        return all(isinstance(name, str) and (self._folder / name).is_file() for name in names)
+        names = [record.get(key) for key in files]
+        return bool(names) and all(isinstance(name, str) and (self._folder / name).is_file() for name in names)
 
     def forget(self, keys: Iterable[str]) -> None:
         """Drop the lines of results about to be made again, and of prompts about to be tried again."""

@@ -286,10 +286,14 @@ def read(path: str | os.PathLike[str], seconds: float | None = None) -> Score | 
     """
     path = Path(path)
     with _opened(path, MAX_AUDIO_BYTES) as file:
-        start = file.read(12)
-        if start[:4] != b"MThd" and not (start[:4] == b"RIFF" and start[8:12] == b"RMID"):
+        if not is_midi(file.read(12)):
             return _audio(file, path, seconds, "neither a MIDI file nor a sound file")
     return read_score(path)
+
+
+def is_midi(start: bytes) -> bool:
+    """Whether a file that begins with these 12 bytes says that it is a MIDI file."""
+    return start[:4] == b"MThd" or (start[:4] == b"RIFF" and start[8:12] == b"RMID")
 
 
 def _audio(file: BinaryIO, path: Path, seconds: float | None, complaint: str) -> Audio:
