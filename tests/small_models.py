@@ -32,8 +32,8 @@ def build(variant: str, seed: int = 0) -> ShortcutLM:
     return model
 
 
-def tiny_codec(folder: Path, sample_rate: int = 16_000) -> Path:
-    """A codec folder with random weights: 50 frames/s at 16 kHz, 4 codebooks of 16 entries, all of them used.
+def tiny_codec(folder: Path, **changes: object) -> Path:
+    """A codec folder with random weights: 50 frames/s at 16 kHz, 4 codebooks of 16 entries; or with `changes`.
 
     Its LSTM's weights are large, as a trained one's, so that its state matters.
     """
@@ -41,9 +41,9 @@ def tiny_codec(folder: Path, sample_rate: int = 16_000) -> Path:
 
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        config = encodec_model.CodecConfig(
-            sample_rate=sample_rate, filters=2, lstm_layers=1, dimension=8, codebooks=4, cardinality=16
-        )
+        shape = dict(filters=2, lstm_layers=1, dimension=8, codebooks=4, cardinality=16)
+        config = encodec_model.CodecConfig(**{**shape, **changes})  # type: ignore[arg-type]
+        width = config.filters * 2 ** len(config.ratios)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*weight_norm.*")
             model = encodec_model.build(config).eval()
@@ -52,7 +52,7 @@ def tiny_codec(folder: Path, sample_rate: int = 16_000) -> Path:
                 if "lstm" in name:
                     parameter.mul_(3)
                 if "lstm.bias_hh" in name:
-                    parameter[config.filters * 16 :][: config.filters * 16] += 3  # the forget gate: it remembers long
+                    parameter[width : 2 * width] += 3  # the forget gate: it remembers long
         # Entries are drawn from what noise becomes, so that codes differ.
         left = model.encoder(torch.randn(1, 1, 16_000) * torch.linspace(0, 1, 16_000))  # (1, D, F)
         for layer in model.quantizer.vq.layers:

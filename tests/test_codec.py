@@ -51,7 +51,7 @@ def worst(made: np.ndarray, truth: np.ndarray) -> float:
 
 def package_encode(codec: EncodecCodec, audio: Audio) -> torch.Tensor:
     """The oracle: the package's own network over all of the sound at once."""
-    sound = torch.from_numpy(audio.samples).mean(dim=0)
+    sound = torch.from_numpy(audio.samples.mean(axis=0))
     sound = torch.nn.functional.pad(sound, (0, -len(sound) % codec.frame_samples))
     with torch.inference_mode():
         vectors = codec.model.encoder(sound[None, None])
@@ -125,6 +125,25 @@ def test_chunks_encode_and_decode_as_the_package_does_at_once(codec: EncodecCode
     assert (codes == package_encode(codec, audio)).float().mean() > 0.999  # but for ties
     assert worst(codec.decode(codes).samples, package_decode(codec, codes)) < 1e-5
     assert len(codes[0].unique()) > 3 or seconds < 1
+
+
+@pytest.mark.parametrize("ratios", [(5, 4, 4, 4), (2, 1, 3)])
+def test_other_ratios_and_layers_stream_as_well(tmp_path: Path, ratios: tuple[int, ...]) -> None:
+    codec = EncodecCodec(tiny_codec(tmp_path / "other", ratios=ratios, lstm_layers=2, sample_rate=3840))
+    audio = noise(0.5, 3840)
+    codes = codec.encode(audio)
+    assert codes.shape[1] == math.ceil(1920 / math.prod(ratios))
+    assert (codes == package_encode(codec, audio)).float().mean() > 0.99
+    with codec.decoder() as stream:
+        made = [stream.push(part) for part in codes.split(3, dim=1)]
+        made.append(stream.finish())
+    assert worst(np.concatenate(made)[None], package_decode(codec, codes)) < 1e-5
+
+
+def test_samples_that_may_not_be_written_to_are_read(codec: EncodecCodec) -> None:
+    audio = noise(0.5)
+    audio.samples.setflags(write=False)
+    assert codec.encode(audio).shape == (4, 25)
 
 
 def test_memory_does_not_grow_with_length(codec: EncodecCodec, monkeypatch: pytest.MonkeyPatch) -> None:

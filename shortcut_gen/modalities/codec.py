@@ -39,7 +39,7 @@ OFFICIAL = "encodec_24khz"
 """Name of the model that the package offers for speech and other sound of one channel."""
 OFFICIAL_FILE = "encodec_24khz-d7cc33bc.th"
 """The file of its weights."""
-CHUNK_SECONDS = 20.0
+CHUNK_SECONDS = 10.0
 """Sound that is encoded or decoded at a time, over all rows of a batch: memory does not grow with length."""
 
 __all__ = [
@@ -242,7 +242,7 @@ class EncodecCodec:
 
     def _prepared(self, audio: Audio) -> Tensor:
         """One channel at the codec's rate, (S,)."""
-        sound = torch.from_numpy(np.ascontiguousarray(audio.samples, np.float32)).mean(dim=0)
+        sound = torch.from_numpy(audio.samples.mean(axis=0, dtype=np.float32))
         if audio.sample_rate == self.sample_rate or not len(sound):
             return sound
         from shortcut_gen.modalities._torchaudio import torchaudio
