@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tqdm import tqdm
 
@@ -201,7 +201,7 @@ class LibriSpeechSource(AudioSource):
     strict = True
     _wanted = "no recording under train-*, dev-* or test-*/SPEAKER/CHAPTER, LibriSpeech's layout"
     _LAYOUT = re.compile(r"(?:^|/)((train|dev|test)-[^/]+/([^/]+)/[^/]+)/[^/]+$")
-    _SPLITS = {"train": "train", "dev": "validation", "test": "test"}
+    _SPLITS: ClassVar = {"train": "train", "dev": "validation", "test": "test"}
 
     def __init__(
         self, path: Path, *, codec: CodecSettings, options: AudioOptions, seed: int, validation: float
