@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from shortcut_gen.checkpoint import load_checkpoint, write_info
+from shortcut_gen.checkpoint import CheckpointInfo, load_checkpoint, write_info
 from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
 from shortcut_gen.model import ShortcutLM
 from training.card import write_card
+from training.joined import JoinedCorpus, describe_ids, open_corpus
 from training.shards import IGNORED, Corpus, Split
 
 
@@ -60,7 +61,10 @@ class EvaluationSettings:
 
 
 def windows(ids: NDArray[np.uint16], window: int, stride: int) -> Iterator[tuple[NDArray[np.int64], int]]:
-    """Windows of up to window + 1 ids, and how many of a window's first targets have been scored before."""
+    """Windows of up to window + 1 ids, and how many of a window's first targets have been scored before.
+
+    They begin at multiples of the stride.
+    """
     end = 0  # targets scored so far, in the piece
     for start in range(0, len(ids) - 1, stride):
         if end >= len(ids) - 1:
@@ -71,12 +75,23 @@ def windows(ids: NDArray[np.uint16], window: int, stride: int) -> Iterator[tuple
 
 
 def score(
-    model: ShortcutLM, pieces: Sequence[NDArray[np.uint16]], window: int, stride: int, batch_size: int, bf16: bool
+    model: ShortcutLM,
+    pieces: Sequence[NDArray[np.uint16]],
+    window: int,
+    stride: int,
+    batch_size: int,
+    bf16: bool,
+    frame: int = 1,
 ) -> dict[str, Any]:
-    """Mean NLL in nats per token, accuracy and tokens scored, over all the pieces."""
+    """Mean NLL in nats per token, accuracy and tokens scored, over all the pieces.
+
+    With frames of several ids also the mean NLL at each place of a frame, coarsest codebook first. The stride must
+    then be a multiple of the frame.
+    """
     device = model.embedding.weight.device
     jobs = (job for ids in pieces for job in windows(ids, window, stride))
     autocast = torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else nullcontext()
+    levels = torch.zeros(2, frame, dtype=torch.float64)  # sums and counts
     total, hits, count = 0.0, 0, 0
     bar = tqdm(total=sum(max(len(ids) - 1, 0) for ids in pieces), unit=" tokens", unit_scale=True, disable=None)
     with bar, torch.inference_mode(), autocast:
@@ -89,11 +104,22 @@ def score(
             total += float(losses.double().sum())
             hits += int((logits.argmax(-1) == wanted).sum())
             count += scored
+            if frame > 1:
+                _add_levels(levels, losses, targets)
             bar.update(scored)
             bar.set_postfix(nll=f"{total / max(count, 1):.4f}", refresh=False)
     if not count:
         raise DataError("no token to score: every piece has fewer than two")
-    return {"nll": total / count, "accuracy": hits / count, "tokens": count}
+    result = {"nll": total / count, "accuracy": hits / count, "tokens": count}
+    return result | ({"nll_by_level": (levels[0] / levels[1]).tolist()} if frame > 1 else {})
+
+
+def _add_levels(levels: Tensor, losses: Tensor, targets: Tensor) -> None:
+    """Add losses, (B*T,), to the sums and counts of the place in a frame that each target, (B, T), has: (2, Q)."""
+    scored = (targets != IGNORED).cpu()
+    places = (torch.arange(1, targets.shape[1] + 1) % levels.shape[1]).expand(targets.shape)[scored]
+    values = losses.cpu().double()[scored.flatten()]
+    levels.index_add_(1, places, torch.stack((values, torch.ones_like(values))))
 
 
 def _stack(batch: list[tuple[NDArray[np.int64], int]]) -> tuple[Tensor, Tensor]:
@@ -108,57 +134,93 @@ def _stack(batch: list[tuple[NDArray[np.int64], int]]) -> tuple[Tensor, Tensor]:
     return inputs, targets
 
 
-def figures(model: ShortcutLM, split: Split, settings: EvaluationSettings) -> dict[str, Any]:
-    """The figures of a split. Raises SettingsError, DataError."""
+def figures(model: ShortcutLM, split: Split, settings: EvaluationSettings, frame: int = 1) -> dict[str, Any]:
+    """The figures of a split whose ids stand in frames of `frame`. Raises SettingsError, DataError."""
     window = settings.window or model.config.context
-    stride = settings.stride or max(1, window // 2)
+    stride = settings.stride or max(frame, window // 2 // frame * frame)
+    if stride % frame:
+        raise SettingsError(f"the stride is {stride}; a multiple of {frame}, the ids of a frame, is needed")
     if not stride <= window <= model.config.context:
         raise SettingsError(
             f"the window is {window} and the stride {stride}; a window of at most the model's context of "
             f"{model.config.context} and a stride of at most the window are needed"
         )
-    chosen = _spread(len(split), settings.limit)
+    chosen = spread(len(split), settings.limit)
     pieces = [split[index][1] for index in chosen]
-    result = score(model, pieces, window, stride, settings.batch_size, settings.precision == "bf16")
+    result = score(model, pieces, window, stride, settings.batch_size, settings.precision == "bf16", frame)
     notes = sum(split.pieces[index].notes for index in chosen)
+    seconds = sum(split.pieces[index].seconds for index in chosen)
     if notes:
         result["bits_per_note"] = result["nll"] * result["tokens"] / math.log(2) / notes
         result["notes"] = notes
+    elif seconds:
+        result["bits_per_second"] = result["nll"] * result["tokens"] / math.log(2) / seconds
+        result["seconds"] = round(seconds, 1)
+        result["frames"] = sum(map(len, pieces)) // frame
     result |= {"pieces": len(pieces), "share": sum(map(len, pieces)) / split.tokens, "window": window}
     return result | {"stride": stride, "precision": settings.precision}
 
 
-def _spread(count: int, limit: int | None) -> list[int]:
+def spread(count: int, limit: int | None) -> list[int]:
     """Up to `limit` of `count` places, at even distances."""
     if limit is None or limit >= count:
         return list(range(count))
     return [(2 * k + 1) * count // (2 * limit) for k in range(limit)]
 
 
-def evaluate(checkpoint: Path, data: Path, settings: EvaluationSettings) -> None:
-    """Score a checkpoint on a split of a corpus, print the figures and write them into the checkpoint."""
+def evaluate(checkpoint: Path, data: Sequence[Path], settings: EvaluationSettings) -> None:
+    """Score a checkpoint on a split of a corpus, print the figures and write them into the checkpoint.
+
+    data: folder of the corpus; of several, to score all of them together.
+    """
     if settings.threads:
         torch.set_num_threads(settings.threads)
     device = settings.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     loaded = load_checkpoint(checkpoint, device)
-    corpus = Corpus.open(data)
-    if corpus.tokenizer != loaded.info.tokenizer:
-        raise DataError(f"{data} holds {corpus.tokenizer} ids; {loaded.info.tokenizer} ids are needed for {checkpoint}")
-    result = figures(loaded.model, corpus.split(settings.split), settings) | {"corpus": corpus.name}
+    corpus = open_corpus(data)
+    check_ids(corpus, checkpoint, loaded.info)
+    split = corpus.split(settings.split)
+    result = figures(loaded.model, split, settings, loaded.tokenizer.frame) | {"corpus": corpus.name}
     for key, value in result.items():
-        print(f"{key:14} {value:.4f}" if isinstance(value, float) else f"{key:14} {value}")
+        print(f"{key:15} {_plain(value)}")
     if settings.write:
+        before = loaded.info.figures.get(settings.split, {})
+        if "ngrams" in before and all(before.get(key) == result[key] for key in ("tokens", "corpus")):
+            result["ngrams"] = before["ngrams"]  # of training.ngrams, on the same targets
         info = dataclasses.replace(loaded.info, figures=loaded.info.figures | {settings.split: result})
         write_info(checkpoint, info)
         write_card(checkpoint, info)
 
 
+def check_ids(corpus: Corpus | JoinedCorpus, checkpoint: Path, info: CheckpointInfo) -> None:
+    """Raises DataError where a corpus's ids are not those of a checkpoint."""
+    codec = {key: value for key, value in (info.codec or {}).items() if key != "num_codebooks"}
+    given = {key: value for key, value in (corpus.codec or {}).items() if key != "num_codebooks"}
+    if (corpus.tokenizer, given) != (info.tokenizer, codec):
+        needed = describe_ids(info.tokenizer, info.codec)
+        held = describe_ids(corpus.tokenizer, corpus.codec)
+        raise DataError(f"{corpus.folder} holds {held}; {needed} are needed for {checkpoint}")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_plain, value))
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m training.evaluate", description=__doc__, exit_on_error=False)
     parser.add_argument("checkpoint", type=Path, help="Checkpoint folder, such as checkpoints/piano.")
-    parser.add_argument("--data", type=Path, required=True, help="Folder of the corpus, such as data/maestro.")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        help="Folder of the corpus, such as data/maestro; of several, to score them together.",
+    )
     parser.add_class_arguments(EvaluationSettings)
     return parser
 

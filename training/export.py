@@ -13,6 +13,7 @@ from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import CheckpointError, ShortcutGenError
 from shortcut_gen.model import ShortcutLM
 from training.card import write_card
+from training.export_codec import export_codec
 from training.state import BEST, LAST, read_run_checkpoint
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -35,6 +36,9 @@ def export(
     path = run if run.suffix == ".ckpt" else run / (LAST if which == "last" else BEST)
     state = read_run_checkpoint(path)
     about = state["run"]
+    if "model" not in about:  # a run of training.fit_codec
+        export_codec(path, state, folder)
+        return
     model = ShortcutLM(ModelConfig.from_dict(about["model"]))
     weights = {name.removeprefix("model."): value for name, value in state["state_dict"].items()}
     weights.update(state.get("mean_weights", {}))
@@ -46,6 +50,7 @@ def export(
     info = CheckpointInfo(
         model=model.config,
         tokenizer=about["tokenizer"],
+        codec=about.get("codec"),
         corpus=corpus,
         recipe=_recipe(state, which, dtype),
         licence=_licence(corpus, about.get("init", {})),
@@ -63,7 +68,7 @@ def _licence(corpus: dict[str, Any], start: dict[str, Any]) -> str:
 def _recipe(state: dict[str, Any], which: str, dtype: str) -> dict[str, Any]:
     """How the weights came to be: the run's settings, and how far it went."""
     about = state["run"]
-    recipe = {key: value for key, value in about.items() if key not in ("model", "corpus", "tokenizer")}
+    recipe = {key: value for key, value in about.items() if key not in ("model", "corpus", "tokenizer", "codec")}
     recipe |= state.get("spent", {"steps": state["global_step"]})
     mean = f", mean of decay {about['optimizer']['ema']:g}" if "mean_weights" in state else ""
     return recipe | {"weights": f"{which}{mean}, {dtype}"}

@@ -22,6 +22,7 @@ from shortcut_gen.files import reason, write_whole
 from shortcut_gen.modalities import get_tokenizer
 from training.callbacks import BudgetStop, RunCheckpoint, Stopped
 from training.data import CorpusDataModule
+from training.joined import JoinedCorpus
 from training.recipe import Budget, RunConfig
 from training.reporting import Report, Samples
 from training.shards import Corpus
@@ -30,7 +31,7 @@ from training.task import LanguageModelTask
 
 CONFIG = "config.yaml"
 HYPERPARAMETERS = "hyperparameters.json"
-CHECKED = ("model", "optimizer", "data", "corpus", "seed", "accumulate", "devices")
+CHECKED = ("model", "optimizer", "data", "corpus", "codec", "seed", "accumulate", "devices")
 """What decides the weights a run ends with, beside its budget."""
 NO_MATTER = ("path", "workers", "validation_windows")
 """Settings of the data that do not."""
@@ -125,7 +126,9 @@ def build(arguments: Sequence[str] | None = None) -> Run:
     return Run(trainer, task, data, folder, stop, checkpoint)
 
 
-def _about(task: LanguageModelTask, corpus: Corpus, budget: Budget, trainer: L.Trainer) -> dict[str, Any]:
+def _about(
+    task: LanguageModelTask, corpus: Corpus | JoinedCorpus, budget: Budget, trainer: L.Trainer
+) -> dict[str, Any]:
     """What the run is, in plain values: for its folder, its checkpoints and, later, its model card."""
     return {
         "model": task.config.to_dict(),
@@ -135,10 +138,11 @@ def _about(task: LanguageModelTask, corpus: Corpus, budget: Budget, trainer: L.T
         "corpus": {
             "name": corpus.name,
             "licence": corpus.licence,
-            "source_sha256": str(corpus.manifest.get("source_sha256", "")),
+            "source_sha256": corpus.source_sha256,
             "train_tokens": corpus.split("train").tokens,
         },
         "tokenizer": corpus.tokenizer,
+        "codec": corpus.codec,
         "precision": str(trainer.precision),
         "gradient_clip": trainer.gradient_clip_val,
         "accumulate": trainer.accumulate_grad_batches,
@@ -205,7 +209,7 @@ def _add_callbacks(
     ours: list[L.Callback] = [stop, RunCheckpoint(folder, options.save_every, options.save_minutes)]
     ours.append(Report(stop, options.report_every, length))
     if options.sample_every:
-        tokenizer = get_tokenizer(about["tokenizer"])
+        tokenizer = get_tokenizer(about["tokenizer"], about["codec"])
         ours.append(Samples(folder / "samples", tokenizer, options.sample_every, options.sample_seconds))
     trainer.callbacks.extend(ours)  # type: ignore[attr-defined]
     return stop

@@ -70,15 +70,18 @@ def open_corpus(folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str
     for other in corpora[1:]:
         if (other.tokenizer, other.vocab_size, other.codec) != (first.tokenizer, first.vocab_size, first.codec):
             raise DataError(
-                f"{other.folder} holds {ids_of(other)} and {first.folder} {ids_of(first)}; the same are needed to join"
+                f"{other.folder} holds {describe_ids(other.tokenizer, other.codec)} and {first.folder} "
+                f"{describe_ids(first.tokenizer, first.codec)}; the same are needed to join"
             )
         if any(corpus.folder.resolve() == other.folder.resolve() for corpus in corpora if corpus is not other):
             raise DataError(f"{other.folder} is named twice; once is enough")
     return first if len(corpora) == 1 else JoinedCorpus(corpora)
 
 
-def ids_of(corpus: Corpus | JoinedCorpus) -> str:
-    """What a corpus's ids are, for errors."""
-    codec = corpus.codec
-    made = f" of {codec['name']} ({codec['sha256'][:12]}), {codec['codebooks']} codebooks" if codec else ""
-    return f"{corpus.tokenizer} ids{made}"
+def describe_ids(tokenizer: str, codec: dict[str, Any] | None) -> str:
+    """What ids are, for errors: "speech ids of codec-16khz (0123456789ab), 4 codebooks"."""
+    if not codec:
+        return f"{tokenizer} ids"
+    return (
+        f"{tokenizer} ids of {codec.get('name')} ({codec.get('sha256', '')[:12]}), {codec.get('codebooks')} codebooks"
+    )

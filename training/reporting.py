@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from shortcut_gen.errors import ShortcutGenError
-from shortcut_gen.media import Score
+from shortcut_gen.media import Audio, Score
 from shortcut_gen.modalities.base import Tokenizer
 from shortcut_gen.sampler import Sampler, Stream
 from shortcut_gen.sampling import SamplingParams
@@ -177,7 +177,7 @@ class Samples(L.Callback):
             rows = batch["inputs"][: self.count]
             for row, targets in zip(rows, batch["targets"], strict=False):
                 ids = row[targets != IGNORED][: row.shape[0] // 2].tolist()
-                self._prompts.append(tuple(ids))
+                self._prompts.append(tuple(ids[: len(ids) // self.tokenizer.frame * self.tokenizer.frame]))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -189,7 +189,7 @@ class Samples(L.Callback):
         # No prompt before the first validation: from scratch.
         streams = [Stream(prompt=prompt, seed=0, variation=k) for k, prompt in enumerate(self._prompts or [()])]
         made: list[list[int]] = [[] for _ in streams]
-        params = SamplingParams(seconds=self.seconds, max_tokens=2048, top_p=0.95)
+        params = SamplingParams(seconds=self.seconds, max_tokens=2048 * self.tokenizer.frame, top_p=0.95)
         with pl_module.averaged() as model:
             for step in Sampler(model, self.tokenizer).stream(streams, params):
                 for ids, token in zip(made, step, strict=True):
@@ -205,6 +205,9 @@ class Samples(L.Callback):
             if isinstance(made, Score):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 made.write(self.folder / f"{name}.mid")
+            elif isinstance(made, Audio):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                made.write(self.folder / f"{name}.wav")
         except (ShortcutGenError, OSError) as error:
             log.warning("sample %s was not written: %s", name, error)
 
