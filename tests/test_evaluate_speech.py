@@ -1,5 +1,6 @@
 """training.evaluate_speech: what is measured of a continuation has known answers; the command, end to end."""
 
+import json
 import math
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from shortcut_gen.errors import DataError
-from tests.sounds import RATE, sawtooth, speechlike, write_speech
+from tests.small_models import tiny_speech_checkpoint
+from tests.sounds import RATE, needs_eval, sawtooth, speechlike, write_speech
+from training import evaluate_speech
 from training.speech_plot import draw, spectrogram
 from training.speech_takes import CODED, MADE, REAL, Take, compare, faults, limits, measure, real_takes, spread
 
@@ -133,3 +136,73 @@ def test_pictures_have_a_row_for_each_pair(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "speech.png"
     draw([(speechlike(3), speechlike(2), 1.0, "one"), (speechlike(2), np.zeros(RATE, np.float32), 1.0, "two")], path)
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    write_speech(tmp_path / "speech", speakers=2, each=2, seconds=4.5)
+    return tmp_path / "speech"
+
+
+@needs_eval
+def test_the_command_continues_measures_writes_and_draws(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = tiny_speech_checkpoint(tmp_path / "checkpoints" / "speech")
+    out, picture, sounds = tmp_path / "figures.json", tmp_path / "speech.png", tmp_path / "sounds"
+    command = [str(checkpoint), "--data", str(recordings), "--prompts", "3", "--prompt_seconds", "1", "--seconds", "3"]
+    command += ["--json", str(out), "--plot", str(picture), "--out", str(sounds)]
+    assert evaluate_speech.main(command) == 0
+    figures = json.loads(out.read_text())
+    assert figures["takes"] == 3
+    assert figures["pairs"]["speakers"] == 2
+    assert set(figures["systems"]) == {MADE, CODED, REAL}
+    assert figures["systems"][REAL]["clipped"]["mean"] == 0
+    assert figures["settings"]["prompt_seconds"] == 1
+    assert 0 <= figures["faulty"] <= 3
+    said = capsys.readouterr().out
+    for _, label, _ in evaluate_speech.ROWS:
+        assert label in said
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert len(list(sounds.iterdir())) == 3
+    for path in sounds.iterdir():
+        info = soundfile.info(path)
+        assert (info.samplerate, info.duration) == (RATE, pytest.approx(4.0))
+
+
+def test_a_third_of_the_pictures_are_of_the_worst() -> None:
+    rows = [{"similarity": 1 - 0.05 * k} for k in range(12)]
+    found: list[list[str]] = [[] for _ in rows]
+    found[3] = ["a click", "silent"]
+    order = evaluate_speech.chosen(rows, found)
+    assert order[:2] == [0, 1]
+    assert order[-2:] == [11, 3]
+    assert len(set(order)) == 6
+    assert evaluate_speech.chosen(rows[:4], found[:4]) == [0, 1, 2, 3]
+
+
+BAD = {
+    "no folder": (["{folder}/checkpoints/speech", "--data", "{folder}/nowhere"], "no such folder"),
+    "short recordings": (["{folder}/checkpoints/speech", "--data", "{folder}/speech"], "of 8 s; at least two"),
+    "no checkpoint": (["{folder}/lost", "--data", "{folder}/speech"], "no config.json"),
+    "notes": (["{piano}", "--data", "{folder}/speech", "--prompt_seconds", "1"], "one for speech is needed"),
+    "prompts": (["{folder}/checkpoints/speech", "--data", "{folder}/speech", "--prompts", "0"], "prompts is 0"),
+    "seconds": (["{folder}/checkpoints/speech", "--data", "{folder}/speech", "--seconds", "0"], "seconds is 0"),
+}
+
+
+@pytest.mark.parametrize(("command", "part"), BAD.values(), ids=BAD)
+def test_what_cannot_be_takes_one_line(
+    recordings: Path,
+    tmp_path: Path,
+    tiny_checkpoint: Path,
+    command: list[str],
+    part: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tiny_speech_checkpoint(tmp_path / "checkpoints" / "speech")
+    assert evaluate_speech.main([word.format(folder=tmp_path, piano=tiny_checkpoint) for word in command]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert part in error

@@ -139,9 +139,11 @@ def evaluate(checkpoint: Path, settings: SpeechEvaluation) -> dict[str, Any]:
     """Continue, measure, print and write what is asked for."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    voices = Voices()
     pipeline = Pipeline.from_pretrained(checkpoint, settings.device)
+    if not isinstance(pipeline.tokenizer.decode([]), Audio):
+        raise SettingsError(f"{checkpoint} is a model of {pipeline.tokenizer.name}; one for speech is needed")
     real = real_takes(settings.data, settings.prompts, settings.prompt_seconds, settings.seconds)
+    voices = Voices()
     made = continued(pipeline, real, settings)
     systems = {MADE: made, CODED: [coded(pipeline.tokenizer, take) for take in real], REAL: real}
     rows, pairs = compare(systems, voices)

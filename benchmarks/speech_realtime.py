@@ -1,0 +1,153 @@
+"""Is speech made faster than it plays? `python -m benchmarks.speech_realtime --checkpoint checkpoints/speech`.
+
+A recording's start is encoded, continued and decoded while it is made, as the page does it, with each number of threads
+in turn. Prints, as medians of the rounds with their spread: the time from the call to the first new sound, the seconds
+of sound made per second, of all and of the first second, and the least sound a listener has in hand.
+"""
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported, as the page does: see Makefile
+
+import numpy as np
+import torch
+from jsonargparse import auto_cli
+
+from shortcut_gen import Audio, Pipeline, Prompt, SamplingParams, ShortcutGenError
+from shortcut_gen.errors import SettingsError
+from shortcut_gen.modalities.speech import SpeechTokenizer
+
+LABELS = {
+    "encode": ("prompt encoded, s", "{:.2f}"),
+    "first_sound": ("first new sound after, s", "{:.2f}"),
+    "speed": ("sound per second, from the call", "{:.2f}"),
+    "playing": ("sound per second, from the first sound", "{:.2f}"),
+    "first_second": ("sound per second, its first second", "{:.2f}"),
+    "in_hand": ("least sound in hand, s", "{:.2f}"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One continuation; times in seconds."""
+
+    encode: float
+    """Encoding the prompt."""
+    first_sound: float
+    """From the call to the first new sound: encoding, reading and decoding the prompt among it."""
+    speed: float
+    """Seconds of sound per second from the call to the end."""
+    playing: float
+    """The same from the first new sound on: above 1, playing never stops."""
+    first_second: float
+    """The same until there is a second of sound."""
+    in_hand: float
+    """The least that is made and not yet played just before more comes; below 0 there is a gap."""
+
+
+def continue_once(pipeline: Pipeline, prompt: Prompt, params: SamplingParams, every_tokens: int) -> Run:
+    """Continue and decode as ids come; the decoder hears the prompt first, so that the seam is like any other place."""
+    tokenizer = pipeline.tokenizer
+    if not isinstance(tokenizer, SpeechTokenizer):
+        raise SettingsError(f"the checkpoint is for {tokenizer.name}; one for speech is needed")
+    began = time.perf_counter()
+    pipeline.encode(prompt)
+    encode = time.perf_counter() - began
+    marks: list[tuple[float, float]] = []
+    began = time.perf_counter()
+    with tokenizer.sound() as sound:
+        taken = samples = 0
+        for progress in pipeline.stream([prompt], params, every_tokens=every_tokens):
+            continuation = progress.continuations[0]
+            if not marks:
+                sound.push(continuation.prompt_ids)
+            samples += len(sound.push(continuation.ids[taken:]))
+            taken = len(continuation.ids)
+            marks.append((time.perf_counter() - began, samples / tokenizer.sample_rate))
+    return summary(encode, marks)
+
+
+def summary(encode: float, marks: Sequence[tuple[float, float]]) -> Run:
+    """What marks come to: (seconds since the call, seconds of new sound made by then)."""
+    sounding = [mark for mark in marks if mark[1] > 0]
+    if len(sounding) < 2:
+        raise SettingsError("too little sound was made to time it; more seconds are needed")
+    first, (end, made) = sounding[0], sounding[-1]
+    at, then = next((mark for mark in sounding[1:] if mark[1] >= first[1] + 1), (end, made))
+    before = zip(
+        sounding, sounding[1:], strict=False
+    )  # just before more comes, what there was has been played for a while
+    return Run(
+        encode=encode,
+        first_sound=first[0],
+        speed=made / end,
+        playing=(made - first[1]) / (end - first[0]),
+        first_second=(then - first[1]) / (at - first[0]),
+        in_hand=min(seconds - (later - first[0]) for (_, seconds), (later, _) in before),
+    )
+
+
+def main(
+    checkpoint: str = "checkpoints/speech",
+    prompt: str | None = None,
+    prompt_seconds: float = 5.0,
+    seconds: float = 10.0,
+    rounds: int = 5,
+    threads: tuple[int, ...] = (1, 2),
+    piece_seconds: float = 0.12,
+    device: str = "cpu",
+    output: str | None = None,
+) -> None:
+    """Time every number of threads.
+
+    Args:
+        checkpoint: Checkpoint folder of a speech model.
+        prompt: Recording to continue; a buzz if not given, which takes as long.
+        prompt_seconds: How much of it is used.
+        seconds: Length of each continuation.
+        rounds: Times each number of threads runs, in turn with the others, after one warm-up.
+        threads: CPU threads of torch.
+        piece_seconds: Sound that is decoded at a time; the page's is 0.12.
+        device: Where the model runs.
+        output: JSON file to write.
+    """
+    pipeline = Pipeline.from_pretrained(checkpoint, device)
+    buzz = (np.arange(round(16_000 * prompt_seconds)) * 0.0075 % 1 - 0.5).astype(np.float32)
+    given = Prompt.from_file(prompt, prompt_seconds) if prompt else Prompt(media=Audio(buzz[None], 16_000))
+    tokenizer = pipeline.tokenizer
+    every = tokenizer.frame * max(1, round(piece_seconds * len(tokenizer.head(range(10**4), 1.0)) / tokenizer.frame))
+    runs: dict[int, list[Run]] = {count: [] for count in threads}
+    for number in range(rounds + 1):
+        for count in threads:
+            torch.set_num_threads(count)
+            run = continue_once(pipeline, given, SamplingParams(seconds=seconds, seed=number), every)
+            if number:
+                runs[count].append(run)
+    print(f"{'':40}" + "".join(f"{f'{count} thread(s)':>24}" for count in threads))
+    for field in fields(Run):
+        label, form = LABELS[field.name]
+        cells = []
+        for count in threads:
+            values = [getattr(run, field.name) for run in runs[count]]
+            low, middle, high = (form.format(v) for v in (min(values), statistics.median(values), max(values)))
+            cells.append(f"{middle} ({low} to {high})")
+        print(f"{label:40}" + "".join(f"{cell:>24}" for cell in cells))
+    if output:
+        rows = {count: [vars(run) for run in runs[count]] for count in threads}
+        about = {"checkpoint": checkpoint, "seconds": seconds, "prompt_seconds": prompt_seconds, "threads": rows}
+        Path(output).write_text(json.dumps(about, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        auto_cli(main, as_positional=False)
+    except ShortcutGenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
