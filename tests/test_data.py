@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.modalities import get_tokenizer
+from tests.tiny_runs import CODEC, write_speech
 from training.data import IGNORED, CorpusDataModule, CropLoader, Crops, WindowLoader
 from training.shards import Corpus, ShardWriter, write_json
 
@@ -342,3 +343,94 @@ def test_settings_out_of_range(setting: str, value: float) -> None:
 def test_no_corpus(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no prepared corpus"):
         CorpusDataModule(str(tmp_path)).train_dataloader()
+
+
+# Speech: frames of several ids, and corpora joined -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("speech")
+    return write_speech(folder / "a", {"train": [100, 17, 9, 1], "validation": [40, 3], "test": [20]})
+
+
+@settings(deadline=None)
+@given(number=st.integers(0, 10**6), context=st.integers(2, 41))
+def test_crops_begin_at_frames(speech: Path, number: int, context: int) -> None:
+    module = CorpusDataModule(str(speech), context=context, batch_size=1, seed=number)
+    for crop in next(iter(module.train_dataloader()))["inputs"].tolist():
+        assert all(token // 16 == place % 2 for place, token in enumerate(crop) if any(crop[place:]))
+
+
+@pytest.mark.parametrize("context", [8, 7, 2])
+def test_every_frame_of_a_piece_is_reached(tmp_path: Path, context: int) -> None:
+    corpus = Corpus.open(write_speech(tmp_path, {"train": [20]}))
+    tokenizer = get_tokenizer("speech", corpus.codec)
+    crops = Crops(corpus.split("train"), tokenizer, context=context, batch_size=1, seed=0, transpose=0, stretch=0.0)
+    ids = corpus.split("train")[0][1].tolist()
+    drawn = {tuple(crops.crop(number)) for number in range(400)}
+    starts = range(0, 2 * -(-(len(ids) - context - 1) // 2) + 1, 2)
+    assert drawn == {tuple(ids[start : start + context + 1]) for start in starts}
+    assert any(crop[-1] == ids[-1] for crop in drawn)
+
+
+@pytest.mark.parametrize("context", [8, 9, 31])
+def test_windows_begin_at_frames_and_score_every_token_once(speech: Path, context: int) -> None:
+    module = CorpusDataModule(str(speech), context=context, batch_size=3, validation_windows=None)
+    batches = list(module.val_dataloader())
+    assert all((batch["inputs"][:, 0] < 16).all() for batch in batches)
+    scored = torch.cat([batch["targets"][batch["targets"] != IGNORED] for batch in batches])
+    expected = np.concatenate([ids[1:] for _, ids in module.corpus.split("validation")])
+    assert scored.tolist() == expected.tolist()
+
+
+def test_corpora_are_joined(speech: Path, tmp_path: Path) -> None:
+    other = write_speech(tmp_path / "b", {"train": [50, 60], "test": [5]}, licence="Apache-2.0", corpus="b")
+    module = CorpusDataModule([str(speech), str(other)], context=8)
+    joined = module.corpus
+    assert (joined.name, joined.licence) == ("speech + b", "CC BY 4.0 and Apache-2.0")
+    assert (joined.tokenizer, joined.vocab_size, joined.codec) == ("speech", 32, CODEC)
+    for split in ("train", "test", "validation"):
+        parts = [Corpus.open(folder) for folder in (speech, other)]
+        pieces = [
+            (name, ids.tolist())
+            for part in parts
+            if split in part.manifest["splits"]
+            for name, ids in part.split(split)
+        ]
+        assert [(name, ids.tolist()) for name, ids in joined.split(split)] == pieces
+        assert joined.split(split).tokens == sum(len(ids) for _, ids in pieces)
+    with pytest.raises(DataError, match="no split 'dev'; it has train, validation, test"):
+        joined.split("dev")
+    seen = {tuple(row) for batch in module.train_dataloader() for row in batch["inputs"].tolist()}
+    for folder in (speech, other):
+        of_one = {
+            tuple(ids[start : start + 8].tolist())
+            for _, ids in Corpus.open(folder).split("train")
+            for start in range(0, len(ids) - 8, 2)
+        }
+        assert len(seen & of_one) > 3
+
+
+def test_what_cannot_be_joined(speech: Path, corpus: Path, tmp_path: Path) -> None:
+    other = write_speech(tmp_path / "b", {"train": [50]}, {**CODEC, "sha256": "f" * 64})
+    for folders, says in (
+        ([speech, corpus], "holds piano ids and .* speech ids of codec-tiny .*, 2 codebooks; the same are needed"),
+        ([speech, other], "codec-tiny .ffffffffffff., 2 codebooks and .*000000"),
+        ([speech, speech], "named twice"),
+        ([], "no corpus is named"),
+        ([speech, tmp_path], "no prepared corpus"),
+    ):
+        with pytest.raises(DataError, match=says):
+            CorpusDataModule([str(folder) for folder in folders]).train_dataloader()
+
+
+@pytest.mark.parametrize("change", [{"transpose": 2}, {"stretch": 0.1}])
+def test_speech_can_be_neither_moved_nor_stretched(speech: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="can be neither moved nor stretched; 0 is needed for both"):
+        CorpusDataModule(str(speech), context=8, **change).train_dataloader()
+
+
+def test_a_crop_shorter_than_a_frame(speech: Path) -> None:
+    with pytest.raises(SettingsError, match="at least a frame's 2 ids"):
+        CorpusDataModule(str(speech), context=1).train_dataloader()

@@ -9,12 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shortcut_gen.checkpoint import CheckpointInfo, read_info, save_checkpoint
+from shortcut_gen.checkpoint import CheckpointInfo, load_checkpoint, read_info, save_checkpoint
 from shortcut_gen.config import ModelConfig
 from shortcut_gen.model import ShortcutLM
-from tests.tiny_runs import write_corpus
+from tests.tiny_runs import CODEC, write_corpus, write_speech
 from training import evaluate
 from training.evaluate import score, windows
+from training.shards import Corpus
 
 PIECES = {"train": [40], "validation": [40], "test": [150, 33, 32, 2, 1, 0]}
 CONFIG = ModelConfig(
@@ -123,3 +124,82 @@ def test_what_cannot_be_takes_one_line(
     assert error.count("\n") == 1
     assert part in error
     assert read_info(folder / "mine").figures == {}
+
+
+# Speech ---------------------------------------------------------------------------------------------------------------
+
+FRAMES = {"train": [60], "validation": [30], "test": [75, 16, 1]}
+
+
+@pytest.fixture
+def speaking(tmp_path: Path) -> Path:
+    """A checkpoint `mine` for speech, and two corpora, `a` and `b`."""
+    torch.manual_seed(0)
+    config = ModelConfig(**{**CONFIG.to_dict(), "vocab_size": 32})
+    info = CheckpointInfo(model=config, tokenizer="speech", codec=CODEC, licence="CC BY 4.0 and Apache-2.0")
+    save_checkpoint(tmp_path / "mine", ShortcutLM(config), info, dtype=torch.float32)
+    write_speech(tmp_path / "a", FRAMES)
+    write_speech(tmp_path / "b", {"train": [9], "test": [12]}, corpus="b")
+    return tmp_path
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_the_score_by_codebook(speaking: Path, batch_size: int) -> None:
+    model = load_checkpoint(speaking / "mine").model
+    pieces = [ids for _, ids in Corpus.open(speaking / "a").split("test")]
+    result = score(model, pieces, 32, 8, batch_size, bf16=False, frame=2)
+    losses: list[list[float]] = [[], []]
+    with torch.inference_mode():
+        for ids in pieces:
+            for target in range(1, len(ids)):
+                start = max(0, math.ceil((target - 32) / 8) * 8)
+                log_probs = model(torch.from_numpy(ids[start:target].astype(np.int64))[None])[0, -1].log_softmax(-1)
+                losses[target % 2].append(-float(log_probs[ids[target]]))
+    assert result["nll_by_level"] == pytest.approx([np.mean(level) for level in losses], abs=1e-5)
+    assert result["nll"] == pytest.approx(np.mean(losses[0] + losses[1]), abs=1e-5)
+
+
+def test_speech_is_scored_by_the_second(speaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main([str(speaking / "mine"), "--data", str(speaking / "a")]) == 0
+    figures = read_info(speaking / "mine").figures["test"]
+    assert (figures["tokens"], figures["frames"], figures["seconds"]) == (149 + 31 + 1, 92, 1.8)
+    assert figures["bits_per_second"] == pytest.approx(figures["nll"] * 181 / math.log(2) / 1.84)
+    assert "notes" not in figures
+    card = (speaking / "mine/README.md").read_text()
+    for text in (
+        "the 2 coarsest codebooks, interleaved, 16 entries each; 50 frames and 100 tokens a second",
+        "compare neither with the paper's",
+        "| bits per second |",
+        f"NLL by codebook on test, coarsest first: {figures['nll_by_level'][0]:.4f}",
+        "[CC BY 4.0](https://creativecommons.org/licenses/by/4.0/) and Apache-2.0",
+    ):
+        assert text in card
+    assert "bits_per_second" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_several_corpora_are_scored_together(speaking: Path, repeated: bool) -> None:
+    folders = [str(speaking / name) for name in "ab"]
+    data = ["--data", folders[0], *(["--data"] if repeated else []), folders[1]]
+    assert evaluate.main([str(speaking / "mine"), *data]) == 0
+    figures = read_info(speaking / "mine").figures["test"]
+    assert (figures["tokens"], figures["corpus"]) == (181 + 23, "speech + b")
+    assert "--data data/NAME data/NAME --split" in (speaking / "mine/README.md").read_text()
+
+
+def test_speech_that_cannot_be_scored(speaking: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_speech(speaking / "other", FRAMES, {**CODEC, "sha256": "f" * 64})
+    write_corpus(speaking / "piano", PIECES)
+    for options, part in (
+        (
+            ["--data", "{}/other"],
+            "speech ids of codec-tiny (ffffffffffff), 2 codebooks; speech ids of codec-tiny (0000",
+        ),
+        (["--data", "{}/piano"], "holds piano ids; speech ids of codec-tiny"),
+        (["--data", "{}/a", "--stride", "5"], "the stride is 5; a multiple of 2"),
+        (["--data", "{}/a", "{}/piano"], "the same are needed to join"),
+    ):
+        assert evaluate.main([str(speaking / "mine"), *(option.format(speaking) for option in options)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert part in error

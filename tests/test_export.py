@@ -6,10 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 import torch
 
 from shortcut_gen.checkpoint import load_checkpoint, read_info, write_info
-from tests.tiny_runs import arguments, train, write_corpus
+from shortcut_gen.modalities.codec import EncodecCodec
+from shortcut_gen.modalities.encodec_model import CodecConfig, build
+from tests.small_models import tiny_codec
+from tests.tiny_runs import CODEC, arguments, train, write_corpus, write_speech
 from training import export, fit
 from training.state import BEST, LAST, read_run_checkpoint
 
@@ -110,3 +114,46 @@ def test_what_cannot_be_takes_one_line(folder: Path, capsys: pytest.CaptureFixtu
         assert error.count("\n") == 1
         assert part in error
         assert not (folder / "checkpoints/x").exists()
+
+
+def test_a_run_on_speech_says_which_codec(tmp_path: Path) -> None:
+    """And a run goes on, without sound, where the codec is not at hand."""
+    write_speech(tmp_path / "data", {"train": [100], "validation": [40]})
+    options = ("--model.config.vocab_size", "32", "--budget.steps", "2", "--sample_every", "2")
+    train(tmp_path, "speech", *options)
+    assert not (tmp_path / "runs/speech/samples").exists()
+    assert export.main([str(tmp_path / "runs/speech"), str(tmp_path / "mine")]) == 0
+    info = read_info(tmp_path / "mine")
+    assert (info.tokenizer, info.codec, info.licence) == ("speech", CODEC, "CC BY 4.0")
+    assert "codec" not in info.recipe
+    assert "compare neither with the paper's" in (tmp_path / "mine/README.md").read_text()
+    assert load_checkpoint(tmp_path / "mine").tokenizer.frame == 2
+
+
+def test_samples_of_speech_are_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = tiny_codec(tmp_path / "checkpoints/codec-tiny")
+    monkeypatch.chdir(tmp_path)
+    settings = EncodecCodec(codec, codebooks=2).identity() | {"codebooks": 2}
+    for name in "ab":
+        write_speech(tmp_path / name, {"train": [100], "validation": [40]}, settings, corpus=name)
+    sampled = ("--sample_every", "4", "--sample_seconds", "0.5", "--trainer.val_check_interval", "2")
+    joined = ("--data.path", f"[{tmp_path}/a, {tmp_path}/b]")
+    train(tmp_path, "speech", "--model.config.vocab_size", "32", "--budget.steps", "4", *sampled, *joined)
+    samples = sorted((tmp_path / "runs/speech/samples").iterdir())
+    assert [path.name for path in samples] == [f"step-0000004-{k}.wav" for k in (0, 1)]
+    for path in samples:
+        assert soundfile.info(path).samplerate == 16_000
+        assert soundfile.info(path).duration == pytest.approx(0.5 + 8 / 50)  # half a window of 32 ids before it
+    assert export.main([str(tmp_path / "runs/speech"), str(tmp_path / "mine")]) == 0
+    assert read_info(tmp_path / "mine").corpus["name"] == "a + b"
+
+
+def test_a_run_of_a_codec_becomes_a_codec(tmp_path: Path) -> None:
+    config = CodecConfig(filters=2, lstm_layers=1, dimension=8, codebooks=4, cardinality=16)
+    codec = build(config)
+    about = {"codec": config.to_dict(), "corpus": {"licence": "CC BY 4.0"}, "parameters": 9}
+    path = tmp_path / "run" / LAST
+    path.parent.mkdir(parents=True)
+    torch.save({"run": about, "state_dict": {"codec": codec.state_dict()}, "step": 5}, path)
+    assert export.main([str(tmp_path / "run"), str(tmp_path / "codec-mine")]) == 0
+    assert EncodecCodec(tmp_path / "codec-mine").num_codebooks == 4

@@ -29,6 +29,37 @@ def write_corpus(folder: Path, pieces: dict[str, list[int]], **head: Any) -> Pat
     return folder
 
 
+CODEC = {
+    "name": "codec-tiny",
+    "sample_rate": 16_000,
+    "frame_rate": 50.0,
+    "cardinality": 16,
+    "num_codebooks": 2,
+    "sha256": "0" * 64,
+    "codebooks": 2,
+}
+"""Settings of a codec that is not there: training needs its tokens alone."""
+
+
+def write_speech(folder: Path, frames: dict[str, list[int]], codec: dict[str, Any] = CODEC, **head: Any) -> Path:
+    """Splits of pieces so many frames long; the codes wander, and every codebook follows the one below it."""
+    splits: dict[str, Any] = {}
+    rng = np.random.default_rng(1)
+    levels = codec["codebooks"]
+    for split, lengths in frames.items():
+        with ShardWriter(folder, f"{split}/shard-00000.npy") as writer:
+            for number, length in enumerate(lengths):
+                coarse = np.cumsum(rng.integers(0, 3, length)) % 16
+                codes = np.stack([(coarse + level * rng.integers(0, 2, length)) % 16 for level in range(levels)], 1)
+                ids = (codes + 16 * np.arange(levels)).ravel()  # (F, Q)
+                writer.add(f"{split}-{number}", ids.astype(np.uint16), seconds=length / codec["frame_rate"])
+            splits[split] = {"shards": [writer.close().to_dict()]}
+    about = {"format": 1, "corpus": "speech", "tokenizer": "speech", "vocab_size": 16 * levels, "licence": "CC BY 4.0"}
+    about |= {"codec": codec, "source_sha256": "1" * 64, "skipped": []}
+    write_json(folder / "manifest.json", {**about, "splits": splits, **head})
+    return folder
+
+
 def arguments(folder: Path, name: str = "tiny", *more: str) -> list[str]:
     """A command line: folder/data is the corpus, folder/runs holds the runs."""
     own = ["--runs", str(folder / "runs"), "--name", name, "--data.path", str(folder / "data")]

@@ -65,8 +65,8 @@ class Targets:
     def of(cls, pieces: Sequence[NDArray[np.uint16]], level: int, codebooks: int) -> "Targets":
         """Those of a level: every id of it but a piece's first id of all."""
         offsets = sorted({offset for kind in contexts(level, codebooks).values() for offset in kind})
-        ids: list[Ids] = []
-        before: dict[int, list[Ids]] = {offset: [] for offset in offsets}
+        ids = [np.empty(0, np.int64)]
+        before = {offset: [np.empty(0, np.int64)] for offset in offsets}
         for piece in pieces:
             padded = np.concatenate([np.full(offsets[-1], _NONE, np.int64), piece.astype(np.int64)])
             places = np.arange(level or codebooks, len(piece), codebooks) + offsets[-1]
