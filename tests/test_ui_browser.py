@@ -1,5 +1,7 @@
 """Drives the real page in headless Chromium, against a server of its own with a random model."""
 
+import itertools
+import json
 import os
 import shutil
 import socket
@@ -19,6 +21,7 @@ from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
 from shortcut_gen.config import ModelConfig
 from shortcut_gen.media import read_score
 from shortcut_gen.model import ShortcutLM
+from tests.small_models import tiny_speech_checkpoint
 
 pytestmark = pytest.mark.browser
 
@@ -31,9 +34,43 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--use-fake-device-for-media-stream",  # a microphone that beeps
+    "--use-fake-ui-for-media-stream",
 ]
 NEW_NOTES = """() => [...document.querySelectorAll('.take path.new')]
     .reduce((sum, path) => sum + path.getAttribute('d').split('M').length - 1, 0)"""
+
+# Notes what is given to the loudspeaker: when, at which rate, and the samples.
+LISTEN = """
+    window.pieces = [];
+    const start = AudioBufferSourceNode.prototype.start;
+    AudioBufferSourceNode.prototype.start = function (when, ...rest) {
+        window.pieces.push({ when, rate: this.context.sampleRate, samples: this.buffer.getChannelData(0).slice() });
+        return start.call(this, when, ...rest);
+    };
+"""
+
+# The pieces that were played, all their samples, and how far from these the browser's own mixing of them is.
+PLAYED = """async () => {
+    const played = [...window.pieces];  // LISTEN hears what follows too
+    const count = played.reduce((sum, piece) => sum + piece.samples.length, 0);
+    const joined = new Float32Array(count);
+    const context = new OfflineAudioContext(1, count + 1234, 16000);
+    let at = 0;
+    for (const { samples } of played) {
+        joined.set(samples, at);
+        const buffer = new AudioBuffer({ length: samples.length, sampleRate: 16000 });
+        buffer.copyToChannel(samples, 0);
+        const source = new AudioBufferSourceNode(context, { buffer });
+        source.connect(context.destination);
+        source.start((at + 1234) / 16000);
+        at += samples.length;
+    }
+    const mixed = (await context.startRendering()).getChannelData(0);
+    const error = joined.reduce((most, sample, i) => Math.max(most, Math.abs(sample - mixed[i + 1234])), 0);
+    const pieces = played.map(({ when, rate, samples }) => [when, rate, samples.length]);
+    return JSON.stringify([pieces, Array.from(joined, sample => Math.round(sample * 32767)), error]);
+}"""
 
 
 def chromium() -> str | None:
@@ -49,6 +86,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         save_checkpoint(folder / "piano", ShortcutLM(config), CheckpointInfo(model=config, tokenizer="piano"))
+    tiny_speech_checkpoint(folder / "speech")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -59,8 +97,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = Path(__file__).resolve().parent.parent
     with subprocess.Popen(command, env=environment, cwd=root, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        assert "http://127.0.0.1" in line, line
+        # A library may print a line of its own first.
+        assert any(f"http://127.0.0.1:{port}" in line for line in process.stdout), "the server ended"
         yield f"http://127.0.0.1:{port}"
         process.terminate()
         assert process.wait(60) == 0
@@ -82,6 +120,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any, server: str) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.add_init_script(LISTEN)
     made = context.new_page()
     made.set_default_timeout(60_000)
     made.outside = []
@@ -102,24 +141,33 @@ def fill(page: Any, name: str, value: float) -> None:
     field.press("Tab")
 
 
-def shorter(page: Any, seed: int = 5) -> None:
+def shorter(page: Any, seed: int = 5, tab: str = "") -> None:
     """Four seconds after four, from a fixed seed."""
-    fill(page, "used", 4)
-    fill(page, "seconds", 4)
-    page.locator("#fresh input").uncheck()
-    fill(page, "seed", seed)
+    fill(page, f"{tab}used", 4)
+    fill(page, f"{tab}seconds", 4)
+    page.locator(f"#{tab}fresh input").uncheck()
+    fill(page, f"{tab}seed", seed)
 
 
-def finish(page: Any) -> None:
+def finish(page: Any, tab: str = "") -> None:
     # What an earlier run left must not be taken for this one's.
     page.evaluate("document.querySelectorAll('.take audio').forEach(audio => audio.remove())")
-    page.click("#go")
-    page.wait_for_function("!document.querySelector('#go').disabled && document.querySelector('.take audio')")
+    page.click(f"#{tab}go")
+    page.wait_for_function(
+        f"!document.querySelector('#{tab}go').disabled && document.querySelector('#{tab}takes .take audio')"
+    )
+
+
+def speech(page: Any) -> str:
+    """Opens the speech tab; returns the beginning of its ids."""
+    page.get_by_role("tab", name="Speech").click()
+    page.wait_for_selector("#speech-go:not([disabled])")
+    return "speech-"
 
 
 def download(page: Any, label: str, folder: Path) -> Path:
     with page.expect_download() as waiting:
-        page.locator(".listen a", has_text=label).first.click()
+        page.locator(".take .listen a:visible", has_text=label).first.click()
     path = folder / waiting.value.suggested_filename
     waiting.value.save_as(path)
     return path
@@ -206,6 +254,89 @@ def test_two_pages_at_once_keep_to_themselves(page: Any, server: str) -> None:
     assert "seed 2" in other.locator(".take h3").inner_text()
 
 
+def test_speech_is_heard_while_it_is_made_without_a_gap(page: Any, tmp_path: Path) -> None:
+    tab = speech(page)
+    page.locator("#speech-examples label", has_text="Reader 3005").click()
+    page.wait_for_function("document.querySelector('#speech-prompt').textContent.includes('Reader 3005: 7.9 s')")
+    shorter(page, tab=tab)
+    finish(page, tab)
+    wav = download(page, "WAV", tmp_path)
+    assert wav.name == "reader-3005-seed5-v1.wav"
+    samples, rate = soundfile.read(wav)
+    assert (rate, len(samples)) == (16000, 8 * 16000)
+    page.wait_for_function("window.pieces.reduce((sum, piece) => sum + piece.samples.length, 0) === 64000")
+    pieces, heard, error = json.loads(page.evaluate(PLAYED))
+    assert len(pieces) > 5
+    assert {rate for _, rate, _ in pieces} == {16000}  # the browser resamples no piece by itself
+    assert np.abs(np.array(heard) / 32767 - samples[4 * 16000 :]).max() < 1e-3
+    # Each begins with the sample after the last one of the piece before, but where a busy machine was too slow.
+    waits = [round((b[0] - a[0]) * 16000 - a[2], 6) for a, b in itertools.pairwise(pieces)]
+    assert min(waits) == 0
+    assert np.mean(np.array(waits) == 0) > 0.5
+    # What the browser makes of pieces put so is the samples themselves.
+    assert error < 1e-3
+
+
+def test_stop_silences_speech_and_keeps_what_is_there(page: Any, tmp_path: Path) -> None:
+    tab = speech(page)
+    fill(page, "speech-seconds", 20)
+    page.locator("#speech-variations label", has_text="4").click()
+    page.click(f"#{tab}go")
+    page.wait_for_function("window.pieces.length > 1", polling=20)
+    page.wait_for_selector("#speech-takes .playhead.on", state="attached")
+    page.click(f"#{tab}stop")
+    page.wait_for_selector("#speech-takes .take audio")
+    assert page.locator("#speech-takes .take audio").count() == 4
+    assert "Stopped." in page.locator("#speech-status").inner_text()
+    assert page.locator("#speech-takes .playhead.on").count() == 0
+    samples, _ = soundfile.read(download(page, "WAV", tmp_path))
+    assert 5 * 16000 < len(samples) < 25 * 16000
+
+
+def test_a_recording_is_continued_in_silence_if_so_wanted(page: Any, tmp_path: Path) -> None:
+    tab = speech(page)
+    page.click("#record")
+    page.wait_for_function("document.querySelector('#record').textContent.includes('(3 s)')")
+    page.click("#record")
+    page.wait_for_function("document.querySelector('#speech-prompt').textContent.includes('recording.wav: ')")
+    assert page.locator("#speech-examples input:checked").count() == 0
+    assert "recording" in page.locator("#speech-upload").inner_text()
+    assert page.locator("#record").inner_text() == "Record with the microphone"
+    fill(page, "speech-seconds", 2)
+    page.locator("#aloud input").uncheck()
+    finish(page, tab)
+    assert page.evaluate("window.pieces.length") == 0
+    wav = download(page, "WAV", tmp_path)
+    assert wav.name.startswith("recording-seed")
+    assert np.abs(soundfile.read(wav)[0]).max() > 0
+
+
+def test_text_called_wav_shows_one_message_and_loses_nothing(page: Any, tmp_path: Path) -> None:
+    tab = speech(page)
+    shorter(page, tab=tab)
+    finish(page, tab)
+    path = tmp_path / "talk.wav"
+    path.write_text("words, not sound\n" * 9)
+    page.locator("#speech-upload input[type=file]").set_input_files(path)
+    page.wait_for_selector("#speech-prompt [role=alert]")
+    assert page.locator("[role=alert]").count() == 1
+    assert page.locator("[role=alert]").inner_text().startswith("talk.wav is text")
+    assert page.locator("#speech-examples input:checked").count() == 1
+    assert page.locator("#speech-takes .take audio").count() == 1
+
+
+def test_the_tabs_of_a_page_keep_each_others_results(page: Any) -> None:
+    shorter(page)
+    finish(page)
+    heard = page.locator("#takes audio").get_attribute("src")
+    tab = speech(page)
+    shorter(page, tab=tab)
+    finish(page, tab)
+    assert page.request.get(f"{page.url.rstrip('/')}/{heard}").status == 200
+    spoken = page.locator("#speech-takes audio").get_attribute("src")
+    assert page.request.get(f"{page.url.rstrip('/')}/{spoken}").status == 200
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_and_is_labelled(page: Any, width: int, scheme: str) -> None:
@@ -216,6 +347,16 @@ def test_the_page_fits_and_is_labelled(page: Any, width: int, scheme: str) -> No
     shorter(page)
     page.locator("#variations label", has_text="2").click()
     finish(page)
+    check_looks(page, width)
+    tab = speech(page)
+    shorter(page, tab=tab)
+    page.locator("#speech-variations label", has_text="2").click()
+    finish(page, tab)
+    check_looks(page, width)
+
+
+def check_looks(page: Any, width: int) -> None:
+    """Nothing reaches over the side, and what can be used has a name for those who cannot see it."""
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     unnamed = page.evaluate(
         """() => [...document.querySelectorAll('main input:not([type=file]), main button, main audio')]

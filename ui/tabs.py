@@ -70,7 +70,12 @@ def speech_tab(models: Models, sessions: Sessions) -> None:
         under_upload=(recording, gr.Button("Record with the microphone", elem_id="record", render=False)),
         over_buttons=(
             gr.Checkbox(
-                True, label="Play the first variation while it is made", container=False, elem_id="aloud", render=False
+                True,
+                label="Play the first variation while it is made",
+                container=False,
+                interactive=True,  # only static/live.js reads it, which gradio does not know
+                elem_id="aloud",
+                render=False,
             ),
         ),
     )

@@ -2,7 +2,8 @@
   // Plays the first variation while it is made. The server hands out plain samples (ui/live.py); each piece is put at
   // the very sample where the one before it ends, so that there is neither a gap nor an overlap.
   const LEAD = 0.25; // seconds there must be before sound begins: what comes late by less is not noticed
-  const AGAIN = 0.6; // the same after it has run dry
+  const AGAIN = 0.6; // the same after it has run dry, and twice as much each time: few pauses rather than many
+  const MOST = 5;
 
   let context = null;
   let playing = null;
@@ -60,7 +61,7 @@
         // At the beginning, or the sound has run dry: wait until there is enough again.
         if (this.count < this.lead * this.rate && !this.last) return;
         this.next = now;
-        this.lead = AGAIN;
+        this.lead = this.lead === LEAD ? AGAIN : Math.min(2 * this.lead, MOST);
       }
       for (const samples of this.waiting) {
         const buffer = context.createBuffer(1, samples.length, this.rate);
@@ -122,12 +123,11 @@
 
   document.addEventListener("click", (event) => {
     if (!event.target.closest) return;
-    if (event.target.closest(".halt")) silence();
-    const go = event.target.closest(".go");
-    if (!go) return;
+    const button = event.target.closest(".halt, .go");
+    const aloud = button && button.closest(".controls").querySelector("#aloud input");
+    if (!aloud) return;
     silence();
-    const aloud = go.closest(".controls").querySelector("#aloud input");
-    if (aloud && aloud.checked) open();
+    if (button.matches(".go") && aloud.checked) open();
   });
   document.addEventListener("play", silence, true);
 
@@ -139,6 +139,7 @@
     const columns = line.closest(".columns");
     if (!columns || !columns.querySelector("#aloud input").checked) return;
     silence();
+    for (const audio of document.querySelectorAll("audio")) audio.pause();
     const rate = Number(line.dataset.rate);
     open(rate);
     playing = new Playing(known, rate, columns.querySelector(".outcome"));

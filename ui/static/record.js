@@ -37,28 +37,26 @@
   };
 
   const complain = (button, text) => {
-    const line = button.closest(".controls").querySelector(".line .prose, .line > div") || null;
     const said = document.createElement("p");
-    said.className = "status error";
+    said.className = "status error microphone-said";
     said.setAttribute("role", "alert");
     said.textContent = text;
-    button.parentElement.querySelectorAll(":scope > .microphone-said").forEach((old) => old.remove());
-    said.classList.add("microphone-said");
     button.after(said);
-    return line;
   };
 
   const begin = async (button) => {
     document.querySelectorAll(".microphone-said").forEach((old) => old.remove());
     if (!navigator.mediaDevices || !window.MediaRecorder) {
-      return complain(button, "The browser offers no microphone here; it does at https addresses and at localhost.");
+      complain(button, "The browser offers no microphone here; it does at https addresses and at localhost.");
+      return;
     }
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
     } catch (error) {
       const why = error.name === "NotAllowedError" ? "permission was refused" : "none was found";
-      return complain(button, `The microphone cannot be used: ${why}.`);
+      complain(button, `The microphone cannot be used: ${why}.`);
+      return;
     }
     for (const audio of document.querySelectorAll("audio")) audio.pause();
     const label = button.textContent;
@@ -68,7 +66,7 @@
     recorder.addEventListener("dataavailable", (event) => parts.push(event.data));
     const clock = setInterval(() => {
       const seconds = (performance.now() - began) / 1000;
-      button.textContent = `Stop recording (${seconds.toFixed(0)} s)`;
+      button.textContent = `Stop recording (${Math.floor(seconds)} s)`;
       if (seconds >= LONGEST) recorder.stop();
     }, 200);
     recorder.addEventListener("stop", async () => {
