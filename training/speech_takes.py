@@ -162,6 +162,8 @@ def faults(row: dict[str, float], bounds: dict[str, float]) -> list[str]:
         found.append("another loudness")
     if not row["pitch_change"] <= bounds["pitch_change"]:
         found.append("another pitch")
+    if row["voiced"] < bounds["voiced"]:
+        found.append("hardly a pitch")
     if row["clipped"] > bounds["clipped"]:
         found.append("clipped")
     if row["seam_flux"] >= 100:
@@ -170,9 +172,10 @@ def faults(row: dict[str, float], bounds: dict[str, float]) -> list[str]:
 
 
 def limits(rows: list[dict[str, float]], pairs: dict[str, Any]) -> dict[str, float]:
-    """The most that real speech through the codec shows of each fault, and the voices of 95% of strangers."""
+    """The most (or least) that real speech through the codec shows of each, and the likeness of 95% of strangers."""
     most = {
         name: float(np.nanmax([abs(row[name]) for row in rows]))
         for name in ("silence", "level_change", "pitch_change", "clipped")
     }
-    return most | {"similarity": pairs["another speaker, through the codec"]["high"]}
+    least = {"voiced": min(row["voiced"] for row in rows)}
+    return most | least | {"similarity": pairs["another speaker, through the codec"]["high"]}
