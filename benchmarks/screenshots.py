@@ -1,24 +1,66 @@
 """Pictures of the page, and how long it takes: `python -m benchmarks.screenshots`.
 
-Starts the demo on the shipped checkpoints, continues a prompt at 1280 and at 390 pixels, saves `page-1280.png` and
-`page-390.png`, and prints the seconds from the command to a page that answers and from the click to the first notes.
-Needs Chromium (CHROMIUM=FILE names it) and playwright.
+Starts the demo on the shipped checkpoints, continues a prompt in each tab there is, at 1280 and at 390 pixels, and
+saves `page-1280.png`, `page-390.png` (piano), `speech-1280.png` and `speech-390.png`. Prints the seconds from the
+command to a page that answers, and from the click to the first notes or the first sound. Needs Chromium (CHROMIUM=FILE
+names it) and playwright.
 """
 
 import argparse
 import os
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 SEED = 3
+# When Continue was clicked, and when the loudspeaker's clock reaches the first piece of sound, in ms.
+LISTEN = """
+    window.clicked = window.sounds = 0;
+    document.addEventListener("click", event => {
+        if (event.target.closest(".go")) [window.clicked, window.sounds] = [performance.now(), 0];
+    }, true);
+    const start = AudioBufferSourceNode.prototype.start;
+    AudioBufferSourceNode.prototype.start = function (when, ...rest) {
+        window.sounds ||= performance.now() + 1000 * Math.max(when - this.context.currentTime, 0);
+        return start.call(this, when, ...rest);
+    };
+"""
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture to take."""
+
+    tab: str
+    width: int
+    scheme: str
+    variations: int
+    example: str
+
+    @property
+    def prefix(self) -> str:
+        return "" if self.tab == "Piano" else f"{self.tab.lower()}-"
+
+    @property
+    def file(self) -> str:
+        return f"{self.prefix or 'page-'}{self.width}.png"
+
+
+VIEWS = (
+    View("Piano", 1280, "light", 2, "Chopin"),
+    View("Piano", 390, "dark", 1, "Schumann"),
+    View("Speech", 1280, "light", 2, "Reader 3005"),
+    View("Speech", 390, "dark", 1, "Reader 3331"),
+)
 
 
 def start(checkpoints: Path) -> tuple[subprocess.Popen[str], str]:
@@ -30,7 +72,7 @@ def start(checkpoints: Path) -> tuple[subprocess.Popen[str], str]:
     began = time.monotonic()
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
-    if not server.stdout.readline():
+    if not any(address in line for line in server.stdout):  # a library may print a line of its own first
         raise SystemExit(server.wait())
     with urllib.request.urlopen(f"http://{address}/") as answer:
         answer.read()
@@ -38,27 +80,66 @@ def start(checkpoints: Path) -> tuple[subprocess.Popen[str], str]:
     return server, f"http://{address}"
 
 
-def picture(browser: Any, url: str, path: Path, width: int, scheme: str, variations: int, example: str) -> None:
-    """Continue an example and save what the page then looks like."""
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    outside: list[str] = []
-    page.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else outside.append(r.url))
+def opened(browser: Any, url: str, view: View) -> Any:
+    """The page with the view's tab and settings, or None where it has no such tab."""
+    page = browser.new_page(viewport={"width": view.width, "height": 900}, color_scheme=view.scheme)
+    page.outside = []
+    page.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else page.outside.append(r.url))
+    page.add_init_script(LISTEN)
     page.goto(url)
-    page.locator("#examples label", has_text=example).click()
-    page.locator("#variations label", has_text=str(variations)).click()
-    page.locator("#fresh input").uncheck()
-    page.locator("#seed input").fill(str(SEED))
-    page.locator("#seed input").press("Tab")
+    page.wait_for_selector("#tabs .go")
+    tab = page.get_by_role("tab", name=view.tab)
+    if not tab.count():
+        page.close()
+        return None
+    tab.click()
+    page.locator(f"#{view.prefix}examples label", has_text=view.example).click()
+    page.locator(f"#{view.prefix}variations label", has_text=str(view.variations)).click()
+    page.locator(f"#{view.prefix}fresh input").uncheck()
+    page.locator(f"#{view.prefix}seed input").fill(str(SEED))
+    page.locator(f"#{view.prefix}seed input").press("Tab")
     page.wait_for_timeout(500)
+    return page
+
+
+def picture(browser: Any, url: str, view: View, path: Path) -> None:
+    """Continue an example and save what the page then looks like."""
+    page = opened(browser, url, view)
+    if page is None:
+        return
     began = time.monotonic()
-    page.click("#go")
-    page.wait_for_selector(".take path.new", state="attached")
-    print(f"{width} px, {variations} variation(s): click to first notes {time.monotonic() - began:.2f} s", end=", ")
-    page.wait_for_selector(".take audio", timeout=300_000)
-    print(f"to the sound of all {time.monotonic() - began:.1f} s, requests to elsewhere {len(outside)}")
+    page.click(f"#{view.prefix}go")
+    page.wait_for_selector(f"#{view.prefix}takes .take path.new", state="attached")
+    drawn = time.monotonic() - began
+    page.wait_for_selector(f"#{view.prefix}takes .take audio", timeout=300_000)
+    every = time.monotonic() - began
+    heard = page.evaluate("window.sounds && (window.sounds - window.clicked) / 1000")
+    sound = f"heard {heard:.2f}, " if heard else ""
+    print(
+        f"{view.tab}, {view.width} px, {view.variations} variation(s), seconds from the click: drawn {drawn:.2f}, "
+        f"{sound}done {every:.1f}; requests to elsewhere: {len(page.outside)}"
+    )
+    page.wait_for_function("!document.querySelector('.playhead.on')", timeout=60_000)
     page.wait_for_timeout(800)
     page.screenshot(path=path, full_page=True)
     page.close()
+
+
+def time_to_sound(browser: Any, url: str, runs: int) -> None:
+    """Seconds from the click to the first sound, again and again."""
+    page = opened(browser, url, VIEWS[2])
+    if page is None:
+        return
+    page.locator("#speech-variations label", has_text="1").click()
+    waits = []
+    for _ in range(runs):
+        page.click("#speech-go")
+        page.wait_for_function("window.sounds > 0", polling=20)
+        waits.append(page.evaluate("(window.sounds - window.clicked) / 1000"))
+        page.click("#speech-stop")
+        page.wait_for_selector("#speech-go:not([disabled])")
+    page.close()
+    print(f"click to sound, {runs} runs: median {statistics.median(waits):.2f} s, slowest {max(waits):.2f} s")
 
 
 def main() -> None:
@@ -67,6 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.screenshots", description=__doc__)
     parser.add_argument("--checkpoints", type=Path, default=Path("checkpoints"))
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
+    parser.add_argument("--runs", type=int, default=7, help="runs that time the first sound; 0 for none")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -74,8 +156,10 @@ def main() -> None:
     try:
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-            picture(browser, url, arguments.out / "page-1280.png", 1280, "light", 2, "Chopin")
-            picture(browser, url, arguments.out / "page-390.png", 390, "dark", 1, "Schumann")
+            for view in VIEWS:
+                picture(browser, url, view, arguments.out / view.file)
+            if arguments.runs > 0:
+                time_to_sound(browser, url, arguments.runs)
             browser.close()
     finally:
         server.terminate()
