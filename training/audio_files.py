@@ -85,7 +85,11 @@ class _Part(io.RawIOBase):
 class Recordings(Protocol):
     """The sound files of a corpus."""
 
-    path: Path
+    @property
+    def path(self) -> Path:
+        """The folder or archive."""
+        ...
+
     in_order: ClassVar[bool]
     """Whether they can be read in their own order only."""
 
@@ -199,7 +203,7 @@ def _soon(pieces: Sequence[tuple[Blob, ...]], number: int) -> set[str]:
 def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """The sound files of an archive; unlike tarfile's own iteration it keeps none of them."""
     while (member := archive.next()) is not None:
-        archive.members.clear()
+        archive.members.clear()  # type: ignore[attr-defined]  # there in every version
         if member.isreg() and is_recording(member.name):
             yield member
 

@@ -106,7 +106,7 @@ class AudioSource:
     def __init__(self, path: Path, *, corpus: str, licence: str, codec: CodecSettings, options: AudioOptions) -> None:
         self.path, self.corpus, self.licence = path, corpus, licence
         self._settings, self._options = codec, options
-        self.codec: dict[str, Any] = codec.load().identity() | {"codebooks": codec.codebooks}
+        self.codec: dict[str, Any] | None = codec.load().identity() | {"codebooks": codec.codebooks}
         self.vocab_size = get_tokenizer(self.tokenizer, self.codec).vocab_size
         check_vocabulary(self.tokenizer, self.vocab_size)
         self._recordings = open_recordings(path)
@@ -180,7 +180,8 @@ class AudioSource:
         """What is to be encoded, in order; the files of a voice are fetched once for all its speeds."""
         voices = [voice for voice, _ in itertools.groupby(self._takes[name][0] for name in names)]
         fetched = self._recordings.fetch([self._voices[voice].files for voice in voices])
-        current, files = "", ()
+        current = ""
+        files: tuple[Blob, ...] = ()
         for name in names:
             voice, speed, _ = self._takes[name]
             if voice != current:

@@ -46,7 +46,7 @@ Offsets = tuple[int, ...]
 
 def contexts(level: int, codebooks: int) -> dict[str, Offsets]:
     """The contexts of a trigram at a level, by kind."""
-    kinds = {"stream": (1, 2)}
+    kinds: dict[str, Offsets] = {"stream": (1, 2)}
     if codebooks > 1:
         kinds["levels"] = (1, codebooks) if level else (codebooks, 2 * codebooks)
     return kinds

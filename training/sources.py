@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
 from shortcut_gen.media import MAX_MIDI_BYTES, Score, parse_score
@@ -130,7 +130,7 @@ class ScoreSource:
 
     tokenizer = "piano"
     vocab_size = VOCAB_SIZE
-    codec = None
+    codec: dict[str, Any] | None = None
 
     def shards(self, names: Sequence[str], pieces: int) -> list[Sequence[str]]:
         """So many pieces in each."""
