@@ -21,6 +21,8 @@ SUFFIXES = (*(f".{name.lower()}" for name in soundfile.available_formats() if na
 """Names of files that soundfile may be able to read."""
 MAX_STREAMED_BYTES = 128 * 1024 * 1024
 """Recordings of a compressed archive are held in memory: a larger one wants unpacking."""
+MAX_PIECE_BYTES = 256 * 1024 * 1024
+"""So are all those of a piece at once."""
 HELD_BYTES = 32 * 1024 * 1024
 """Recordings of the pieces that come next, held where an archive mixes pieces."""
 
@@ -172,6 +174,11 @@ class CompressedRecordings:
         held: dict[str, Blob] = {}
         reading: Iterator[Blob] = iter(())
         for number, piece in enumerate(pieces):
+            if (size := sum(blob.size for blob in piece)) > MAX_PIECE_BYTES:
+                raise DataError(
+                    f"{piece[0].name} in {self.path} belongs to a piece of {size:,} bytes, too many for a compressed "
+                    "archive; unpack it and give the folder"
+                )
             missing = {blob.name for blob in piece} - held.keys()
             wanted = _soon(pieces, number) if missing else set()
             turns = 0

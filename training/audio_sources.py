@@ -92,6 +92,21 @@ class AudioOptions:
         return self.batch_seconds or (16.0 if device == "cpu" else 240.0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ordered:
+    """A piece at a speed and its place in the corpus."""
+
+    voice: str
+    speed: float
+    split: str
+    before: float
+    """Seconds of sound in its split before it."""
+
+    def part(self, seconds: float) -> tuple[str, float]:
+        """Which part of its split it begins in, where a split is cut into parts so long."""
+        return self.split, self.before // seconds
+
+
 def speed_suffix(speed: float) -> str:
     """What the name of a piece played at a speed ends in."""
     return "" if speed == 1 else f"@{speed:.2f}"
@@ -142,15 +157,15 @@ class AudioSource:
                 bar.update()
         return found if self._recordings.in_order else dict(sorted(found.items()))
 
-    def _order(self) -> dict[str, tuple[str, float, float]]:
-        """By name of a piece at a speed: the voice, the speed, and how much sound of its split comes before it."""
-        takes: dict[str, tuple[str, float, float]] = {}
+    def _order(self) -> dict[str, _Ordered]:
+        """Every piece at every speed, by its name."""
+        takes: dict[str, _Ordered] = {}
         self._splits: Splits = {}
         for split, names in self.assign(self._voices).items():
             before = 0.0
             for name in names:
                 for speed in self._options.speeds if split == "train" else (1.0,):
-                    takes[name + speed_suffix(speed)] = (name, speed, before)
+                    takes[name + speed_suffix(speed)] = _Ordered(name, speed, split, before)
                     self._splits.setdefault(split, []).append(name + speed_suffix(speed))
                     before += self._voices[name].seconds / speed
         return takes
@@ -168,25 +183,25 @@ class AudioSource:
 
     def shards(self, names: Sequence[str], pieces: int) -> list[Sequence[str]]:
         """An hour of sound in each, however many pieces that is."""
-        return [list(part) for _, part in itertools.groupby(names, lambda name: self._takes[name][2] // SHARD_SECONDS)]
+        return [list(part) for _, part in itertools.groupby(names, lambda name: self._takes[name].part(SHARD_SECONDS))]
 
     def jobs(self, names: Sequence[str]) -> Iterator[list[Take]]:
         """Some minutes of sound in each; the same whatever has been done before, as shards begin where jobs do."""
         read = self._read(names)
-        for _, part in itertools.groupby(names, lambda name: self._takes[name][2] // SORTED_SECONDS):
+        for _, part in itertools.groupby(names, lambda name: self._takes[name].part(SORTED_SECONDS)):
             yield [next(read) for _ in part]
 
     def _read(self, names: Sequence[str]) -> Iterator[Take]:
         """What is to be encoded, in order; the files of a voice are fetched once for all its speeds."""
-        voices = [voice for voice, _ in itertools.groupby(self._takes[name][0] for name in names)]
+        voices = [voice for voice, _ in itertools.groupby(self._takes[name].voice for name in names)]
         fetched = self._recordings.fetch([self._voices[voice].files for voice in voices])
         current = ""
         files: tuple[Blob, ...] = ()
         for name in names:
-            voice, speed, _ = self._takes[name]
-            if voice != current:
-                current, files = voice, next(fetched)
-            yield Take(name, files, speed)
+            take = self._takes[name]
+            if take.voice != current:
+                current, files = take.voice, next(fetched)
+            yield Take(name, files, take.speed)
 
     def coder(self) -> AudioCoder:
         """Encodes with the codec."""
