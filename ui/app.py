@@ -22,7 +22,8 @@ MAX_FILE_SIZE = "50mb"
 QUEUE = 16
 
 
-def _header(names: list[str]) -> str:
+def header(names: list[str]) -> str:
+    """What the page is for, by the names of its tabs' tokenizers."""
     kinds = " or of ".join(TABS[name].continues for name in names)
     return (
         f"<header><h1>shortcut-gen</h1><p>Give it the beginning of {kinds}, and it goes on. A small Transformer writes "
@@ -40,7 +41,8 @@ def _about(entry: Entry) -> str:
     return f"{entry.name}: {', '.join(facts)}"
 
 
-def _footer(models: Mapping[str, Models]) -> str:
+def footer(models: Mapping[str, Models]) -> str:
+    """What plays here, and whose work it is."""
     entries = [entry for each in models.values() for entry in each.entries]
     said = ["Models: " + "; ".join(escape(_about(entry)) for entry in entries) + "."]
     if "piano" in models:
@@ -57,12 +59,12 @@ def build(models: Mapping[str, Models], sessions: Sessions) -> gr.Blocks:
     """The page for the models there are, by tokenizer, each of which has a tab."""
     # Uploads are Gradio's own files: looked over every quarter of an hour, gone after an hour.
     with gr.Blocks(title="shortcut-gen", analytics_enabled=False, delete_cache=(900, 3600)) as page:
-        gr.HTML(_header(list(models)), elem_id="top")
+        gr.HTML(header(list(models)), elem_id="top")
         with gr.Tabs(elem_id="tabs"):
             for name, of_modality in models.items():
                 with gr.Tab(TABS[name].title, id=name):
                     TABS[name].build(of_modality, sessions)
-        gr.HTML(_footer(models), elem_id="bottom")
+        gr.HTML(footer(models), elem_id="bottom")
 
         def unload(request: gr.Request) -> None:
             sessions.close(str(request.session_hash))

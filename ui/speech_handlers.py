@@ -1,5 +1,6 @@
 """What the speech tab does: prompts that are sound, and continuations that are heard while they are made."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,8 +11,8 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from shortcut_gen.errors import MediaError, PromptError, ShortcutGenError
-from shortcut_gen.media import Audio
+from shortcut_gen.errors import PromptError, ShortcutGenError
+from shortcut_gen.media import Audio, read_audio
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from shortcut_gen.sampling import SamplingParams
@@ -100,13 +101,14 @@ class SpeechHandlers(Handlers):
     most_used = MAX_USED
 
     def _read_file(self, path: str | Path) -> Prompt:
-        return Prompt.from_file(path, SHOWN_SECONDS)
+        return Prompt(media=read_audio(path, SHOWN_SECONDS), name=Path(path).name)
 
     def _read_upload(self, path: str) -> Prompt:
-        prompt = self._read_file(path)
-        if not isinstance(prompt.media, Audio):
-            raise MediaError(f"{prompt.name} is a MIDI file; a recording of speech is needed")
-        return prompt
+        return self._read_file(path)
+
+    def longest(self, duration: float) -> float:
+        """As in `Handlers`, on the slider's steps of half a second."""
+        return max(min(math.ceil(2 * duration - 0.01) / 2, self.most_used), 1.0)
 
     def choose_upload(self, upload: str | None, choice: str | None, used: float) -> tuple[Any, Any, Any, Any]:
         """As in `Handlers`; the prompt is also encoded, so that a silent one says so at once and not after a click."""
