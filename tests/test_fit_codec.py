@@ -239,6 +239,8 @@ def test_the_balancer_gives_each_loss_its_share_whatever_its_scale() -> None:
     gradient = balancer.gradient({"small": (made * small).sum(), "large": (made * large).sum()}, made)
     assert gradient[0, 0, 0] == pytest.approx(0.25, rel=1e-3)
     assert gradient[0, 0, 1] == pytest.approx(0.75, rel=1e-3)
+    half = balancer.gradient({"small": (made * small).sum(), "large": (made * large).sum()}, made, {"large": 0.0})
+    assert half[0, 0, 0] == pytest.approx(1.0, rel=1e-3) and half[0, 0, 1] == 0
     other = Balancer({"small": 1.0, "large": 3.0})
     other.load_state_dict(balancer.state_dict())
     assert other.norms == balancer.norms

@@ -76,20 +76,21 @@ class Balancer:
         self.norms: dict[str, float] = {}
         self.counts: dict[str, float] = {}
 
-    def gradient(self, losses: dict[str, Tensor], made: Tensor) -> Tensor:
+    def gradient(self, losses: dict[str, Tensor], made: Tensor, shares: dict[str, float] | None = None) -> Tensor:
         """The balanced gradient of all losses at `made`, (B, C, S); its norm is about 1 a row.
 
-        The graph between `made` and the losses is freed, unless several losses share a part of it.
+        `shares` are factors of some weights, from 0 to 1, such as those of a loss that is only beginning to count.
         """
         total = torch.zeros_like(made)
-        share = sum(self.weights[name] for name in losses)
+        weights = {name: self.weights[name] * (shares or {}).get(name, 1.0) for name in losses}
+        share = sum(weights.values())
         for name, loss in losses.items():
             (part,) = torch.autograd.grad(loss, made, retain_graph=True)
             norm = float(part.flatten(1).norm(dim=1).mean())
             self.norms[name] = self.decay * self.norms.get(name, 0.0) + (1 - self.decay) * norm
             self.counts[name] = self.decay * self.counts.get(name, 0.0) + (1 - self.decay)
             mean = self.norms[name] / self.counts[name]
-            total += part * (self.weights[name] / share / (mean + 1e-12))
+            total += part * (weights[name] / share / (mean + 1e-12))
         return total
 
     def state_dict(self) -> dict[str, dict[str, float]]:

@@ -41,6 +41,8 @@ class LossConfig:
     """Steps between two looks for unused entries."""
     adversary_from: float = 0.6
     """Share of the budget after which the discriminator joins; 1 leaves it out."""
+    adversary_ramp: int = 1000
+    """Steps over which its verdict comes to count in full: one that knows nothing yet only does harm."""
     adversary_filters: int = 32
     """Channels of the discriminator's layers."""
     adversary_lr: float = 3e-4
@@ -57,7 +59,7 @@ class LossConfig:
         for name in ("full_share", "unquantized_share", "adversary_from"):
             _check(self, name, 0 <= getattr(self, name) <= 1, "a number from 0 to 1")
         _check(self, "quantize_after", self.quantize_after >= 0, "a whole number of at least 0")
-        for name in ("revive_every", "adversary_filters", "adversary_every"):
+        for name in ("revive_every", "adversary_ramp", "adversary_filters", "adversary_every"):
             _check(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         _check(self, "adversary_lr", self.adversary_lr > 0, "a number above 0")
 
@@ -99,6 +101,7 @@ class CodecTask:
         self.codec = build(config).to(device)
         self.discriminator = MultiScaleSTFTDiscriminator(filters=losses.adversary_filters).to(device)
         self.mel = MultiScaleMel(config.sample_rate).to(device)
+        self.adversary_steps = 0
         self.balancer = Balancer({name: getattr(losses, name) for name in ("time", "mel", "adversarial", "features")})
         trained = [self.codec.decoder] if losses.freeze_encoder else [self.codec.encoder, self.codec.decoder]
         self.parameters = [parameter for part in trained for parameter in part.parameters()]
@@ -137,7 +140,8 @@ class CodecTask:
         if progress >= self.losses.adversary_from < 1:
             losses |= self._adversary(audio, made, number, figures)
         losses = {name: loss for name, loss in losses.items() if self.balancer.weights[name] > 0}
-        gradient = self.balancer.gradient(losses, made)
+        ramp = min(self.adversary_steps / self.losses.adversary_ramp, 1.0)
+        gradient = self.balancer.gradient(losses, made, {"adversarial": ramp, "features": ramp})
         self.optimizer.zero_grad(set_to_none=True)
         # The commitment's gradient is that of one row's mean, as the balanced gradient is one row's.
         outputs: list[Tensor] = [made]
@@ -196,6 +200,7 @@ class CodecTask:
             verdict = self.discriminator(made)
         for parameter in self.discriminator.parameters():
             parameter.requires_grad_(True)
+        self.adversary_steps += 1
         adversarial, features = generator_losses(truth, verdict)
         return {"adversarial": adversarial, "features": features}
 
@@ -225,9 +230,11 @@ class CodecTask:
             "optimizer": self.optimizer.state_dict(),
             "adversary_optimizer": self.adversary_optimizer.state_dict(),
             "balancer": self.balancer.state_dict(),
+            "adversary_steps": self.adversary_steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from there."""
         for name in ("codec", "discriminator", "optimizer", "adversary_optimizer", "balancer"):
             getattr(self, name).load_state_dict(state[name])
+        self.adversary_steps = state.get("adversary_steps", 0)
