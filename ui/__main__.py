@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,7 +95,12 @@ def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
         server_name=arguments.host, server_port=arguments.port, prevent_thread_lock=True, **launch_settings(sessions)
     )
     print(f"The demo runs at http://{arguments.host}:{arguments.port} (Ctrl+C ends it)", flush=True)
-    page.block_thread()
+    try:
+        while True:
+            time.sleep(3600)
+    finally:
+        sessions.stop_all()  # a thread that still computes would keep the process, or take it down with a message
+        page.close(verbose=False)
 
 
 def usable(models: "dict[str, Models]", prompts: "dict[str, Callable[[], Prompt]]") -> "dict[str, Models]":

@@ -74,6 +74,13 @@ class Sessions:
             if run := self._runs.get((page, tab)):
                 run.stop.set()
 
+    def stop_all(self) -> None:
+        """Every run is to end: the server does."""
+        with self._lock:
+            for run in self._runs.values():
+                run.stop.set()
+                run.sound.close()
+
     def close(self, page: str) -> None:
         """The page was closed: its runs end, their results go a while later."""
         with self._lock:
