@@ -55,7 +55,9 @@ class MuonAdamW(torch.optim.Optimizer):
         momentum: float,
         eps: float = 1e-8,
     ) -> None:
-        super().__init__(groups, dict(lr=lr, betas=betas, momentum=momentum, eps=eps, weight_decay=0.0, matrices=0, kernels=False))
+        super().__init__(
+            groups, dict(lr=lr, betas=betas, momentum=momentum, eps=eps, weight_decay=0.0, matrices=0, kernels=False)
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
