@@ -15,11 +15,9 @@ from torch import Tensor
 
 from shortcut_gen.errors import ConfigError, DataError
 from shortcut_gen.modalities._torchaudio import torchaudio
+from training.audio_files import SUFFIXES
 
 log = logging.getLogger(__name__)
-
-SUFFIXES = (*(f".{name.lower()}" for name in soundfile.available_formats()), ".opus", ".oga", ".aif")
-"""Names of files that soundfile may be able to read."""
 
 
 @dataclass(frozen=True, kw_only=True)
