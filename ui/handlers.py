@@ -119,6 +119,9 @@ class Handlers:
         """The same for a file of the user's, which may be of the wrong kind. Raises MediaError, PromptError."""
         raise NotImplementedError
 
+    def _check(self, prompt: Prompt, used: float) -> None:
+        """Raises ShortcutGenError where a prompt that can be read cannot be continued."""
+
     def _show(self, choice: str | None, upload: str | None, used: float) -> tuple[Any, Any]:
         """The prompt's card, and the slider fitted to it."""
         raise NotImplementedError
@@ -144,7 +147,7 @@ class Handlers:
         Returns (prompt card, slider, list of examples, upload).
         """
         try:
-            self.read_prompt(None, upload)
+            self._check(self.read_prompt(None, upload), used)
         except ShortcutGenError as error:
             card = status(str(error), "error") + (self._show(choice, None, used)[0] if choice else "")
             return card, gr.skip(), gr.skip(), None

@@ -17,7 +17,7 @@ from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from shortcut_gen.sampling import SamplingParams
 from ui.cards import Take, prompt_card, status, takes_html
-from ui.handlers import EXAMPLES, REDRAW_SECONDS, Handlers, buttons, slug
+from ui.handlers import EXAMPLES, Handlers, buttons, slug
 from ui.live import address
 from ui.sessions import Run
 from ui.speech_figures import Analysis, Sketch, drawing, sketch_of
@@ -27,6 +27,8 @@ MAX_USED = 10.0
 MAX_SECONDS = 20.0
 SHOWN_SECONDS = 20.0
 """How much of a file is drawn: what may be used, and some of what follows."""
+REDRAW_SECONDS = 0.5
+"""Between two drawings: the playhead moves more often, by itself."""
 PIECE_SECONDS = 0.12
 """Sound made at a time: a piece is played as soon as it is there."""
 
@@ -85,7 +87,7 @@ class Voice:
 
     def card(self, continuation: Continuation, done: bool) -> Take:
         """What the page shows of it."""
-        seam = self._seam / self.sample_rate
+        seam = continuation.seam_seconds
         sketch = Sketch(analysis=self._analysis, seam=seam, seconds=seam + self._seconds)
         title = f"{self.new_seconds:.1f} s new" if done else f"{self.new_seconds:.1f} of {self._seconds:.0f} s"
         return Take(
@@ -110,17 +112,8 @@ class SpeechHandlers(Handlers):
         """As in `Handlers`, on the slider's steps of half a second."""
         return max(min(math.ceil(2 * duration - 0.01) / 2, self.most_used), 1.0)
 
-    def choose_upload(self, upload: str | None, choice: str | None, used: float) -> tuple[Any, Any, Any, Any]:
-        """As in `Handlers`; the prompt is also encoded, so that a silent one says so at once and not after a click."""
-        try:
-            self._try(self.read_prompt(None, upload), used)
-        except ShortcutGenError as error:
-            card = status(str(error), "error") + (self._show(choice, None, used)[0] if choice else "")
-            return card, gr.skip(), gr.skip(), None
-        return super().choose_upload(upload, choice, used)
-
-    def _try(self, prompt: Prompt, used: float) -> None:
-        """Raises ShortcutGenError where the model cannot go on from that much of a prompt."""
+    def _check(self, prompt: Prompt, used: float) -> None:
+        # Encoding is quick, and so a silent recording says so at once and not after a click on Continue.
         self.models.pipeline().encode(replace(prompt, seconds=used))
 
     def choose_recording(
@@ -131,7 +124,7 @@ class SpeechHandlers(Handlers):
         Returns (prompt card, slider, list of examples, upload, recording), the last emptied for the next one.
         """
         try:
-            self._try(self.read_prompt(None, recording), used)
+            self._check(self.read_prompt(None, recording), used)
         except ShortcutGenError as error:
             before = self._show(choice, upload, used)[0] if choice or upload else ""
             return status(str(error), "error") + before, gr.skip(), gr.skip(), gr.skip(), None

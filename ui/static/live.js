@@ -4,6 +4,7 @@
   const LEAD = 0.25; // seconds there must be before sound begins: what comes late by less is not noticed
   const AGAIN = 0.6; // the same after it has run dry, and twice as much each time: few pauses rather than many
   const MOST = 5;
+  const STEP = 40; // milliseconds between two places of the playhead: the model may want the same processor
 
   let context = null;
   let playing = null;
@@ -103,10 +104,10 @@
       if (head && this.given) {
         const roll = head.closest(".roll");
         const at = Number(roll.dataset.seam) + this.heard;
-        head.style.left = `${Math.min((100 * at) / Number(roll.dataset.seconds), 100)}%`;
+        head.style.transform = `translateX(${Math.min((100 * at) / Number(roll.dataset.seconds), 100)}%)`;
         head.classList.add("on");
       }
-      requestAnimationFrame(() => this.follow());
+      setTimeout(() => this.follow(), STEP);
     }
   }
 

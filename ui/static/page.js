@@ -13,7 +13,7 @@
     const roll = card && card.querySelector(".roll");
     if (!roll) return;
     const head = roll.querySelector(".playhead");
-    head.style.left = `${Math.min((100 * audio.currentTime) / Number(roll.dataset.seconds), 100)}%`;
+    head.style.transform = `translateX(${Math.min((100 * audio.currentTime) / Number(roll.dataset.seconds), 100)}%)`;
     head.classList.add("on");
   };
   const follow = (audio) => {
