@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import soundfile
+
 import shortcut_gen
+from tests.small_models import tiny_speech_checkpoint
+from tests.sounds import RATE, speechlike
 
 PUBLIC = {
     "Audio",
@@ -53,11 +57,18 @@ assert pipeline.continue_prompt(Prompt.empty(), SamplingParams(max_tokens=5)).sc
 
 
 def test_the_python_of_the_readme_runs(root: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
-    [code] = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    code = "".join(blocks)
+    soundfile.write(tmp_path / "sentence.flac", speechlike(4.0), RATE)
     for ours, here in (
+        ('"checkpoints/speech"', repr(str(tiny_speech_checkpoint(tmp_path / "checkpoints" / "speech")))),
+        ('"sentence.flac"', repr(str(tmp_path / "sentence.flac"))),
+        ("seconds=5", "seconds=2"),
+        ("seconds=10", "seconds=1"),
         ('"checkpoints/piano"', repr(str(tiny_checkpoint))),
         ('"ui/examples/', f'"{root}/ui/examples/'),
         ('"continued.', f'"{tmp_path}/continued.'),
+        ('"spoken.', f'"{tmp_path}/spoken.'),
         ("seconds=30", "seconds=1"),
         ("seconds=20", "seconds=3"),
     ):
@@ -66,3 +77,4 @@ def test_the_python_of_the_readme_runs(root: Path, tmp_path: Path, tiny_checkpoi
     exec(code, {})
     assert (tmp_path / "continued.mid").stat().st_size > 100
     assert (tmp_path / "continued.wav").stat().st_size > 100_000
+    assert soundfile.info(tmp_path / "spoken.wav").duration == 3.0
