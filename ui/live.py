@@ -1,8 +1,8 @@
 """Sound that a page plays while it is made: plain 16-bit samples over one growing HTTP answer.
 
-Gradio's own streaming audio encodes each piece (AAC in HLS segments, with an encoder's padding and a second or more of
-delay) and wants a program named ffmpeg. Samples need neither, and are gapless by construction: `static/live.js` puts
-each piece at the very sample where the one before it ends.
+Gradio's own streaming audio is encoded by a program named ffmpeg, which must be installed, and what the listener gets
+is not the samples that were made. These are, to a 16th bit, and without a gap: `static/live.js` puts each piece at the
+very sample where the one before it ends.
 """
 
 import asyncio
