@@ -197,9 +197,10 @@ def test_a_card_tells_data_recipe_and_licences_and_that_nothing_is_measured() ->
         corpus={"name": "LibriSpeech", "hours": 6.607, "files": 3756},
         recipe={
             "parameters": 1234567,
-            "losses": {"mel": 1.0, "adversarial": 3.0},
+            "losses": {"mel": 1.0, "adversarial": 3.0, "adversary_from": 1.0},
             "seed": 0,
             "spent": {"steps": 9000},
+            "steps": 9000,
             "before": [{"losses": {"mel": 2.0, "adversarial": 3.0}, "spent": {"steps": 4000}}],
         },
         licence="CC BY 4.0 and ours",
@@ -211,8 +212,9 @@ def test_a_card_tells_data_recipe_and_licences_and_that_nothing_is_measured() ->
         "1,234,567 parameters",
         "LibriSpeech (6.61 h, 3,756 files).",
         "| losses.mel | 1 |",
-        "| spent.steps | 9,000 |",
+        "| steps | 9,000 |",
         "| until step 4,000 | losses.mel 2 |",
         "Not measured yet",
     ):
         assert part in card
+    assert "losses.adversarial " not in card  # there was no discriminator

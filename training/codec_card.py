@@ -57,7 +57,8 @@ def _data(corpus: dict[str, Any]) -> str:
         f"{corpus['files']:,} files" if "files" in corpus else "",
     ]
     size = ", ".join(fact for fact in facts if fact)
-    rest = [f"{key}: {_plain(value)}" for key, value in corpus.items() if key not in ("hours", "files", "name")]
+    named = ("hours", "files", "name", "licence")  # the licence stands at the head
+    rest = [f"{key}: {_plain(value)}" for key, value in corpus.items() if key not in named]
     text = f"{corpus.get('name', 'Recordings')}" + (f" ({size})" if size else "")
     return f"## Data\n\n{'. '.join([text, *rest])}."
 
@@ -65,9 +66,11 @@ def _data(corpus: dict[str, Any]) -> str:
 def _recipe(recipe: dict[str, Any]) -> str:
     rows = []
     for key, value in recipe.items():
-        if isinstance(value, dict):
-            rows += [(f"{key}.{name}", part) for name, part in value.items() if part is not None]
-        elif key not in ("before", "parameters", "codec") and value is not None:
+        if isinstance(value, dict) and key not in ("spent", "budget"):
+            rows += [
+                (f"{key}.{name}", part) for name, part in value.items() if part is not None and _tells(name, value)
+            ]
+        elif key not in ("before", "parameters", "codec", "spent", "budget") and value is not None:
             rows.append((key, value))
     for number, phase in enumerate(recipe.get("before", [])):
         changes = [
@@ -81,6 +84,14 @@ def _recipe(recipe: dict[str, Any]) -> str:
         rows.append((until, ", ".join(changes) or "the same settings"))
     table = "\n".join(f"| {key} | {_plain(value)} |" for key, value in rows)
     return f"## Recipe\n\n| setting | value |\n|---|---|\n{table}" if rows else ""
+
+
+def _tells(name: str, group: dict[str, Any]) -> bool:
+    """Whether a setting was in use: not one of a discriminator that never came, nor of another schedule."""
+    if group.get("adversary_from", 0) >= 1 and (name in ("adversarial", "features") or name.startswith("adversary_")):
+        return name == "adversary_from"
+    users = {"decay_share": ("wsd",), "final_share": ("wsd", "cosine")}
+    return name not in users or group.get("schedule") in users[name]
 
 
 def _figures(name: str, figures: dict[str, Any]) -> str:
