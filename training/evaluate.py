@@ -17,15 +17,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from shortcut_gen.checkpoint import CheckpointInfo, load_checkpoint, write_info
-from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
+from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.model import ShortcutLM
 from training.card import write_card
+from training.commands import run
 from training.joined import JoinedCorpus, describe_ids, open_corpus
 from training.shards import IGNORED, Corpus, Split
 
@@ -227,18 +228,12 @@ def _parser() -> ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    try:
-        values = _parser().parse_args(None if arguments is None else list(arguments)).as_dict()
+
+    def do(values: dict[str, Any]) -> None:
         checkpoint, data = values.pop("checkpoint"), values.pop("data")
         evaluate(checkpoint, data, EvaluationSettings(**values))
-    except (ShortcutGenError, ArgumentError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+
+    return run(_parser, do, arguments)
 
 
 if __name__ == "__main__":

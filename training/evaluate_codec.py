@@ -20,12 +20,12 @@ from typing import Any, Protocol
 import numpy as np
 import soundfile
 import torch
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from shortcut_gen.errors import DataError, MediaError, SettingsError, ShortcutGenError
+from shortcut_gen.errors import DataError, MediaError, SettingsError
 from shortcut_gen.files import write_whole
 from shortcut_gen.media import Audio, read_audio
 from shortcut_gen.modalities.codec import EncodecCodec, read_codec_info, write_codec_info
@@ -33,6 +33,7 @@ from shortcut_gen.modalities.codec_folder import quietly
 from shortcut_gen.modalities.encodec_model import CodecConfig, EncodecModel, build
 from training.codec_card import write_codec_card
 from training.codec_data import SUFFIXES
+from training.commands import run
 from training.speech_metrics import RATE, Signal, codebook_use, lag, shifted, similarity, to_rate
 from training.state import LAST, read_run_checkpoint
 
@@ -353,17 +354,8 @@ def _parser() -> ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    try:
-        values = _parser().parse_args(None if arguments is None else list(arguments)).as_dict()
-        evaluate(values.pop("codec"), CodecEvaluation(**values))
-    except (ShortcutGenError, ArgumentError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+
+    return run(_parser, lambda values: evaluate(values.pop("codec"), CodecEvaluation(**values)), arguments)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
-from shortcut_gen.errors import MediaError, SettingsError, ShortcutGenError
+from shortcut_gen.errors import MediaError, SettingsError
 from shortcut_gen.files import write_whole
 from shortcut_gen.media import Audio
 from shortcut_gen.pipeline import Pipeline, Prompt
 from shortcut_gen.sampling import SamplingParams
+from training.commands import run
 from training.speech_metrics import RATE, Voices, to_rate
 from training.speech_plot import draw
 from training.speech_takes import CODED, MADE, REAL, Take, coded, compare, faults, limits, real_takes, spread
@@ -203,17 +204,8 @@ def _parser() -> ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    try:
-        values = _parser().parse_args(None if arguments is None else list(arguments)).as_dict()
-        evaluate(values.pop("checkpoint"), SpeechEvaluation(**values))
-    except (ShortcutGenError, ArgumentError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+
+    return run(_parser, lambda values: evaluate(values.pop("checkpoint"), SpeechEvaluation(**values)), arguments)
 
 
 if __name__ == "__main__":

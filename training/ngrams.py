@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 from numpy.typing import NDArray
 
 from shortcut_gen.checkpoint import read_info, write_info
-from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
+from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.modalities import get_tokenizer
 from training.card import write_card
+from training.commands import run
 from training.evaluate import check_ids, spread
 from training.joined import JoinedCorpus, open_corpus
 from training.shards import Corpus
@@ -261,13 +262,11 @@ def _parser() -> ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    try:
-        values = _parser().parse_args(None if arguments is None else list(arguments))
-        report(values.data, values.split, values.limit, values.checkpoint)
-    except (ShortcutGenError, ArgumentError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    return 0
+
+    def do(values: dict[str, Any]) -> None:
+        report(values["data"], values["split"], values["limit"], values["checkpoint"])
+
+    return run(_parser, do, arguments)
 
 
 if __name__ == "__main__":
