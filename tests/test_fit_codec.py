@@ -137,6 +137,17 @@ def test_a_frozen_encoder_keeps_its_tokens(recordings: Path, tmp_path: Path) -> 
     assert any(name.startswith("decoder.") for name in set(before) - same)
 
 
+def test_a_run_that_starts_from_another_keeps_its_entries(recordings: Path, tmp_path: Path) -> None:
+    assert main(options(recordings, tmp_path, "--budget.steps=4")) == 0
+    before = read_run_checkpoint(tmp_path / "c" / LAST)["state_dict"]["codec"]
+    more = [f"--init={tmp_path / 'c' / LAST}", "--name=d", "--losses.quantize_after=0", "--losses.revive_below=0"]
+    assert main(options(recordings, tmp_path, "--budget.steps=1", *more)) == 0
+    after = read_run_checkpoint(tmp_path / "d" / LAST)["state_dict"]["codec"]
+    name = "quantizer.vq.layers.0._codebook.embed"
+    moved = (after[name] - before[name]).norm() / before[name].norm()
+    assert 0 < moved < 0.2  # followed one batch, not drawn anew
+
+
 def crops(recordings: Path, **changes: object) -> Crops:
     config = {"folders": (str(recordings),), "batch_size": 8, "seconds": 0.5, "mix": 0.5, "gain_db": (0.0, 20.0)}
     return Crops(CropConfig(**config | changes), 16_000, seed=3)  # type: ignore[arg-type]

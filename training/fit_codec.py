@@ -195,7 +195,7 @@ class CodecRun:
         )
         while self.progress < 1 and not self.signalled:
             generator = torch.Generator().manual_seed((self.options.seed * 0x9E3779B97F4A7C15 + self.step) % 2**63)
-            if self.step == task.losses.quantize_after and not task.losses.freeze_encoder:
+            if self.step == task.losses.quantize_after and not self.options.init:
                 needed = max(1, math.ceil(8 * task.config.cardinality / self._frames_a_batch()))
                 task.start_quantizer([self.crops.batch(self.step + k) for k in range(needed)], generator)
             figures = task.step(ahead.take(), self.step, self.progress, generator)
