@@ -27,17 +27,16 @@ class Step:
     def __init__(self, positions: Tensor, cache: DecodeCache | None) -> None:
         self.positions = positions  # (B or 1, T)
         self.cache = cache
-        self._tables: dict[int, tuple[Tensor, Tensor]] = {}
+        self._tables: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def rotate(self, x: Tensor) -> Tensor:
         """Rotary positions on x, (B, H, T, E) or (B, H, T, L, E): position is axis 2."""
-        width = x.shape[-1]
-        if width not in self._tables:
+        width, dtype = x.shape[-1], torch.promote_types(x.dtype, torch.float32)
+        if (width, dtype) not in self._tables:
             frequencies = ROTARY_BASE ** (-torch.arange(0, width, 2, device=x.device, dtype=torch.float64) / width)
             angles = self.positions.unsqueeze(-1) * frequencies  # (B or 1, T, E/2)
-            self._tables[width] = (angles.cos().unsqueeze(1), angles.sin().unsqueeze(1))
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        cos, sin = (table.to(dtype) for table in self._tables[width])  # (B or 1, 1, T, E/2)
+            self._tables[width, dtype] = (angles.cos().unsqueeze(1).to(dtype), angles.sin().unsqueeze(1).to(dtype))
+        cos, sin = self._tables[width, dtype]  # (B or 1, 1, T, E/2)
         if x.dim() == 5:
             cos, sin = cos.unsqueeze(3), sin.unsqueeze(3)
         first, second = x.chunk(2, dim=-1)
