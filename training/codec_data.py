@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shortcut_gen.errors import ConfigError, DataError
 from shortcut_gen.modalities._torchaudio import torchaudio
-from training.audio_files import SUFFIXES
+from training.audio_files import is_recording
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ def scan(folder: Path) -> list[Recording]:
     for root, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+            if is_recording(name):
                 out += _header(Path(root) / name)
     if not out:
         raise DataError(f"{folder}: no recording there that can be read")

@@ -21,12 +21,17 @@ class Quantized:
     """Share of the vectors' variance left over after the levels in use."""
 
 
+def powers_of_two(most: int) -> list[int]:
+    """1, 2, 4, ... up to `most`."""
+    return [2**k for k in range(most.bit_length())]
+
+
 def draw_levels(batch: int, codebooks: int, full: float, generator: torch.Generator) -> Tensor:
     """(B,) levels in use: all of them with probability `full`, else a power of 2 or a uniform draw, half and half.
 
     Quantiser dropout (arXiv:2107.03312, section 3.4), with more weight on the few-codebook rates a language model uses.
     """
-    powers = [2**k for k in range(codebooks.bit_length()) if 2**k <= codebooks]
+    powers = powers_of_two(codebooks)
     power = torch.tensor(powers)[torch.randint(len(powers), (batch,), generator=generator)]
     uniform = torch.randint(1, codebooks + 1, (batch,), generator=generator)
     coin = torch.rand(batch, generator=generator)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from shortcut_gen.errors import ConfigError
 from shortcut_gen.modalities.encodec_model import CodecConfig, build
 from training.codec_losses import Balancer, MultiScaleMel, discriminator_loss, generator_losses
-from training.codec_quantizer import draw_levels, initialise, quantize, revive
+from training.codec_quantizer import draw_levels, initialise, powers_of_two, quantize, revive
 from training.muon import MuonAdamW
 from training.recipe import OptimizerConfig
 
@@ -215,7 +215,7 @@ class CodecTask:
             return {"mel": float(self.mel(made, audio))}
         codes = self.codec.quantizer.encode(vectors, self.config.frame_rate)  # (Q, B, F)
         out = {}
-        for level in (2**k for k in range(self.config.codebooks.bit_length()) if 2**k <= self.config.codebooks):
+        for level in powers_of_two(self.config.codebooks):
             made = self._decode(self.codec.quantizer.decode(codes[:level]), audio.shape[-1])
             out[f"mel@{level}"] = float(self.mel(made, audio))
         for level in range(min(2, self.config.codebooks)):

@@ -31,8 +31,8 @@ from shortcut_gen.media import Audio, read_audio
 from shortcut_gen.modalities.codec import EncodecCodec, read_codec_info, write_codec_info
 from shortcut_gen.modalities.codec_folder import quietly
 from shortcut_gen.modalities.encodec_model import CodecConfig, EncodecModel, build
+from training.audio_files import SUFFIXES
 from training.codec_card import write_codec_card
-from training.codec_data import SUFFIXES
 from training.commands import run
 from training.speech_metrics import RATE, Signal, codebook_use, lag, shifted, similarity, to_rate
 from training.state import LAST, read_run_checkpoint
@@ -296,11 +296,11 @@ def table(figures: dict[str, Any]) -> str:
 def load(name: str, device: str) -> tuple[Judged, Path | None]:
     """A codec by folder or name, or of a run under way; and its folder, if figures can be written there."""
     path = Path(name)
-    run = path if path.suffix == ".ckpt" else path / LAST
-    if path.suffix == ".ckpt" or run.is_file():
-        state = read_run_checkpoint(run)
+    saved = path if path.suffix == ".ckpt" else path / LAST
+    if path.suffix == ".ckpt" or saved.is_file():
+        state = read_run_checkpoint(saved)
         if "codec" not in state["run"]:
-            raise DataError(f"{run}: a checkpoint of another kind; one of training.fit_codec is needed")
+            raise DataError(f"{saved}: a checkpoint of another kind; one of training.fit_codec is needed")
         config = CodecConfig.from_dict(state["run"]["codec"])
         with quietly():
             model = build(config)

@@ -20,7 +20,7 @@ from shortcut_gen.modalities.encodec_model import CodecConfig
 from training.codec_data import Ahead, CropConfig, Crops
 from training.codec_init import initialise_scales
 from training.codec_task import CodecTask, LossConfig
-from training.recipe import Budget, OptimizerConfig
+from training.recipe import Budget, OptimizerConfig, check_run_name
 from training.state import LAST, read_run_checkpoint
 
 METRICS = "metrics.jsonl"
@@ -59,8 +59,7 @@ class CodecRunConfig:
     """Minutes between two checkpoints."""
 
     def __post_init__(self) -> None:
-        if not self.name or self.name.startswith(".") or any(sign in self.name for sign in "/\\\0"):
-            raise ConfigError(f"the run's name is {self.name!r}; a name without slashes or a leading dot is needed")
+        check_run_name(self.name)
         for name in ("report_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; a whole number of at least 1 is needed")

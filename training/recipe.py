@@ -112,14 +112,19 @@ class RunConfig:
     """Length of a sample continuation, in seconds of music or speech."""
 
     def __post_init__(self) -> None:
-        if not self.name or self.name.startswith(".") or any(sign in self.name for sign in "/\\\0"):
-            raise ConfigError(f"the run's name is {self.name!r}; a name without slashes or a leading dot is needed")
+        check_run_name(self.name)
         for name in ("report_every", "save_every"):
             _check(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         for name in ("threads", "sample_every"):
             _check(self, name, getattr(self, name) >= 0, "a whole number of at least 0")
         for name in ("save_minutes", "sample_seconds"):
             _check(self, name, getattr(self, name) > 0, "a number above 0")
+
+
+def check_run_name(name: str) -> None:
+    """Raises ConfigError where a run cannot have that name: it becomes a folder's."""
+    if not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        raise ConfigError(f"the run's name is {name!r}; a name without slashes or a leading dot is needed")
 
 
 def _check(config: object, name: str, ok: bool, need: str) -> None:
