@@ -19,7 +19,7 @@ from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.modalities.base import Tokenizer
 from training.joined import JoinedCorpus, open_corpus
-from training.shards import IGNORED, Corpus, Split
+from training.shards import IGNORED, Corpus, Split, spread
 
 _MARGIN = 16
 
@@ -204,8 +204,7 @@ class WindowLoader:
             for index, piece in enumerate(split.pieces)
             for start in range(0, max(piece.tokens - 1, 0), context)
         ]
-        if limit is not None and limit < len(places):
-            places = [places[(2 * k + 1) * len(places) // (2 * limit)] for k in range(limit)]
+        places = [places[index] for index in spread(len(places), limit)]
         # Fewer windows than devices: all score all, as none may be left with nothing to do.
         self._places = places[rank::world_size] if len(places) >= world_size else places
 

@@ -28,7 +28,7 @@ from shortcut_gen.model import ShortcutLM
 from training.card import write_card
 from training.commands import run
 from training.joined import JoinedCorpus, describe_ids, open_corpus
-from training.shards import IGNORED, Corpus, Split
+from training.shards import IGNORED, Corpus, Split, spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,13 +160,6 @@ def figures(model: ShortcutLM, split: Split, settings: EvaluationSettings, frame
         result["frames"] = sum(map(len, pieces)) // frame
     result |= {"pieces": len(pieces), "share": sum(map(len, pieces)) / split.tokens, "window": window}
     return result | {"stride": stride, "precision": settings.precision}
-
-
-def spread(count: int, limit: int | None) -> list[int]:
-    """Up to `limit` of `count` places, at even distances."""
-    if limit is None or limit >= count:
-        return list(range(count))
-    return [(2 * k + 1) * count // (2 * limit) for k in range(limit)]
 
 
 def evaluate(checkpoint: Path, data: Sequence[Path], settings: EvaluationSettings) -> None:

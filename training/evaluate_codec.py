@@ -34,6 +34,7 @@ from shortcut_gen.modalities.encodec_model import CodecConfig, EncodecModel, bui
 from training.audio_files import SUFFIXES
 from training.codec_card import write_codec_card
 from training.commands import run
+from training.shards import spread
 from training.speech_metrics import RATE, Signal, codebook_use, lag, shifted, similarity, to_rate
 from training.state import LAST, read_run_checkpoint
 
@@ -132,9 +133,7 @@ def find(folder: Path, limit: int | None = None) -> list[Path]:
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not found:
         raise DataError(f"{folder}: no recording there; a folder of sound files is needed")
-    if limit is None or limit >= len(found):
-        return found
-    return [found[(2 * k + 1) * len(found) // (2 * limit)] for k in range(limit)]
+    return [found[index] for index in spread(len(found), limit)]
 
 
 @dataclass

@@ -28,9 +28,9 @@ from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.modalities import get_tokenizer
 from training.card import write_card
 from training.commands import run
-from training.evaluate import check_ids, spread
+from training.evaluate import check_ids
 from training.joined import JoinedCorpus, open_corpus
-from training.shards import Corpus
+from training.shards import Corpus, spread
 
 ORDERS = ("unigram", "bigram", "trigram")
 DISCOUNTS = (0.0, 0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.97)

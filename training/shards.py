@@ -112,6 +112,13 @@ class ShardWriter:
                 self._part.unlink(missing_ok=True)  # already gone after close()
 
 
+def spread(count: int, limit: int | None) -> list[int]:
+    """Up to `limit` of `count` places, at even distances."""
+    if limit is None or limit >= count:
+        return list(range(count))
+    return [(2 * k + 1) * count // (2 * limit) for k in range(limit)]
+
+
 def file_sha256(path: Path) -> str:
     """Hash of a file, read in blocks."""
     with path.open("rb") as file:
