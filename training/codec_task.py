@@ -47,6 +47,8 @@ class LossConfig:
     """Channels of the discriminator's layers."""
     adversary_lr: float = 3e-4
     """Learning rate of the discriminator, scaled by the same schedule."""
+    adversary_seconds: float = 0.0
+    """Seconds of each crop that the discriminator hears, at a place drawn anew each step; 0 for all of them."""
     adversary_every: int = 1
     """Steps of the codec to one of the discriminator."""
     freeze_encoder: bool = False
@@ -61,6 +63,7 @@ class LossConfig:
         _check(self, "quantize_after", self.quantize_after >= 0, "a whole number of at least 0")
         for name in ("revive_every", "adversary_ramp", "adversary_filters", "adversary_every"):
             _check(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
+        _check(self, "adversary_seconds", self.adversary_seconds >= 0, "a number of at least 0")
         _check(self, "adversary_lr", self.adversary_lr > 0, "a number above 0")
 
 
@@ -138,7 +141,7 @@ class CodecTask:
         made, figures, commitment = self._forward(audio, number, generator)
         losses = {"time": (made - audio).abs().mean(), "mel": self.mel(made, audio)}
         if progress >= self.losses.adversary_from < 1:
-            losses |= self._adversary(audio, made, number, figures)
+            losses |= self._adversary(*self._heard(audio, made, generator), number, figures)
         losses = {name: loss for name, loss in losses.items() if self.balancer.weights[name] > 0}
         ramp = min(self.adversary_steps / self.losses.adversary_ramp, 1.0)
         gradient = self.balancer.gradient(losses, made, {"adversarial": ramp, "features": ramp})
@@ -180,6 +183,12 @@ class CodecTask:
         bypass = torch.rand(len(audio), generator=generator) < self.losses.unquantized_share
         chosen = torch.where(bypass.to(self.device)[:, None, None], vectors, quantized.vectors)
         return self._decode(chosen, audio.shape[-1]), figures, quantized.commitment
+
+    def _heard(self, audio: Tensor, made: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The part of the crops that the discriminator hears; (B, 1, S) each."""
+        samples = round(self.losses.adversary_seconds * self.config.sample_rate) or audio.shape[-1]
+        first = int(torch.randint(max(1, audio.shape[-1] - samples + 1), (), generator=generator))
+        return audio[..., first : first + samples], made[..., first : first + samples]
 
     def _adversary(self, audio: Tensor, made: Tensor, number: int, figures: dict[str, float]) -> dict[str, Tensor]:
         if number % self.losses.adversary_every == 0:

@@ -141,16 +141,21 @@ class CodecRun:
                 raise ConfigError(f"{path}: no checkpoint to resume from; `auto` or a run's .ckpt file is needed")
         if self.options.init:
             state = read_run_checkpoint(Path(self.options.init))
-            self._same_shape(Path(self.options.init), state)
+            self._same_codec(Path(self.options.init), state)
             self.task.codec.load_state_dict(state["state_dict"]["codec"])
-            self.task.discriminator.load_state_dict(state["state_dict"]["discriminator"])
+            if self._filters(state) == self.task.losses.adversary_filters:  # else it begins anew
+                self.task.discriminator.load_state_dict(state["state_dict"]["discriminator"])
             self.about["before"] = [*state["run"].get("before", []), _phase(state)]
         else:
             initialise_scales(self.task.codec, self.crops.batch(0).to(self.task.device))
 
     def _resume(self, path: Path) -> None:
         state = read_run_checkpoint(path)
-        self._same_shape(path, state)
+        self._same_codec(path, state)
+        if self._filters(state) != self.task.losses.adversary_filters:
+            raise ConfigError(
+                f"{path}: its discriminator has {self._filters(state)} filters; the same number is needed to go on"
+            )
         self.task.load_state_dict(state["state_dict"])
         self.step, self._seconds_before = state["step"], state["seconds"]
         if "before" in state["run"]:
@@ -163,12 +168,13 @@ class CodecRun:
             print(f"note: {', '.join(changed)} changed: from here on it is another run", flush=True)
         print(f"resumed after step {self.step:,}", flush=True)
 
-    def _same_shape(self, path: Path, state: dict[str, Any]) -> None:
+    def _same_codec(self, path: Path, state: dict[str, Any]) -> None:
         if state["run"].get("codec") != self.about["codec"]:
             raise ConfigError(f"{path}: its codec has another shape than the run's; the same is needed to go on")
-        filters = state["run"]["losses"]["adversary_filters"]
-        if filters != self.task.losses.adversary_filters:
-            raise ConfigError(f"{path}: its discriminator has {filters} filters; the same number is needed to go on")
+
+    @staticmethod
+    def _filters(state: dict[str, Any]) -> int:
+        return state["run"]["losses"]["adversary_filters"]  # type: ignore[no-any-return]
 
     def fit(self) -> None:
         """Trains until the budget is spent or a signal comes. Raises ShortcutGenError."""
