@@ -33,6 +33,8 @@ class ModelConfig:
     """Heads of the last block when it attends to taps."""
     attend_current: bool = False
     """Let the last block attend to its own input too: (L + 1)·T keys instead of L·T."""
+    residual_mlps: tuple[int, ...] = ()
+    """Blocks (1-based) behind which an MLP of the feature MLPs' shape adds to the stream: a control for their size."""
     residual: Literal["prenorm", "literal"] = "prenorm"
     """`prenorm` is the standard block; `literal` is the paper's printed formula x + MLP(LN(x + Att(LN x)))."""
     position: Literal["learned", "rotary"] = "learned"
@@ -42,6 +44,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "taps", tuple(self.taps))
+        object.__setattr__(self, "residual_mlps", tuple(self.residual_mlps))
         for name in ("vocab_size", "context", "layers", "width", "heads", "feedforward", "feature_hidden"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -50,6 +53,7 @@ class ModelConfig:
             raise ConfigError(f"model width {self.width} is not a multiple of its {self.heads} heads")
         if self.taps:
             self._check_taps()
+        self._check_blocks("residual_mlps", self.layers)
         if self.attend_current and not self.taps:
             raise ConfigError("attend_current is set but taps is empty; it is an option of the shortcut block")
         for name, choices in (
@@ -68,12 +72,16 @@ class ModelConfig:
         return (self.heads, self.shortcut_heads) if self.taps else (self.heads,)
 
     def _check_taps(self) -> None:
-        if sorted(set(self.taps)) != list(self.taps) or not all(isinstance(tap, int) for tap in self.taps):
-            raise ConfigError(f"model taps are {self.taps}; rising block numbers without repeats are needed")
-        if self.taps[0] < 1 or self.taps[-1] >= self.layers:
-            raise ConfigError(f"model taps are {self.taps}; blocks 1 to {self.layers - 1} can be tapped")
+        self._check_blocks("taps", self.layers - 1)
         if self.shortcut_heads < 1 or self.width % self.shortcut_heads:
             raise ConfigError(f"model width {self.width} is not a multiple of its {self.shortcut_heads} shortcut heads")
+
+    def _check_blocks(self, name: str, last: int) -> None:
+        blocks = getattr(self, name)
+        if not all(isinstance(block, int) for block in blocks) or sorted(set(blocks)) != list(blocks):
+            raise ConfigError(f"model {name} are {blocks}; rising block numbers without repeats are needed")
+        if blocks and not 1 <= blocks[0] <= blocks[-1] <= last:
+            raise ConfigError(f"model {name} are {blocks}; blocks 1 to {last} can be named")
 
     @property
     def sources(self) -> int:
@@ -82,7 +90,7 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for config.json."""
-        return dataclasses.asdict(self) | {"taps": list(self.taps)}
+        return dataclasses.asdict(self) | {"taps": list(self.taps), "residual_mlps": list(self.residual_mlps)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

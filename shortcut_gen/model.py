@@ -142,6 +142,24 @@ class FeatureMaps(nn.Module):
         return x.unflatten(1, shape[:2]).permute(1, 2, 0, 3)  # (B, T, L, D)
 
 
+class ResidualMLP(nn.Module):
+    """An MLP of a feature map's shape, D -> hidden -> hidden -> D with GELU, as a residual layer of its own."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.width)
+        self.up = nn.Linear(config.width, config.feature_hidden)
+        self.middle = nn.Linear(config.feature_hidden, config.feature_hidden)
+        self.down = nn.Linear(config.feature_hidden, config.width)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        hidden = F.gelu(self.up(self.norm(x)), approximate="tanh")
+        hidden = F.gelu(self.middle(hidden), approximate="tanh")
+        return x + self.drop(self.down(hidden))
+
+
 class LayerShortcut(nn.Module):
     """The last block: queries from below, keys and values from the features of the tapped blocks (section 3)."""
 
@@ -171,13 +189,14 @@ class ShortcutLM(nn.Module):
         self.drop = nn.Dropout(config.dropout)
         plain = config.layers - 1 if config.taps else config.layers
         self.blocks = nn.ModuleList([Block(config, config.heads) for _ in range(plain)])
+        self.residual_mlps = nn.ModuleDict({str(block): ResidualMLP(config) for block in config.residual_mlps})
         self.shortcut = LayerShortcut(config) if config.taps else None
         self.norm = nn.LayerNorm(config.width)
         self._initialise()
 
     def _initialise(self) -> None:
         """As GPT-2: normal weights, zero biases, residual projections scaled by the number of residual branches."""
-        residual_std = INIT_STD / math.sqrt(2 * self.config.layers)
+        residual_std = INIT_STD / math.sqrt(2 * self.config.layers + len(self.residual_mlps))
         for name, parameter in self.named_parameters():
             if parameter.dim() < 2 or ".biases." in name:
                 continue  # norms start at 1 and 0; biases are zeroed below
@@ -204,15 +223,20 @@ class ShortcutLM(nn.Module):
         x = self.drop(x)
         tapped = []
         for number, block in enumerate(self.blocks):
-            x = block(x, step, cache.blocks[number] if cache else None)
+            x = self._handed_on(number + 1, block(x, step, cache.blocks[number] if cache else None))
             if number + 1 in self.config.taps:
                 tapped.append(x)
         if self.shortcut is not None:
             x = self.shortcut(x, tapped, step, cache.blocks[-1] if cache else None)
+            x = self._handed_on(self.config.layers, x)
         if cache:
             cache.advance(length)
         # The embedding is the output matrix too, as in GPT-2.
         return F.linear(self.norm(x), self.embedding.weight)  # (B, T, V)
+
+    def _handed_on(self, block: int, x: Tensor) -> Tensor:
+        """What block number `block` hands on, (B, T, D): its output, through the residual MLP where it has one."""
+        return self.residual_mlps[str(block)](x) if block in self.config.residual_mlps else x
 
     def num_parameters(self, embedding: bool = False) -> int:
         """Parameters, without those of the token and position embeddings unless `embedding`."""

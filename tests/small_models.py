@@ -19,6 +19,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     "literal": {"residual": "literal"},
     "rotary": {"position": "rotary"},
     "one-tap": {"taps": (3,)},
+    "residual-mlps": {"taps": (), "residual_mlps": (2, 4)},
+    "residual-mlps-and-taps": {"residual_mlps": (4, 5)},
 }
 
 

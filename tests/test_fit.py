@@ -197,6 +197,15 @@ def test_another_recipe_is_noted(folder: Path, capsys: pytest.CaptureFixture[str
     assert state["run"]["before"][0]["data"]["batch_size"] == 4
 
 
+def test_a_run_from_before_an_option_of_the_model_goes_on(folder: Path) -> None:
+    train(folder, "tiny", "--budget.steps", "3")
+    path = folder / "runs/tiny" / LAST
+    state = torch.load(path, weights_only=True)
+    del state["run"]["model"]["residual_mlps"]
+    torch.save(state, path)
+    assert train(folder, "tiny", "--budget.steps", "4", "--resume", "auto")["global_step"] == 4
+
+
 def test_a_failed_save_leaves_the_one_before(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """The model: its size, its causality, its initial weights, and the agreement of the attention forms."""
 
+import dataclasses
 import math
 
 import pytest
@@ -17,6 +18,8 @@ def test_paper_sizes() -> None:
     """1.98 M and 7.23 M non-embedding parameters."""
     assert ShortcutLM(ModelConfig(taps=())).num_parameters() == 1_982_976
     assert ShortcutLM(ModelConfig()).num_parameters() == 7_234_816
+    # The same MLPs as residual layers: a norm for each (256) where the shortcut model has one for all.
+    assert ShortcutLM(ModelConfig(taps=(), residual_mlps=(2, 4, 6, 8))).num_parameters() == 7_234_816 + 3 * 256
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -45,6 +48,23 @@ def test_taps_reach_the_output(tap: int) -> None:
     with torch.no_grad():
         model.shortcut.features.weights[2][model.config.taps.index(tap)].zero_()
     assert (model(tokens) - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("variant", "block"), [("residual-mlps", 2), ("residual-mlps-and-taps", 5)])
+def test_residual_mlps_add_to_the_stream(variant: str, block: int) -> None:
+    """Silenced, one changes the logits; all silenced, the model is the one without them."""
+    model = build(variant)
+    tokens = torch.randint(0, 13, (1, 12))
+    before = model(tokens)
+    for number in (block, *model.config.residual_mlps):
+        with torch.no_grad():
+            for parameter in model.residual_mlps[str(number)].down.parameters():
+                parameter.zero_()
+        if number == block:
+            assert (model(tokens) - before).abs().max() > 1e-3
+    plain = ShortcutLM(dataclasses.replace(model.config, residual_mlps=())).eval()
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("residual_mlps")})
+    torch.testing.assert_close(model(tokens), plain(tokens), atol=0, rtol=0)
 
 
 def test_last_block_attends_to_taps_alone() -> None:
@@ -138,6 +158,9 @@ def test_flops_count_every_product() -> None:
     shortcut = ShortcutLM(ModelConfig())
     more = 4 * (128 * 1024 + 1024 * 1024 + 1024 * 128) + 3 * 2 * 128 * 128
     assert shortcut.flops_per_token() - baseline.flops_per_token() == 6 * more + 3 * 6 * 128 * 512
+    mlps = ShortcutLM(ModelConfig(taps=(), residual_mlps=(2, 4, 6, 8)))
+    more = 4 * (128 * 1024 + 1024 * 1024 + 1024 * 128)
+    assert mlps.flops_per_token() - baseline.flops_per_token() == 6 * more
 
 
 @pytest.mark.parametrize(
@@ -148,6 +171,8 @@ def test_flops_count_every_product() -> None:
         ({"taps": (4, 2)}, "rising"),
         ({"taps": (0,)}, "blocks 1 to 9"),
         ({"taps": (), "attend_current": True}, "attend_current"),
+        ({"residual_mlps": (2, 2)}, r"residual_mlps are \(2, 2\); rising"),
+        ({"residual_mlps": (11,)}, "blocks 1 to 10"),
         ({"layers": 0}, "layers is 0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"position": "none"}, "position is 'none'"),
@@ -161,7 +186,7 @@ def test_a_config_that_cannot_be_built_says_why(wrong: dict[str, object], says: 
 
 
 def test_config_round_trip_and_unknown_key() -> None:
-    config = ModelConfig(taps=(1, 3), position="rotary")
+    config = ModelConfig(taps=(1, 3), position="rotary", residual_mlps=(4,))
     assert ModelConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ConfigError, match="unknown key 'depth'"):
         ModelConfig.from_dict({"depth": 3})

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import torch
@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from shortcut_gen.checkpoint import load_checkpoint
+from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import ConfigError, ShortcutGenError
 from shortcut_gen.files import reason, write_whole
 from shortcut_gen.modalities import get_tokenizer
@@ -74,6 +75,9 @@ class TrainingCLI(LightningCLI):
             torch.set_num_threads(self.config.threads)
 
 
+Read = TypeVar("Read", bound=TrainingCLI)
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A run ready to start."""
@@ -87,10 +91,20 @@ class Run:
     """What it resumes from."""
 
 
-def build(arguments: Sequence[str] | None = None) -> Run:
-    """The run that a command line describes. Raises ShortcutGenError and jsonargparse's ArgumentError."""
+class Settings(TrainingCLI):
+    """The settings of a command line, in `config`, with nothing built from them."""
+
+    def before_instantiate_classes(self) -> None:
+        """Leaves the threads as they are."""
+
+    def instantiate_classes(self) -> None:
+        """Builds nothing."""
+
+
+def read_settings(arguments: Sequence[str] | None, kind: type[Read]) -> Read:
+    """A command line, read. Raises jsonargparse's ArgumentError."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    cli = TrainingCLI(
+    return kind(
         LanguageModelTask,
         CorpusDataModule,
         args=list(arguments) if arguments is not None else None,
@@ -102,6 +116,11 @@ def build(arguments: Sequence[str] | None = None) -> Run:
         load_from_checkpoint_support=False,
         parser_kwargs={"exit_on_error": False, "description": __doc__},
     )
+
+
+def build(arguments: Sequence[str] | None = None) -> Run:
+    """The run that a command line describes. Raises ShortcutGenError and jsonargparse's ArgumentError."""
+    cli = read_settings(arguments, TrainingCLI)
     options = RunConfig(**{field.name: cli.config[field.name] for field in dataclasses.fields(RunConfig)})
     budget = cli.config_init.budget
     budget.check()
@@ -178,7 +197,9 @@ def _resume_from(options: RunConfig, folder: Path, about: dict[str, Any]) -> Pat
             return None  # killed before its first checkpoint: from the start again
         raise ConfigError(f"{path}: no checkpoint to resume from; `auto` or a run's .ckpt file is needed")
     state = read_run_checkpoint(path)
-    stored = state["run"]
+    stored = dict(state["run"])
+    if "model" in stored:  # a run begun before the model had some option has that option's default
+        stored["model"] = ModelConfig.from_dict(stored["model"]).to_dict()
     changed = [key for key in CHECKED if any(_difference(stored.get(key), about[key]))]
     for key in changed:
         before, now = _difference(stored.get(key), about[key])
