@@ -107,6 +107,7 @@ def test_the_log_tells_how_the_run_goes(recordings: Path, tmp_path: Path, capsys
         (["--budget.steps=2", "--losses.mel=-1"], "losses.mel is -1"),
         (["--budget.steps=2", "--resume=nothing.ckpt"], "no checkpoint to resume from"),
         (["--budget.steps=2", "--name=a/b"], "a name without slashes"),
+        (["--budget.steps=2", "--losses.adversary_seconds=0.05"], "would hear 800 samples"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_exit_code_2(
@@ -135,6 +136,21 @@ def test_a_frozen_encoder_keeps_its_tokens(recordings: Path, tmp_path: Path) -> 
     same = {name for name, value in before.items() if torch.equal(value, after[name])}
     assert {name for name in before if name.startswith(("encoder.", "quantizer."))} <= same
     assert any(name.startswith("decoder.") for name in set(before) - same)
+
+
+def test_a_discriminator_that_learns_alone_does_not_move_the_codec(recordings: Path, tmp_path: Path) -> None:
+    ends = {}
+    for name, from_, alone in (("without", 1, 0), ("alone", 0, 9), ("listening", 0, 1)):
+        more = [f"--name={name}", f"--losses.adversary_from={from_}", f"--losses.adversary_alone={alone}"]
+        part = "--losses.adversary_seconds=0.15"
+        assert main(options(recordings, tmp_path, "--budget.steps=4", part, *more)) == 0
+        ends[name] = read_run_checkpoint(tmp_path / name / LAST)["state_dict"]
+    last = "decoder.model.0.conv.conv.weight"
+    assert torch.equal(ends["without"]["codec"][last], ends["alone"]["codec"][last])
+    assert not torch.equal(ends["without"]["codec"][last], ends["listening"]["codec"][last])
+    for name in ("alone", "listening"):
+        before, after = ends["without"]["discriminator"], ends[name]["discriminator"]
+        assert any(not torch.equal(value, after[key]) for key, value in before.items())
 
 
 def test_a_run_that_starts_from_another_keeps_its_entries(recordings: Path, tmp_path: Path) -> None:

@@ -15,6 +15,10 @@ from training.muon import MuonAdamW
 from training.recipe import OptimizerConfig
 
 
+DISCRIMINATOR_WINDOW = 2048
+"""Longest window of the package's multi-scale STFT discriminator, in samples."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """Weights of the losses and settings of the quantiser and the discriminator."""
@@ -41,6 +45,8 @@ class LossConfig:
     """Steps between two looks for unused entries."""
     adversary_from: float = 0.6
     """Share of the budget after which the discriminator joins; 1 leaves it out."""
+    adversary_alone: int = 0
+    """Steps for which the discriminator learns at first while the codec does not listen to it yet."""
     adversary_ramp: int = 1000
     """Steps over which its verdict comes to count in full: one that knows nothing yet only does harm."""
     adversary_filters: int = 32
@@ -63,8 +69,19 @@ class LossConfig:
         _check(self, "quantize_after", self.quantize_after >= 0, "a whole number of at least 0")
         for name in ("revive_every", "adversary_ramp", "adversary_filters", "adversary_every"):
             _check(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
-        _check(self, "adversary_seconds", self.adversary_seconds >= 0, "a number of at least 0")
+        for name in ("adversary_alone", "adversary_seconds"):
+            _check(self, name, getattr(self, name) >= 0, "a number of at least 0")
         _check(self, "adversary_lr", self.adversary_lr > 0, "a number above 0")
+
+    def heard_samples(self, crop: int, sample_rate: int) -> int:
+        """Samples of a crop of so many that the discriminator hears. Raises ConfigError where they are too few."""
+        samples = min(round(self.adversary_seconds * sample_rate) or crop, crop)
+        if self.adversary_from < 1 and samples <= DISCRIMINATOR_WINDOW:
+            raise ConfigError(
+                f"the discriminator would hear {samples} samples of a crop; more than {DISCRIMINATOR_WINDOW} are "
+                "needed: a larger losses.adversary_seconds or data.seconds"
+            )
+        return samples
 
 
 def _check(config: LossConfig, name: str, ok: bool, need: str) -> None:
@@ -110,7 +127,10 @@ class CodecTask:
         self.parameters = [parameter for part in trained for parameter in part.parameters()]
         self.optimizer = _optimizer(trained, recipe)
         self.adversary_optimizer = torch.optim.AdamW(
-            self.discriminator.parameters(), lr=losses.adversary_lr, betas=recipe.betas, weight_decay=0.0
+            self.discriminator.parameters(),
+            lr=losses.adversary_lr,
+            betas=(0.5, 0.9),  # arXiv:2210.13438, section 4.1
+            weight_decay=0.0,
         )
 
     @property
@@ -143,7 +163,8 @@ class CodecTask:
         if progress >= self.losses.adversary_from < 1:
             losses |= self._adversary(*self._heard(audio, made, generator), number, figures)
         losses = {name: loss for name, loss in losses.items() if self.balancer.weights[name] > 0}
-        ramp = min(self.adversary_steps / self.losses.adversary_ramp, 1.0)
+        listened = max(self.adversary_steps - self.losses.adversary_alone, 0)
+        ramp = min(listened / self.losses.adversary_ramp, 1.0)
         gradient = self.balancer.gradient(losses, made, {"adversarial": ramp, "features": ramp})
         self.optimizer.zero_grad(set_to_none=True)
         # The commitment's gradient is that of one row's mean, as the balanced gradient is one row's.
@@ -185,10 +206,11 @@ class CodecTask:
         return self._decode(chosen, audio.shape[-1]), figures, quantized.commitment
 
     def _heard(self, audio: Tensor, made: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The part of the crops that the discriminator hears; (B, 1, S) each."""
-        samples = round(self.losses.adversary_seconds * self.config.sample_rate) or audio.shape[-1]
-        first = int(torch.randint(max(1, audio.shape[-1] - samples + 1), (), generator=generator))
-        return audio[..., first : first + samples], made[..., first : first + samples]
+        """The part of the crops that the discriminator hears, as loud as each other; (B, 1, S) each."""
+        samples = self.losses.heard_samples(audio.shape[-1], self.config.sample_rate)
+        first = int(torch.randint(audio.shape[-1] - samples + 1, (), generator=generator))
+        gain = 1 / audio.std(dim=-1, keepdim=True).clamp_min(1e-3)
+        return (audio * gain)[..., first : first + samples], (made * gain)[..., first : first + samples]
 
     def _adversary(self, audio: Tensor, made: Tensor, number: int, figures: dict[str, float]) -> dict[str, Tensor]:
         if number % self.losses.adversary_every == 0:
@@ -201,6 +223,9 @@ class CodecTask:
             torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), 5.0)
             self.adversary_optimizer.step()
             figures["discriminator"] = float(loss.detach())
+        self.adversary_steps += 1
+        if self.adversary_steps <= self.losses.adversary_alone:
+            return {}
         for parameter in self.discriminator.parameters():
             parameter.requires_grad_(False)
         with self.autocast():
@@ -209,7 +234,6 @@ class CodecTask:
             verdict = self.discriminator(made)
         for parameter in self.discriminator.parameters():
             parameter.requires_grad_(True)
-        self.adversary_steps += 1
         adversarial, features = generator_losses(truth, verdict)
         return {"adversarial": adversarial, "features": features}
 

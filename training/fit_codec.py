@@ -92,6 +92,7 @@ class CodecRun:
         self.budget = budget
         self.folder = Path(options.runs) / options.name
         self.crops = Crops(data, config.sample_rate, options.seed)
+        losses.heard_samples(self.crops.samples, config.sample_rate)
         self.task = CodecTask(config, losses, recipe, torch.device(wanted), options.precision == "bf16")
         self.about: dict[str, Any] = {
             "codec": config.to_dict(),
