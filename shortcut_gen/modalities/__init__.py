@@ -1,4 +1,4 @@
-"""The modalities: piano and speech. The one place that tells them apart by name."""
+"""The modalities: piano, speech and text. The one place that tells them apart by name."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,12 +10,14 @@ from shortcut_gen.modalities.base import Grammar, Media, Tokenizer
 from shortcut_gen.modalities.codec import OFFICIAL, Codec, EncodecCodec
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.modalities.speech import SpeechTokenizer
+from shortcut_gen.modalities.text import CharacterTokenizer, Gpt2Tokenizer
 
 
-def _piano(codec: dict[str, Any] | None, near: Path | None) -> Tokenizer:
+def _without_codec(make: Callable[[], Tokenizer], codec: dict[str, Any] | None, near: Path | None) -> Tokenizer:
+    tokenizer = make()
     if codec is not None:
-        raise ConfigError("codec is given; piano needs none")
-    return PianoTokenizer()
+        raise ConfigError(f"codec is given; {tokenizer.name} needs none")
+    return tokenizer
 
 
 def _speech(codec: dict[str, Any] | None, near: Path | None) -> Tokenizer:
@@ -26,8 +28,10 @@ def _speech(codec: dict[str, Any] | None, near: Path | None) -> Tokenizer:
 
 
 TOKENIZERS: dict[str, Callable[[dict[str, Any] | None, Path | None], Tokenizer]] = {
-    "piano": _piano,
+    "piano": partial(_without_codec, PianoTokenizer),
     "speech": _speech,
+    "characters": partial(_without_codec, CharacterTokenizer),
+    "gpt2": partial(_without_codec, Gpt2Tokenizer),
 }
 """What config.json may call a tokenizer, and its maker."""
 
