@@ -9,12 +9,10 @@ import torch
 from jsonargparse import ArgumentError, auto_cli, set_parsing_settings
 
 from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
-from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import CheckpointError, ShortcutGenError
-from shortcut_gen.model import ShortcutLM
 from training.card import write_card
 from training.export_codec import export_codec
-from training.state import BEST, LAST, read_run_checkpoint
+from training.state import BEST, LAST, model_of_run, read_run_checkpoint
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -39,13 +37,7 @@ def export(
     if "model" not in about:  # a run of training.fit_codec
         export_codec(path, state, folder)
         return
-    model = ShortcutLM(ModelConfig.from_dict(about["model"]))
-    weights = {name.removeprefix("model."): value for name, value in state["state_dict"].items()}
-    weights.update(state.get("mean_weights", {}))
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: its weights do not fit its model: {str(error).splitlines()[-1]}") from error
+    model = model_of_run(path, state)
     corpus = dict(about["corpus"])
     info = CheckpointInfo(
         model=model.config,

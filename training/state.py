@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
+from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import CheckpointError
+from shortcut_gen.model import ShortcutLM
 
 LAST = "checkpoints/last.ckpt"
 """The newest state of a run, inside its folder: what resuming goes on from."""
@@ -25,3 +27,15 @@ def read_run_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or "run" not in state or "state_dict" not in state:
         raise CheckpointError(f"{path}: not a checkpoint of training.fit")
     return state
+
+
+def model_of_run(path: Path, state: dict[str, Any]) -> ShortcutLM:
+    """The language model of a state read from `path`, with the mean weights where it has some. Raises CheckpointError."""
+    model = ShortcutLM(ModelConfig.from_dict(state["run"]["model"]))
+    weights = {name.removeprefix("model."): value for name, value in state["state_dict"].items()}
+    weights.update(state.get("mean_weights", {}))
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: its weights do not fit its model: {str(error).splitlines()[-1]}") from error
+    return model

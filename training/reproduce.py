@@ -1,0 +1,168 @@
+"""The paper's experiments: `python -m training.reproduce run --corpora maestro --arms baseline shortcut --seeds 0 1 2`.
+
+`run` trains a grid of arms × corpora × seeds under one budget and adds a line to OUT/results.jsonl for every run that
+is finished; stopped, the same command goes on. `speed` times the arms in turn, apart from the runs, which may share the
+machine. `report` writes docs/reproduction.md of both.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from training.arms import ARMS
+from training.commands import run as run_command
+from training.fit import quiet
+from training.recipe import Budget
+from training.reproduce_grid import CORPORA, GridConfig, GridRun, corpora_of, plan, runs_of
+from training.reproduce_jobs import Job, JobRunner, last_line
+from training.reproduce_records import RESULTS, append, claimed, finished
+from training.reproduce_score import SCORE
+from training.reproduce_speed import SPEEDS, measure
+
+FOLDER = Path("runs/reproduce")
+
+
+def run_grid(grid: GridConfig, dry_run: bool = False) -> int:
+    """Train and score what the grid still lacks.
+
+    Returns an exit status: 1 where a run failed, 128 and the signal's number where one stopped it.
+    """
+    corpora = corpora_of(grid)
+    print(plan(grid, corpora), flush=True)
+    if dry_run:
+        return 0
+    runs = runs_of(grid, corpora)
+    with claimed(grid.out):
+        done = finished(grid.out / RESULTS, runs)
+        todo = {run.folder.name: run for run in runs if run.folder.name not in done}
+        print(f"{len(done)} done, {len(todo)} to run, {grid.jobs} at a time; logs in {grid.out / 'logs'}", flush=True)
+        failed: list[GridRun] = []
+
+        def end(job: Job, status: int) -> None:
+            run = todo[job.name]
+            if status:
+                failed.append(run)
+                why = last_line(job.log) if status > 0 else f"killed by signal {-status}"
+                print(f"failed: {run.label}: {why} ({job.log})", flush=True)
+                return
+            record = _record(run)
+            append(grid.out / RESULTS, record)
+            done.add(job.name)
+            print(f"{_said(run, record)}  ({len(done)} of {len(runs)})", flush=True)
+
+        stopped = JobRunner(grid.jobs, end).run([_job(run) for run in todo.values()])
+    if stopped:
+        print(f"stopped with {len(done)} of {len(runs)} done; the same command goes on", flush=True)
+        return 128 + stopped
+    print(f"{len(done)} of {len(runs)} done: {grid.out / RESULTS}", flush=True)
+    return 1 if failed else 0
+
+
+def _job(run: GridRun) -> Job:
+    grid = run.corpus.grid
+    fit = [sys.executable, "-m", "training.fit", *run.arguments()]
+    limit = [] if grid.limit is None else ["--limit", str(grid.limit)]
+    score = [sys.executable, "-m", "training.reproduce_score", str(run.folder), "--threads", str(grid.threads), *limit]
+    return Job(name=run.folder.name, commands=(fit, score), log=grid.out / "logs" / f"{run.folder.name}.log")
+
+
+def _record(run: GridRun) -> dict[str, Any]:
+    result = json.loads((run.folder / SCORE).read_text(encoding="utf-8"))
+    result["machine"]["jobs"] = run.corpus.grid.jobs
+    return run.identity() | run.sizes() | result
+
+
+def _said(run: GridRun, record: dict[str, Any]) -> str:
+    last = record["curve"][-1]["loss"]
+    return (
+        f"{run.label}: {record['steps']:,} steps, {record['tokens'] / 1e6:,.2f} M tokens, {record['seconds']:,.0f} s; "
+        f"validation {last:.4f}, test {record['nll']:.4f} nats, accuracy {record['accuracy']:.1%}"
+    )
+
+
+def _run_parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False, description="Train and score a grid of runs.")
+    _add_grid(parser)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="Seeds; each is all arms' once.")
+    parser.add_class_arguments(Budget, "budget")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="Folder of the results, the logs and the runs.")
+    parser.add_argument("--jobs", type=int, default=1, help="Runs at a time; on one GPU they share it.")
+    parser.add_argument("--limit", type=int | None, default=None, help="Pieces of the test split to score; else all.")
+    parser.add_argument("--points", type=int, default=20, help="Validations of a run: points of its curve.")
+    parser.add_argument("--dry_run", "--dry-run", action="store_true", help="Print the plan alone.")
+    return parser
+
+
+def _speed_parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False, description="Time training steps of every arm in turn.")
+    _add_grid(parser)
+    parser.add_argument("--rounds", type=int, default=7, help="Times each arm is timed, after one warm-up.")
+    parser.add_argument("--steps", type=int, default=1, help="Steps that are timed together; on a GPU 20 or so.")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="Folder to write speed.json into.")
+    return parser
+
+
+def _report_parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False, description="Write the report of what has run.")
+    parser.add_argument("--results", type=Path, default=FOLDER / RESULTS, help="What `run` wrote.")
+    parser.add_argument("--speeds", type=Path, default=FOLDER / SPEEDS, help="What `speed` wrote.")
+    parser.add_argument("--out", type=Path, default=Path("docs/reproduction.md"), help="The report.")
+    return parser
+
+
+def _add_grid(parser: ArgumentParser) -> None:
+    names = ", ".join
+    parser.add_argument("--corpora", type=str, nargs="+", default=["maestro"], help=f"Of {names(CORPORA)}.")
+    parser.add_argument("--arms", type=str, nargs="+", default=list(ARMS), help=f"Of {names(ARMS)}.")
+    parser.add_argument(
+        "--overlay",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="Configs put behind every corpus's own, such as training/configs/cpu.yaml.",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of a run.")
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="python -m training.reproduce", description=__doc__, exit_on_error=False)
+    commands = parser.add_subcommands()
+    commands.add_subcommand("run", _run_parser(), help="Train and score a grid of runs.")
+    commands.add_subcommand("speed", _speed_parser(), help="Time training steps of every arm in turn.")
+    commands.add_subcommand("report", _report_parser(), help="Write the report of what has run.")
+    return parser
+
+
+def _do(command: str, values: dict[str, Any]) -> int:
+    if command == "report":
+        from training import reproduction_report  # its plots need matplotlib, a run does not
+
+        reproduction_report.write(values["results"], values["speeds"], values["out"])
+        return 0
+    if command == "speed":
+        rounds, steps = values.pop("rounds"), values.pop("steps")
+        measure(GridConfig(seeds=(0,), **values), rounds=rounds, steps=steps)
+        return 0
+    dry_run, budget = values.pop("dry_run"), values.pop("budget")
+    return run_grid(GridConfig(budget=Budget(**budget), **values), dry_run)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; returns its exit status."""
+    quiet()
+    status = 0
+
+    def do(values: dict[str, Any]) -> None:
+        nonlocal status
+        command = values["subcommand"]
+        status = _do(command, dict(values[command]))
+
+    return run_command(_parser, do, arguments) or status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
