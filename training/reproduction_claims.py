@@ -160,7 +160,9 @@ def ends_lower(study: Study, than: str) -> Verdict:
     hardest, closest = max(tested.items(), key=lambda item: item[1].test.mean)
     lower = all(result.lower for result in tested.values())
     two = any(result.test.count == 2 for result in tested.values())
-    return Verdict(HOLDS if lower else UNMATCHED, f"{why}; {closest} than {hardest}, of equal size", two)
+    return Verdict(
+        HOLDS if lower else UNMATCHED, f"{why}; against {hardest}, the strongest of equal size, {closest}", two
+    )
 
 
 def sooner(study: Study, speeds: Speeds) -> Verdict:
