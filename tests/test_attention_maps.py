@@ -13,6 +13,7 @@ from shortcut_gen.config import ModelConfig
 from shortcut_gen.media import Audio
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.model import ShortcutLM
+from shortcut_gen.pipeline import Prompt
 from tests.small_models import VARIANTS, build, tiny_speech_checkpoint
 from tests.tiny_runs import write_corpus
 from training import attention_maps
@@ -214,7 +215,7 @@ def test_a_prompt_alone_is_enough(folder: Path, tiny_checkpoint: Path, capsys: p
     assert attention_maps.main([str(tiny_checkpoint), str(PROMPT), "--json", str(folder / "a.json")]) == 0
     made = json.loads((folder / "a.json").read_text())
     loaded = load_checkpoint(tiny_checkpoint)
-    ids = torch.tensor(loaded.tokenizer.encode(attention_maps.Prompt.from_file(PROMPT).media)[:129])  # type: ignore[arg-type]
+    ids = torch.tensor(loaded.tokenizer.encode(Prompt.from_file(PROMPT).media)[:129])  # type: ignore[arg-type]
     with torch.inference_mode():
         loss = torch.nn.functional.cross_entropy(loaded.model(ids[None, :-1])[0], ids[1:])
         use, *_ = look(loaded.model, ids)
@@ -262,6 +263,8 @@ BAD = {
     "long window": (["{tiny}", "{prompt}", "--window", "129"], "the model's context of 128"),
     "no window": (["{tiny}", "{prompt}", "--window", "1"], "at least 2 is needed"),
     "one piece": (["{tiny}", "{prompt}", "--pieces", "1"], "at least 2 is needed"),
+    "no picture": (["{tiny}", "{prompt}", "--plot", "{folder}/a.doc"], "ends in .png"),
+    "a folder": (["{tiny}", "{prompt}", "--json", "{folder}"], "is a folder"),
     "no place": (["{tiny}", "{prompt}", "--plot", "{folder}/data/manifest.json/a.png"], "cannot be made"),
 }
 

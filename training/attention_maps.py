@@ -81,6 +81,9 @@ class MapSettings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise SettingsError(f"{name} is {value}; a whole number of at least {least} is needed")
+        for path in (self.plot, self.plot_data):
+            if path is not None and path.suffix.lower() != ".png":
+                raise SettingsError(f"{path} is to hold a picture; a name that ends in .png is needed")
 
 
 def attention_maps(checkpoint: Path, prompt: Path, data: Sequence[Path], settings: MapSettings) -> dict[str, Any]:
@@ -149,6 +152,8 @@ def _make_folders(files: Sequence[Path | None]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise MediaError(f"{path.parent} cannot be made: {reason(error)}") from error
+        if path.is_dir():
+            raise MediaError(f"{path} is a folder; the name of a file is needed")
 
 
 def _window(asked: int | None, context: int, frame: int) -> int:

@@ -106,9 +106,9 @@ def _bars(axis: Any, changes: Sequence[dict[str, Any]]) -> None:
     axis.invert_yaxis()
     axis.axvline(0, color="black", linewidth=0.8)
     for place, value, high in zip(places, values, values + errors[1], strict=True):
-        axis.text(max(high, 0), place, f"  {value:+.3f}", va="center", fontsize=7)
+        axis.text(max(high, 0), place, f"  {value:+.4f}", va="center", fontsize=7)
     axis.margins(x=0.15)
-    axis.set_xlabel("change in NLL, nats per token (bars: 95% over pieces)", fontsize=8)
+    axis.set_xlabel("change in NLL, nats per token; lines: middle 95% over pieces drawn anew", fontsize=8)
     axis.tick_params(axis="x", labelsize=7)
 
 
