@@ -138,8 +138,8 @@ def everywhere(studies: Sequence[Study], verdicts: Sequence[Verdict]) -> Verdict
     untested = [kind for kind in MODALITIES if kind not in dict(judged)]
     seen = "; ".join(f"{kind} {verdict.word}" for kind, verdict in judged)
     if untested and worst.word != FAILS:
-        return Verdict(UNTESTED, f"no test on {' and '.join(untested)}" + (f" ({seen})" if seen else ""))
-    why = seen + (f"; not tested on {' and '.join(untested)}" if untested else "")
+        return Verdict(UNTESTED, f"no test on {', '.join(untested)}" + (f" ({seen})" if seen else ""))
+    why = seen + (f"; not tested on {', '.join(untested)}" if untested else "")
     return Verdict(worst.word, why, worst.two_seeds)
 
 

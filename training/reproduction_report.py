@@ -16,6 +16,7 @@ from training.reproduction_paper import CONTROLS, CORPORA, REFERENCE, SOURCE, ti
 from training.reproduction_plots import draw
 from training.reproduction_records import Speeds, Study, read_results, read_speeds, studies
 from training.reproduction_tables import (
+    duration,
     equal_cost,
     label,
     losses,
@@ -59,7 +60,7 @@ def write(results: Path, speeds: Path, out: Path) -> None:
         *_not_run(groups),
     ]
     write_whole(out, ("\n\n".join(_wrapped(part) for part in parts if part) + "\n").encode(), DataError)
-    print(f"{out}: {sum(1 for study in groups for _ in study.all_runs())} runs of {len(groups)} settings")
+    print(f"{out}: {len(runs)} runs")
 
 
 def _wrapped(part: str) -> str:
@@ -115,7 +116,7 @@ def _ran(groups: Sequence[Study], speeds: Speeds) -> list[str]:
         f"- {label(study)}: {title(study.corpus)}; "
         f"{settings({key: value for key, value in study.settings.items() if key != 'budget'})}, "
         f"{max((run.scored_tokens for run in study.all_runs()), default=0):,} tokens scored; "
-        f"{math.fsum(run.seconds for run in study.all_runs()) / 3600:,.1f} hours of training in all."
+        f"{duration(math.fsum(run.seconds for run in study.all_runs()))} of training in all."
         for study in groups
     ]
     kept = [f"`{arm}` ({NAMED[arm]})" for arm in NAMED if any(arm in study.runs for study in groups)]
@@ -135,7 +136,7 @@ def _tables_of_the_paper(groups: Sequence[Study], speeds: Speeds) -> list[str]:
         "## The paper's tables, with ours beside",
         SOURCE,
         "### Losses of the two models (Table 1)",
-        paper_losses(groups, ("baseline", "shortcut")) or nothing,
+        paper_losses(groups, ("baseline", "shortcut"), missing=True) or nothing,
         "### How much sooner the shortcut model reaches the baseline's loss (Table 2)",
         paper_speed_ups(groups, speeds) or nothing,
         "### Ablations (Table 3)",

@@ -58,13 +58,19 @@ def settings(values: Mapping[str, Any]) -> str:
 def budget(study: Study) -> str:
     """What every run of a study was given."""
     given = {key: value for key, value in study.settings["budget"].items() if value is not None}
-    known = {"tokens": lambda value: f"{count(value)} tokens", "seconds": lambda value: f"{value:,.0f} s"}
+    known = {"tokens": lambda value: f"{count(value)} tokens", "steps": lambda value: f"{value:,} steps"}
+    known["seconds"] = lambda value: f"{value:,g} s"
     return ", ".join(known[key](value) if key in known else f"{key} {value}" for key, value in given.items()) or NONE
 
 
 def label(study: Study) -> str:
     """A study's corpus, budget and, where the corpus ran under several settings, which one it is."""
     return f"{study.corpus}, {budget(study)}" + (f", setting {study.number}" if study.number > 1 else "")
+
+
+def duration(seconds: float) -> str:
+    """Hours, or minutes where it is less than one hour."""
+    return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 
 def seeds(study: Study, arm: str) -> str:
@@ -174,8 +180,8 @@ def verdicts(claims: Sequence[Claim], studies: Sequence[Study]) -> str:
     return table(head, rows)
 
 
-def paper_losses(studies: Sequence[Study], arms: Sequence[str]) -> str:
-    """The paper's NLL of some arms beside ours, for its data sets and for ours."""
+def paper_losses(studies: Sequence[Study], arms: Sequence[str], missing: bool = False) -> str:
+    """The paper's NLL of some arms beside ours; with `missing` also of data sets that did not run here."""
     rows = []
     for study in studies:
         about = CORPORA.get(study.corpus)
@@ -198,7 +204,7 @@ def paper_losses(studies: Sequence[Study], arms: Sequence[str]) -> str:
     rows += [
         [name, f"`{arm}`", f"{theirs:.2f}", "did not run", NONE, NONE]
         for (name, arm), theirs in LOSSES.items()
-        if name not in ran and arm in arms
+        if missing and name not in ran and arm in arms
     ]
     head = ["the paper's data", "arm", "the paper's NLL", "ours", "our test NLL", "what keeps them apart"]
     return table(head, rows) if rows else ""
