@@ -103,14 +103,13 @@ class JobRunner:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        before: dict[int, Any] = {}
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            before[number] = signal.signal(number, self._on_signal)
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before: dict[int, Any] = {number: signal.signal(number, self._on_signal) for number in numbers}
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for held, handler in before.items():
+                signal.signal(held, handler)
 
 
 def last_line(log: Path) -> str:

@@ -88,7 +88,7 @@ def _trainer(corpus: GridCorpus, arm: str) -> Callable[[], None]:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
             loss = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1).float(), ids[:, 1:].flatten())
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings["trainer"]["gradient_clip_val"] or float("inf"))
         optimizer.step()
 
