@@ -10,8 +10,20 @@ MEL_WINDOWS = (64, 128, 256, 512, 1024, 2048)
 """Window lengths of the mel loss, in samples; hops are a quarter of them."""
 MEL_BINS = (8, 16, 32, 48, 64, 80)
 """Mel bands for each window: fewer where the window resolves fewer."""
-FLOOR = 1e-3
-"""Added below the logarithm of a magnitude: what lies 60 dB under full scale is not fought over."""
+FLOOR = 1e-2
+"""Added below the logarithm of a magnitude: what lies some 40 dB under a crop's own loudness is not fought over."""
+QUIETEST = 1e-3
+"""A crop of a smaller standard deviation is taken for one of this."""
+
+
+def to_one_loudness(real: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """Each of them, (B, 1, S), by the factor that brings the real crop's standard deviation to 1.
+
+    Speech is recorded at -30 dB or so: without it, all above 1 kHz lies so close to the floor that it counts for
+    nothing (docs/experiments.md).
+    """
+    gain = 1 / real.std(dim=-1, keepdim=True).clamp_min(QUIETEST)
+    return real * gain, *(other * gain for other in others)
 
 
 class MultiScaleMel(nn.Module):
@@ -35,6 +47,7 @@ class MultiScaleMel(nn.Module):
     def forward(self, made: Tensor, real: Tensor) -> Tensor:
         """Mean L1 of the log magnitudes plus a tenth of that of the magnitudes, for (B, 1, S) each."""
         total = made.new_zeros(())
+        real, made = to_one_loudness(real, made)
         for scale in self.scales:
             a, b = scale(made), scale(real)
             total = total + F.l1_loss((a + FLOOR).log(), (b + FLOOR).log()) + 0.1 * F.l1_loss(a, b)

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from shortcut_gen.errors import ConfigError
 from shortcut_gen.modalities.encodec_model import CodecConfig, build
-from training.codec_losses import Balancer, MultiScaleMel, discriminator_loss, generator_losses
+from training.codec_losses import Balancer, MultiScaleMel, discriminator_loss, generator_losses, to_one_loudness
 from training.codec_quantizer import draw_levels, initialise, powers_of_two, quantize, revive
 from training.muon import MuonAdamW
 from training.recipe import OptimizerConfig
-
 
 DISCRIMINATOR_WINDOW = 2048
 """Longest window of the package's multi-scale STFT discriminator, in samples."""
@@ -209,8 +208,8 @@ class CodecTask:
         """The part of the crops that the discriminator hears, as loud as each other; (B, 1, S) each."""
         samples = self.losses.heard_samples(audio.shape[-1], self.config.sample_rate)
         first = int(torch.randint(audio.shape[-1] - samples + 1, (), generator=generator))
-        gain = 1 / audio.std(dim=-1, keepdim=True).clamp_min(1e-3)
-        return (audio * gain)[..., first : first + samples], (made * gain)[..., first : first + samples]
+        real, other = to_one_loudness(audio, made)
+        return real[..., first : first + samples], other[..., first : first + samples]
 
     def _adversary(self, audio: Tensor, made: Tensor, number: int, figures: dict[str, float]) -> dict[str, Tensor]:
         if number % self.losses.adversary_every == 0:

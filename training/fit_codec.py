@@ -175,7 +175,7 @@ class CodecRun:
 
     @staticmethod
     def _filters(state: dict[str, Any]) -> int:
-        return state["run"]["losses"]["adversary_filters"]  # type: ignore[no-any-return]
+        return state["run"]["losses"]["adversary_filters"]
 
     def fit(self) -> None:
         """Trains until the budget is spent or a signal comes. Raises ShortcutGenError."""
