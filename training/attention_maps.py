@@ -218,8 +218,9 @@ def table(shown: dict[str, Any], taps: Sequence[str]) -> str:
     lines = [f"{shown['windows']} windows, {shown['tokens']:,} tokens, NLL {shown['nll']:.4f}", ""]
     lines.append(f"{'share of the attention':32}{'tokens':>9}{'NLL':>8}" + "".join(f"{name:>11}" for name in taps))
     groups = [{"name": "all", "tokens": shown["tokens"], "nll": shown["nll"], "share": shown["share"]}]
-    groups += [group | {"name": f"{group['name']} read"} for group in shown["by_kind_read"]]
-    groups += [group | {"name": f"{group['name']} to come"} for group in shown["by_kind_wanted"]]
+    if len(shown["by_kind_read"]) > 1:
+        groups += [group | {"name": f"{group['name']} read"} for group in shown["by_kind_read"]]
+        groups += [group | {"name": f"{group['name']} to come"} for group in shown["by_kind_wanted"]]
     groups += [group | {"name": f"surprise, part {group['name']}"} for group in shown["by_surprise"]]
     for group in groups:
         cells = "".join(f"{value:>11.1%}" for value in np.mean(group["share"], axis=0))

@@ -67,7 +67,8 @@ def draw_figures(figures: dict[str, Any], taps: Sequence[str], path: Path) -> No
     both = bool(figures["changes"])
     axes = figure.subplots(1, 1 + both, squeeze=False, width_ratios=[1.15, 1.0][: 1 + both])[0]
     columns = [("all tokens", figures["share"])]
-    columns += [(f"reads {group['name']}", group["share"]) for group in figures["by_kind_read"]]
+    if len(figures["by_kind_read"]) > 1:
+        columns += [(f"reads {group['name']}", group["share"]) for group in figures["by_kind_read"]]
     columns += [(f"surprise {group['name']}", group["share"]) for group in figures["by_surprise"]]
     _grid(axes[0], np.array([share for _, share in columns]), [name for name, _ in columns], taps)
     if both:
