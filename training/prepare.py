@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import auto_cli, set_parsing_settings
 from tqdm import tqdm
@@ -23,6 +23,7 @@ from training.encoding import Encoded, Failed, Source, encode_all
 from training.plan import PROGRESS, Plan, PlannedShard
 from training.shards import MANIFEST, Shard, ShardWriter, write_json
 from training.sources import MaestroSource, MidiFolderSource
+from training.text_sources import NovelsSource, Text8Source, WikiTextSource
 
 PIECES_PER_SHARD = 64
 """Of scores: about 1.6 million tokens of piano."""
@@ -66,9 +67,57 @@ def midi_folder(
     prepare(files, out, workers=workers)
 
 
+def text8(source: Path, out: Path, workers: int = 0) -> None:
+    """text8: the official file of 100,000,000 characters or its zip, as 27 symbols; 90 million to train on, 5 and 5.
+
+    Args:
+        source: The file text8, text8.zip, or a folder with it.
+        out: Folder of the shards, such as data/text8.
+        workers: Processes that encode; 0 takes one a core.
+    """
+    prepare(Text8Source(source), out, workers=workers)
+
+
+def wikitext103(source: Path, out: Path, workers: int = 0) -> None:
+    """WikiText-103: the official zip, raw or tokens, or its unpacked folder, in GPT-2's BPE, with its own split.
+
+    Args:
+        source: The zip file or the folder.
+        out: Folder of the shards, such as data/wikitext103.
+        workers: Processes that encode; 0 takes one a core.
+    """
+    prepare(WikiTextSource(source), out, workers=workers)
+
+
+def novels(
+    source: Path,
+    out: Path,
+    tokens: Literal["characters", "bpe"],
+    seed: int = 0,
+    validation: float = 0.05,
+    test: float = 0.05,
+    workers: int = 0,
+) -> None:
+    """Novels, or other texts out of copyright: every .txt of a folder or archive, split by novel.
+
+    Args:
+        source: The folder, or a tar (.xz, .gz) or zip archive of it.
+        out: Folder of the shards, such as data/novels-bpe.
+        tokens: characters for text8's 27 symbols, bpe for GPT-2's 50,257.
+        seed: Chooses which novels are held out.
+        validation: Share of the novels to validate on.
+        test: Share of the novels to test on.
+        workers: Processes that encode; 0 takes one a core.
+    """
+    prepare(NovelsSource(source, tokens=tokens, seed=seed, validation=validation, test=test), out, workers=workers)
+
+
 SUBCOMMANDS: dict[str, Any] = {
     "maestro": maestro,
     "midi-folder": midi_folder,
+    "text8": text8,
+    "wikitext103": wikitext103,
+    "novels": novels,
     "librispeech": LibriSpeech,
     "audio-folder": AudioFolder,
 }
@@ -242,7 +291,8 @@ def _summary(manifest: dict[str, Any]) -> str:
     for name, split in manifest["splits"].items():
         pieces = sum(len(shard["pieces"]) for shard in split["shards"])
         notes = f", {split['notes']:,} notes" if split["notes"] else ""
-        parts.append(f"{name} {pieces:,} pieces, {split['tokens']:,} tokens{notes}, {split['seconds'] / 3600:.1f} h")
+        hours = f", {split['seconds'] / 3600:.1f} h" if split["seconds"] else ""
+        parts.append(f"{name} {pieces:,} pieces, {split['tokens']:,} tokens{notes}{hours}")
     skipped = len(manifest["skipped"])
     return "; ".join(parts) + (f"; {skipped} left out" if skipped else "")
 
