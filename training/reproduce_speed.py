@@ -1,4 +1,8 @@
-"""How fast the arms train: steps of every arm in turn in one process, so that all meet the machine alike."""
+"""How fast the arms train: steps of every arm in turn in one process, so that all meet the machine alike.
+
+On a CPU a second is one of processor time for each of the threads, so that other work on the machine does not count:
+the wall clock's second where the machine is idle. On a GPU it is the wall clock's.
+"""
 
 import json
 import statistics
@@ -57,14 +61,20 @@ def _rounds(corpus: GridCorpus, rounds: int, steps: int) -> dict[str, list[float
     for number in range(rounds + 1):
         arms = list(step_of)
         for arm in arms if number % 2 else reversed(arms):
-            began = time.perf_counter()
+            began = _clock()
             for _ in range(steps):
                 step_of[arm]()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
             if number:  # the first round warms up
-                speeds[arm].append(tokens / (time.perf_counter() - began))
+                speeds[arm].append(tokens / (_clock() - began))
     return speeds
+
+
+def _clock() -> float:
+    """Seconds, as the module has them."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time() / torch.get_num_threads()
 
 
 def _trainer(corpus: GridCorpus, arm: str) -> Callable[[], None]:
