@@ -9,7 +9,7 @@ import torch
 from jsonargparse import ArgumentError, auto_cli, set_parsing_settings
 
 from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
-from shortcut_gen.errors import CheckpointError, ShortcutGenError
+from shortcut_gen.errors import ShortcutGenError
 from training.card import write_card
 from training.export_codec import export_codec
 from training.state import BEST, LAST, model_of_run, read_run_checkpoint

@@ -30,7 +30,7 @@ def read_run_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def model_of_run(path: Path, state: dict[str, Any]) -> ShortcutLM:
-    """The language model of a state read from `path`, with the mean weights where it has some. Raises CheckpointError."""
+    """The language model of a state read from `path`, with the mean weights if it has some. Raises CheckpointError."""
     model = ShortcutLM(ModelConfig.from_dict(state["run"]["model"]))
     weights = {name.removeprefix("model."): value for name, value in state["state_dict"].items()}
     weights.update(state.get("mean_weights", {}))
