@@ -1,0 +1,14 @@
+"""The native engine: decoding on a CPU in C++, called through ctypes. Where it was not built, `problem()` says so."""
+
+from shortcut_gen.native.engine import NativeDecoding, NativeEngine, Precision, default_precision
+from shortcut_gen.native.library import LEVELS, machine_level, problem
+
+__all__ = [
+    "LEVELS",
+    "NativeDecoding",
+    "NativeEngine",
+    "Precision",
+    "default_precision",
+    "machine_level",
+    "problem",
+]
