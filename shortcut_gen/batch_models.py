@@ -42,8 +42,13 @@ class Model:
 
     @cached_property
     def kind(self) -> Kind:
-        """What it makes."""
-        return type(self.tokenizer.decode([]))  # type: ignore[return-value]
+        """What it makes. Raises CheckpointError where that is no music and no speech."""
+        made = type(self.tokenizer.decode([]))
+        if made not in FOLDERS:
+            raise CheckpointError(
+                f"{self.folder} continues {self.info.tokenizer}; a checkpoint for piano or speech is needed"
+            )
+        return made  # type: ignore[return-value]
 
     @cached_property
     def pipeline(self) -> Pipeline:

@@ -324,6 +324,11 @@ def test_the_mean_weights_stand_in_and_step_back() -> None:
     assert torch.equal(task.model.norm.weight, own)
 
 
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    fit.quiet()  # as the command does: Lightning's own use of jsonargparse warns
+
+
 # The configs ----------------------------------------------------------------------------------------------------------
 
 

@@ -11,10 +11,13 @@ import pytest
 import soundfile
 
 from shortcut_gen import generate
+from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
+from shortcut_gen.config import ModelConfig
 from shortcut_gen.media import Note, Score
+from shortcut_gen.model import ShortcutLM
 from shortcut_gen.pipeline import Pipeline, Prompt
 from shortcut_gen.sampling import SamplingParams
-from tests.small_models import tiny_speech_checkpoint
+from tests.small_models import SMALL, tiny_speech_checkpoint
 from tests.sounds import RATE, speechlike
 
 Command = Callable[..., int]
@@ -208,6 +211,18 @@ def test_a_recording_for_the_piano_model_is_one_line(command: Command, voice: Pa
     assert command(voice, "--out", out, "--checkpoint", "checkpoints/piano") == 1
     [record] = lines(out)
     assert "a MIDI file is needed" in record["error"]
+
+
+def test_a_model_of_text_is_refused_in_one_line(
+    command: Command, voice: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = ModelConfig(**{**SMALL, "vocab_size": 27, "taps": ()})  # type: ignore[arg-type]
+    info = CheckpointInfo(model=config, tokenizer="characters", corpus={"name": "none"}, licence="none")
+    save_checkpoint(tmp_path / "text", ShortcutLM(config), info)
+    for prompts in ([voice], ["--from-scratch", 1]):
+        assert command(*prompts, "--out", tmp_path / "out", "--checkpoint", tmp_path / "text") == 2
+        assert capsys.readouterr().err.endswith("continues characters; a checkpoint for piano or speech is needed\n")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("damage", ["no codec", "another codec", "no model", "no weights"])

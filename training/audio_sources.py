@@ -16,7 +16,7 @@ from training.audio_encoding import SORTED_SECONDS, AudioCoder, CodecSettings, T
 from training.audio_files import Blob, Scanned, open_recordings, scanned
 from training.encoding import Splits, check_vocabulary
 from training.shards import SPLITS
-from training.sources import assign_splits
+from training.sources import assign_splits, check_shares
 
 SHARD_SECONDS = 15 * SORTED_SECONDS
 """Sound of a shard: an hour, which is what a killed preparation loses at most."""
@@ -222,7 +222,7 @@ class LibriSpeechSource(AudioSource):
     def __init__(
         self, path: Path, *, codec: CodecSettings, options: AudioOptions, seed: int, validation: float
     ) -> None:
-        _check_shares(validation, 0.0)
+        check_shares(validation, 0.0)
         self._seed, self._validation = seed, validation
         super().__init__(path, corpus="librispeech", licence="CC BY 4.0", codec=codec, options=options)
 
@@ -266,7 +266,7 @@ class FolderSource(AudioSource):
         seed: int,
     ) -> None:
         """shares: of the speakers, to validate and to test on."""
-        _check_shares(*shares)
+        check_shares(*shares)
         self._speakers, self._shares, self._seed = speakers, shares, seed
         super().__init__(path, corpus=corpus, licence=licence, codec=codec, options=options)
 
@@ -300,10 +300,3 @@ class FolderSource(AudioSource):
         for name, voice in voices.items():
             out[split_of[voice.speaker]].append(name)
         return out
-
-
-def _check_shares(validation: float, test: float) -> None:
-    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
-        raise SettingsError(
-            f"validation is {validation} and test {test}; shares of at least 0 and together below 1 are needed"
-        )

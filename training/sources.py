@@ -207,6 +207,14 @@ class MaestroSource(ScoreSource):
         return parse_score(self._files.read(self._root + name), name)
 
 
+def check_shares(validation: float, test: float) -> None:
+    """Raises SettingsError where so much cannot be held out."""
+    if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
+        raise SettingsError(
+            f"validation is {validation} and test {test}; shares of at least 0 and together below 1 are needed"
+        )
+
+
 def assign_splits(
     hashes: Mapping[str, str],
     *,
@@ -247,10 +255,7 @@ class MidiFolderSource(ScoreSource):
     SUFFIXES = (".mid", ".midi", ".rmi", ".kar")
 
     def __init__(self, path: Path, *, corpus: str, licence: str, seed: int, validation: float, test: float) -> None:
-        if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
-            raise SettingsError(
-                f"validation is {validation} and test {test}; shares of at least 0 and together below 1 are needed"
-            )
+        check_shares(validation, test)
         self.corpus, self.path, self.licence = corpus, path, licence
         self._files = open_files(path)
         names = [name for name in self._files.names() if name.lower().endswith(self.SUFFIXES)]

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 from tqdm import tqdm
 
-from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
+from shortcut_gen.errors import DataError, ShortcutGenError
 from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.modalities.text import TextTokenizer, reduce
 from training.encoding import Encoded, Failed, Splits, check_vocabulary
 from training.shards import DTYPE, SPLITS
-from training.sources import assign_splits
+from training.sources import assign_splits, check_shares
 from training.text_files import FileText, Stretch, contents, lines, open_texts, read_stretches
 
 SHARD_BYTES = 16_000_000
@@ -275,10 +275,7 @@ class NovelsSource(TextSource):
 
     def __init__(self, path: Path, *, tokens: str, seed: int, validation: float, test: float) -> None:
         """tokens: a key of TOKENS; validation and test: shares of the texts."""
-        if not (0 <= validation < 1 and 0 <= test < 1 and validation + test < 1):
-            raise SettingsError(
-                f"validation is {validation} and test {test}; shares of at least 0 and together below 1 are needed"
-            )
+        check_shares(validation, test)
         self.tokenizer = self.TOKENS[tokens]
         self._seed, self._shares = seed, (validation, test)
         super().__init__(path, clean=reduce if tokens == "characters" else with_newlines)
