@@ -8,12 +8,17 @@ ARG PIP_EXTRA_INDEX_URL=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 # The dependencies alone, so that this layer outlives changes to the code.
 RUN mkdir shortcut_gen training ui \
  && pip install -c constraints.txt ".[ui]" \
  && pip uninstall --yes shortcut-gen
+# The native engine; the code itself is copied below.
+COPY setup.py MANIFEST.in ./
+COPY shortcut_gen/native shortcut_gen/native
+RUN pip install "setuptools>=77" && python setup.py build_ext --inplace
 
 
 FROM python:3.11-slim-bookworm
@@ -26,6 +31,7 @@ COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY LICENSE ./
 COPY shortcut_gen shortcut_gen
+COPY --from=build /build/shortcut_gen/native/ shortcut_gen/native/
 COPY ui ui
 COPY checkpoints checkpoints
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OMP_WAIT_POLICY=PASSIVE MPLCONFIGDIR=/tmp/matplotlib

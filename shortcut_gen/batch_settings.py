@@ -51,6 +51,10 @@ class BatchSettings:
     """Make again what is there already."""
     device: str = "cpu"
     """Where the model runs, such as cpu or cuda."""
+    engine: str = "auto"
+    """What runs it: torch, native (in C++, on a CPU), or auto, which is native on a CPU where that was built."""
+    precision: str | None = None
+    """Of the native engine's weights: f32, bf16 or int8; bf16 if not given on a CPU made for it, else f32."""
 
     def __post_init__(self) -> None:
         for name, least in (("variations", 1), ("batch_size", 1), ("from_scratch", 0)):

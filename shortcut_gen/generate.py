@@ -104,7 +104,7 @@ class Batch:
 
     def __init__(self, settings: BatchSettings) -> None:
         self.settings = settings
-        self.models = Models(settings.checkpoint, settings.device)
+        self.models = Models(settings.checkpoint, settings.device, settings.engine, settings.precision)
         self.done = self.skipped = self.failed = 0
         self._manifest = Manifest(settings.out)
         self._prompts: dict[Path, Prompt | None] = {}  # those of the last chunk; None for a bad one
@@ -184,6 +184,7 @@ class Batch:
 
     def _piece(self, path: Path | None, digest: str | None, variation: int, model: Model) -> Piece:
         decides = [digest, self.settings.seed, self.settings.recorded(SECONDS[model.kind]), model.sha256]
+        decides += [model.precision] if model.precision != "f32" else []
         key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
         stem = _safe(path.stem) if path else "scratch"
         return Piece(path=path, sha256=digest, name=f"{stem}-{key}-v{variation}", variation=variation, model=model)
@@ -259,6 +260,7 @@ class Batch:
             "variation": piece.variation,
             "settings": self.settings.recorded(piece.seconds),
             "checkpoint": {"path": str(piece.model.folder), "sha256": piece.model.sha256},
+            "engine": {"name": piece.model.engine, "precision": piece.model.precision},
         }
 
     def _fail(self, record: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from shortcut_gen import media
 from shortcut_gen.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
+from shortcut_gen.engines import make_engine, resolve
 from shortcut_gen.errors import PromptError, SettingsError
 from shortcut_gen.media import Audio, Score
 from shortcut_gen.modalities.base import Media, Tokenizer
@@ -103,16 +104,27 @@ class Progress:
 class Pipeline:
     """A loaded checkpoint that continues prompts."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, engine: str = "auto", precision: str | None = None) -> None:
+        """`engine` and `precision` as `from_pretrained` has them. Raises SettingsError."""
         self.model = checkpoint.model
         self.tokenizer = checkpoint.tokenizer
         self.info: CheckpointInfo = checkpoint.info
-        self.sampler = Sampler(self.model, self.tokenizer)
+        self.sampler = Sampler(self.model, self.tokenizer, make_engine(self.model, engine, precision))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: torch.device | str = "cpu") -> Self:
-        """Load a checkpoint folder. Raises CheckpointError."""
-        return cls(load_checkpoint(folder, device))
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        device: torch.device | str = "cpu",
+        engine: str = "auto",
+        precision: str | None = None,
+    ) -> Self:
+        """Load a checkpoint folder. `engine`: auto, torch, or native, the engine in C++ for a CPU; auto takes it where
+        it was built. `precision`: f32, bf16 or int8, of the native engine's weights. Raises CheckpointError,
+        SettingsError.
+        """
+        resolve(engine, precision, device)  # refuses what cannot be before it reads
+        return cls(load_checkpoint(folder, device), engine, precision)
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of the part of a prompt that is used. Raises PromptError where nothing of it can be continued."""

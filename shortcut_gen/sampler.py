@@ -7,11 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shortcut_gen.cache import DecodeCache
+from shortcut_gen.engines import Decoding, Engine, TorchEngine
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.modalities.base import Tokenizer
 from shortcut_gen.model import ShortcutLM
-from shortcut_gen.sampling import SamplingParams, draw, filter_logits
+from shortcut_gen.sampling import SamplingParams
+
+UNIFORMS = 64
+"""Random numbers that a stream draws at a time; one by one they come out the same, but cost more than a step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,7 @@ class _Row:
         self.number = number
         entropy = np.random.SeedSequence([stream.seed, stream.variation]).generate_state(1, np.uint64)
         self.generator = torch.Generator().manual_seed(int(entropy[0] >> 1))
+        self._uniforms: list[float] = []
         self.ids = list(stream.prompt)
         self.grammar = tokenizer.grammar()
         for token in self.ids:
@@ -42,7 +46,10 @@ class _Row:
         """What it begins with where there is no prompt; the model chooses the rest."""
 
     def uniform(self) -> float:
-        return float(torch.rand((), generator=self.generator, dtype=torch.float64))
+        if not self._uniforms:
+            drawn: list[float] = torch.rand(UNIFORMS, generator=self.generator, dtype=torch.float64).tolist()
+            self._uniforms = drawn[::-1]
+        return self._uniforms.pop()
 
     def take(self, token: int) -> None:
         self.ids.append(token)
@@ -61,7 +68,8 @@ class _Row:
 class Sampler:
     """Draws continuations from a model, many side by side, each a pure function of its prompt, seed and variation."""
 
-    def __init__(self, model: ShortcutLM, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: ShortcutLM, tokenizer: Tokenizer, engine: Engine | None = None) -> None:
+        """`engine` computes; without one the model does, as it is at every moment."""
         if model.config.vocab_size != tokenizer.vocab_size:
             raise SettingsError(
                 f"the model has {model.config.vocab_size} ids but the tokenizer {tokenizer.vocab_size}; they must agree"
@@ -71,6 +79,7 @@ class Sampler:
             raise SettingsError(f"the model's context is {context} ids; at least two frames of {frame} are needed")
         self.model = model
         self.tokenizer = tokenizer
+        self.engine = engine or TorchEngine(model)
 
     def stream(self, streams: Sequence[Stream], params: SamplingParams) -> Iterator[tuple[int | None, ...]]:
         """Yields, again and again, the next id of every stream, None for one that has ended, until all have.
@@ -83,8 +92,10 @@ class Sampler:
         rows = [_Row(stream, number, self.tokenizer) for number, stream in enumerate(streams)]
         yield from _open(rows)
         rows = [row for row in rows if not row.ended(params)]
-        cache = self._new_cache(len(rows))
-        logits = self._prefill(rows, cache)
+        if not rows:
+            return
+        decoding = self.engine.decoding(len(rows))
+        logits = self._prefill(rows, decoding)
         while rows:
             tokens = self._choose(logits, rows, params)
             step: list[int | None] = [None] * len(streams)
@@ -95,71 +106,46 @@ class Sampler:
             going = [index for index, row in enumerate(rows) if not row.ended(params)]
             if len(going) < len(rows):
                 rows = [rows[index] for index in going]
-                cache = cache.take(going)
+                decoding.keep(going)
             if rows:
-                logits = self._step(rows, cache)
-
-    def _new_cache(self, batch: int) -> DecodeCache:
-        weight = self.model.embedding.weight
-        return DecodeCache.create(self.model.config, batch, weight.device, weight.dtype)
+                logits = self._step(rows, decoding)
 
     @torch.inference_mode()
-    def _prefill(self, rows: list[_Row], cache: DecodeCache) -> Tensor:
+    def _prefill(self, rows: list[_Row], decoding: Decoding) -> Tensor:
         """Read every stream's prompt into its row; logits of the next id, (B, V). Equal prompts are read once."""
         seen: dict[tuple[int, ...], int] = {}
         parts: list[Tensor] = []
         for index, row in enumerate(rows):
             window = tuple(self.tokenizer.clip(row.ids, self.model.config.context - 1))
             if (twin := seen.setdefault(window, index)) != index:
-                for block in cache.blocks:
-                    block.keys[index], block.values[index] = block.keys[twin], block.values[twin]
-                cache.lengths[index] = cache.lengths[twin]
+                decoding.copy(index, twin)
                 parts.append(parts[twin])
             else:
-                parts.append(self._read(window, cache, index))
-        return torch.cat(parts) if parts else torch.empty(0, self.model.config.vocab_size)
-
-    def _read(self, window: Sequence[int], cache: DecodeCache, index: int) -> Tensor:
-        """Read a window into a row from its start: alone, so that no other stream changes its numbers. (1, V)."""
-        row_cache = cache.row(index)
-        tokens = torch.tensor([list(window)], device=self.model.embedding.weight.device)
-        logits = self.model(tokens, row_cache)[:, -1]
-        cache.lengths[index] = len(window)
-        return logits
+                parts.append(decoding.read(index, window))
+        return torch.cat(parts)
 
     @torch.inference_mode()
-    def _step(self, rows: list[_Row], cache: DecodeCache) -> Tensor:
-        """Feed every row's newest id; logits of the next, (B, V). A full row slides first."""
+    def _step(self, rows: list[_Row], decoding: Decoding) -> Tensor:
+        """Feed every row's newest id; logits of the next, (B, V). A full row slides: its window's older half is
+        dropped and the rest read again, the newest id with it."""
         context = self.model.config.context
-        full = [index for index, length in enumerate(cache.lengths) if length >= context]
+        tokens = [row.ids[-1] for row in rows]
+        full = [index for index, length in enumerate(decoding.lengths) if length >= context]
+        if not full:
+            return decoding.step(tokens)
+        windows = [self.tokenizer.clip(rows[index].ids, max(1, context // 2)) for index in full]
         if len(full) == len(rows):
-            return torch.cat([self._slide(rows[index], cache, index) for index in full])
-        lengths = list(cache.lengths)
-        for index in full:
-            cache.lengths[index] = 0  # a place for the step to write; the window is read over it below
-        tokens = torch.tensor([[row.ids[-1]] for row in rows], device=self.model.embedding.weight.device)
-        logits = self.model(tokens, cache)[:, -1]
-        cache.lengths = [length + 1 for length in lengths]
-        for index in full:
-            logits[index] = self._slide(rows[index], cache, index)[0]
+            return torch.cat([decoding.read(index, window) for index, window in zip(full, windows, strict=True)])
+        logits = decoding.step(tokens, skipped=full)
+        for index, window in zip(full, windows, strict=True):
+            logits[index] = decoding.read(index, window)[0]
         return logits
 
-    def _slide(self, row: _Row, cache: DecodeCache, index: int) -> Tensor:
-        """Drop the older half of a full row's window and read the rest again, the newest id with it. (1, V)."""
-        return self._read(self.tokenizer.clip(row.ids, max(1, self.model.config.context // 2)), cache, index)
-
-    @torch.inference_mode()
     def _choose(self, logits: Tensor, rows: list[_Row], params: SamplingParams) -> list[int]:
         """The next id of each row, from its logits (B, V), its grammar and its randomness."""
-        logits = logits.float().cpu()
         masks = [row.grammar.allowed() for row in rows]
-        for index, mask in enumerate(masks):
-            if mask is not None:
-                logits[index].masked_fill_(~mask, -torch.inf)
-        if params.temperature == 0:
-            return [int(token) for token in logits.argmax(dim=-1)]
-        uniforms = torch.tensor([row.uniform() for row in rows], dtype=torch.float64)
-        return [int(token) for token in draw(filter_logits(logits, params), uniforms)]
+        uniforms = [0.0 if params.temperature == 0 else row.uniform() for row in rows]
+        return self.engine.choose(logits, masks, params, uniforms)
 
 
 def _open(rows: list[_Row]) -> Iterator[tuple[int | None, ...]]:

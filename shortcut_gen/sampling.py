@@ -1,12 +1,16 @@
 """Sampling settings and the pure functions that turn logits into the next id."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from shortcut_gen.errors import SettingsError
+
+LIKELIEST = 256
+"""Ids that top-p sorts at first; only where they hold too little of the mass are all of them sorted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +66,39 @@ def filter_logits(logits: Tensor, params: SamplingParams) -> Tensor:
         kth = torch.topk(logits, params.top_k, dim=-1).values[..., -1:]  # (B, 1)
         logits = logits.masked_fill(logits < kth, -torch.inf)
     if params.top_p < 1.0:
-        probs, order = torch.softmax(logits, dim=-1).sort(dim=-1, descending=True)  # (B, V)
-        # An id stays while the mass before it is short of p, so the likeliest always stays.
-        cut = probs.cumsum(dim=-1) - probs >= params.top_p
-        logits = logits.masked_fill(torch.zeros_like(cut).scatter(-1, order, cut), -torch.inf)
+        logits = logits.masked_fill(_beyond(torch.softmax(logits, dim=-1), params.top_p), -torch.inf)
     if params.min_p > 0.0:
         floor = logits.amax(dim=-1, keepdim=True) + math.log(params.min_p)
         logits = logits.masked_fill(logits < floor, -torch.inf)
     return logits
+
+
+def _beyond(probs: Tensor, top_p: float) -> Tensor:
+    """(B, V) bool, True for the ids that top-p cuts from probabilities (B, V)."""
+    likeliest, order = probs.topk(min(LIKELIEST, probs.shape[-1]), dim=-1)  # (B, 256), falling
+    # An id stays while the mass before it is short of p, so the likeliest always stays.
+    stays = likeliest.cumsum(dim=-1) - likeliest < top_p
+    if len(order[0]) < probs.shape[-1] and bool(stays[:, -1].any()):
+        likeliest, order = probs.sort(dim=-1, descending=True)  # (B, V)
+        stays = likeliest.cumsum(dim=-1) - likeliest < top_p
+    return torch.ones_like(probs, dtype=torch.bool).scatter(-1, order, ~stays)
+
+
+def choose(
+    logits: Tensor, masks: Sequence[Tensor | None], params: SamplingParams, uniforms: Sequence[float]
+) -> list[int]:
+    """The next id of each row: the likeliest at temperature 0, else drawn from what the filters leave.
+
+    logits: (B, V) float32 on the CPU, changed in place; masks: (V,) bool for each row, True for what may come, or None
+    where all may; uniforms: a number in [0, 1) for each row.
+    """
+    for row, mask in zip(logits, masks, strict=True):
+        if mask is not None:
+            row.masked_fill_(~mask, -torch.inf)
+    if params.temperature == 0:
+        return [int(token) for token in logits.argmax(dim=-1)]
+    drawn = draw(filter_logits(logits, params), torch.tensor(uniforms, dtype=torch.float64))
+    return [int(token) for token in drawn]
 
 
 def draw(logits: Tensor, uniforms: Tensor) -> Tensor:

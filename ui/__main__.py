@@ -33,6 +33,10 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on")
     parser.add_argument("--threads", type=int, default=1, help="threads of one run; 1 is best on two busy cores")
+    parser.add_argument(
+        "--engine", default="auto", help="torch, native (in C++), or auto: native where it was built, else torch"
+    )
+    parser.add_argument("--precision", help="of the native engine's weights: f32, bf16 or int8")
     return parser.parse_args(arguments)
 
 
@@ -78,13 +82,15 @@ def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
     """Build the page and serve it. The slow imports are here, after what can be refused at once."""
     import torch
 
+    from shortcut_gen.engines import resolve
     from ui.app import build, launch_settings
     from ui.models import Models, find_checkpoints
     from ui.tabs import TABS
 
     torch.set_num_threads(arguments.threads)
+    engine, precision = resolve(arguments.engine, arguments.precision)
     found = find_checkpoints(arguments.checkpoints)
-    models = {name: Models(found[name]) for name in TABS if name in found}
+    models = {name: Models(found[name], engine, precision) for name in TABS if name in found}
     if not models:
         raise SettingsError(
             f"{arguments.checkpoints} holds checkpoints for {', '.join(found)}; the page shows {' and '.join(TABS)}"

@@ -69,7 +69,8 @@ def _rank(entry: Entry) -> tuple[bool, float, str]:
 class Models:
     """Pipelines by checkpoint name; each is loaded once and then shared, as nothing in it changes while it plays."""
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, entries: list[Entry], engine: str = "auto", precision: str | None = None) -> None:
+        self._engine = (engine, precision)
         self.entries = sorted(entries, key=_rank)
         self._folders = {entry.name: entry.folder for entry in self.entries}
         self._loaded: dict[str, Pipeline] = {}
@@ -87,7 +88,7 @@ class Models:
             raise CheckpointError(f"there is no checkpoint {name!r}; one of {', '.join(self._folders)} is needed")
         with self._lock:
             if name not in self._loaded:
-                self._loaded[name] = Pipeline.from_pretrained(self._folders[name])
+                self._loaded[name] = Pipeline.from_pretrained(self._folders[name], "cpu", *self._engine)
             return self._loaded[name]
 
     def warm_up(self, prompt: Prompt) -> None:

@@ -28,16 +28,11 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-#if defined(_WIN32)
-#define EXPORT extern "C" __declspec(dllexport)
-#else
 #include <sched.h>
+#include <sys/mman.h>
 #include <unistd.h>
+
 #define EXPORT extern "C" __attribute__((visibility("default")))
-#endif
 
 namespace {
 
@@ -53,7 +48,7 @@ public:
         raw_.reset(std::calloc(count * sizeof(T) + align, 1));
         if (!raw_) throw std::bad_alloc();
         data_ = (T*)(((uintptr_t)raw_.get() + align - 1) / align * align);
-#if defined(__linux__)
+#if defined(MADV_HUGEPAGE)
         if (align > 64) madvise(data_, count * sizeof(T), MADV_HUGEPAGE);
 #endif
     }
@@ -85,8 +80,8 @@ struct Weight {
 struct Kernels {
     void (*product)(const Weight&, const float*, long, int, int, int, int, int, const float*, bool, float*, long,
                     void*);
-    void (*attend)(int, const float*, long, const int*, int, int, const void*, const void*, bool, float*, long, float*,
-                   long);
+    void (*attend)(int, const float*, long, const int*, int, int, const void*, const void*, long, bool, float*, long,
+                   float*, long);
     void (*norm)(const float*, const float*, const float*, int, int, float*);
     void (*sum)(const float*, const float*, const float*, long, int, int, float*);
     void (*exponentials)(const float*, float, int, double*);
@@ -207,22 +202,11 @@ void pause() {
 #endif
 }
 
-void let_others_run() {
-#if defined(_WIN32)
-    std::this_thread::yield();
-#else
-    sched_yield();
-#endif
-}
-
 // Threads that run one function together, the caller among them. After a run they stay awake for a moment, as the next
 // step follows soon, giving way to whoever wants the core; then they sleep.
 class Pool {
 public:
-    explicit Pool(int size) : size(size), arrived_(new Flag[size]) {
-#if !defined(_WIN32)
-        process = getpid();
-#endif
+    explicit Pool(int size) : size(size), process(getpid()), arrived_(new Flag[size]) {
         for (int t = 1; t < size; t++) threads_.emplace_back(&Pool::work, this, t);
     }
 
@@ -256,11 +240,11 @@ public:
         arrived_[t].count.store(mine, std::memory_order_release);
         for (int other = 0; other < size; other++)
             for (int spins = 0; int(arrived_[other].count.load(std::memory_order_acquire) - mine) < 0; spins++)
-                spins < 100 ? pause() : let_others_run();
+                spins < 100 ? pause() : (void)sched_yield();
     }
 
     const int size;
-    long process = 0;
+    const pid_t process;
 
 private:
     struct alignas(128) Flag {
@@ -275,7 +259,7 @@ private:
                 if (spins < 100) {
                     pause();
                 } else if (Clock::now() < until) {
-                    let_others_run();
+                    sched_yield();
                 } else {
                     std::unique_lock<std::mutex> hold(lock_);
                     sleeping_++;
@@ -669,7 +653,7 @@ private:
         const long lds = long(m.context + 15) / 16 * sources * 16;
         float* out = shortcut ? w.attended_last.get() : w.attended.get();
         const float* query = (shortcut ? w.query : w.inward).get();
-        const size_t size = m.half() ? 2 : 4;
+        const size_t size = m.half() ? 2 : 4, a_head = place(from, 1, sources) - place(from, 0, sources);
         for (int head = begin(heads->groups) * heads->per_group;
              head < std::min(end(heads->groups) * heads->per_group, heads->count); head++) {
             const int group = head / heads->per_group, inside = head % heads->per_group * width;
@@ -677,7 +661,7 @@ private:
                 for (next = r + 1; next < to && p.slots[next] == p.slots[r];) next++;
                 const size_t at = place(r, head, sources) * size;
                 k.attend(next - r, query + r * ldq + long(group) * columns * per_row + inside, ldq, p.positions + r,
-                         width, sources, s.keys[number].get() + at, s.values[number].get() + at, m.half(),
+                         width, sources, s.keys[number].get() + at, s.values[number].get() + at, a_head, m.half(),
                          w.scores.get(), lds, out + (r - from) * all + long(group) * columns + inside, all);
             }
         }
@@ -778,12 +762,10 @@ void run_pass(Pass& pass) {
     const int even = (pass.rows / (4 * m.threads) + 5) / 6 * 6;
     pass.chunk = m.threads == 1 ? CHUNK : std::clamp(even, 24, CHUNK);
     if (m.threads == 1) return Sweep(pass, 0).run();
-#if !defined(_WIN32)
     if (m.pool->process != getpid()) {  // a fork has no threads: let the old pool be, and start another
         (void)m.pool.release();
         m.pool = std::make_unique<Pool>(m.threads);
     }
-#endif
     m.pool->run([](void* with, int t) { Sweep(*(const Pass*)with, t).run(); }, &pass);
 }
 

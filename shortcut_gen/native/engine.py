@@ -235,9 +235,9 @@ def _tensors(model: ShortcutLM) -> list[Tensor]:
     if model.shortcut is not None:
         if model.shortcut.features is not None:
             for tap in range(len(config.taps)):
-                for layer in range(3):
-                    out.append(_pad(state[f"shortcut.features.weights.{layer}"][tap].T))
-                    out.append(_pad_vector(state[f"shortcut.features.biases.{layer}"][tap, 0]))
+                for depth in range(3):
+                    out.append(_pad(state[f"shortcut.features.weights.{depth}"][tap].T))
+                    out.append(_pad_vector(state[f"shortcut.features.biases.{depth}"][tap, 0]))
         out += [state["shortcut.features_norm.weight"], state["shortcut.features_norm.bias"]]
         out += _block(model.shortcut.block, config, config.shortcut_heads, shortcut=True)
     out += [state["norm.weight"], state["norm.bias"], _pad(state["embedding.weight"])]

@@ -34,13 +34,17 @@ FN Floats all(float value) { return value - Floats{}; }
 
 FN Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 
-// The sum of a register's floats: halves onto halves.
+// The sum of a register's floats.
 FN float total(Floats v) {
+#if WIDTH == 16
+    return _mm512_reduce_add_ps((__m512)v);
+#else
     float part[WIDTH];
     store(part, v);
     for (int half = WIDTH / 2; half; half /= 2)
         for (int i = 0; i < half; i++) part[i] += part[i + half];
     return part[0];
+#endif
 }
 
 // e^x to 2 units in the last place: 2^n times a polynomial (Cephes' expf), n found by adding 1.5·2^23.
@@ -70,7 +74,7 @@ FN Floats gelu(Floats x) {
 
 // ---------------------------------------------------------------------------------------------------- matrix products
 
-// What a tile leaves: (sum [* scale] + bias), through GELU if asked, at y[row * ldy + column].
+// What becomes of a tile's sums: (sum [* scale] + bias), through GELU if asked, at y[row * ldy + column].
 struct Finish {
     const float* bias;
     bool gelu;
@@ -78,15 +82,27 @@ struct Finish {
     long ldy;
 };
 
-template <int R, int P>
-FN void finish(Floats (&sum)[R][P * PARTS], const Finish& end, int column) {
+// The loops over a tile's registers are all unrolled: one that is not would keep the tile in memory.
+template <int R, int N>
+FN void leave(const Floats (&sum)[R][N], float* y, long ldy) {
+#pragma GCC unroll 8
     for (int r = 0; r < R; r++)
-        for (int i = 0; i < P * PARTS; i++) {
-            int at = column + i * WIDTH;
-            Floats v = sum[r][i];
-            if (end.bias) v += load<Floats>(end.bias + at);
+#pragma GCC unroll 16
+        for (int i = 0; i < N; i++) store(y + r * ldy + i * WIDTH, sum[r][i]);
+}
+
+// Sums that `leave` left in y, made what they should be. `rows`: the rows' scales, where the sums are whole numbers.
+template <int R, int P>
+FN void finish(const Weight& w, const Finish& end, int column, const float* rows) {
+    if (!end.bias && !end.gelu && !w.scale) return;
+    for (int r = 0; r < R; r++)
+        for (int i = column; i < column + 16 * P; i += WIDTH) {
+            float* y = end.y + r * end.ldy + i;
+            Floats v = rows ? __builtin_convertvector(load<Ints>(y), Floats) * rows[r] : load<Floats>(y);
+            if (w.scale) v *= load<Floats>(w.scale + i);
+            if (end.bias) v += load<Floats>(end.bias + i);
             if (end.gelu) v = gelu(v);
-            store(end.y + r * end.ldy + at, v);
+            store(y, v);
         }
 }
 
@@ -108,7 +124,8 @@ TARGET static void tile_f32(const Weight& w, const float* x, long ldx, int colum
 #pragma GCC unroll 16
             for (int i = 0; i < P * PARTS; i++) sum[r][i] += row[i] * x[r * ldx + k];
     }
-    finish<R, P>(sum, end, column);
+    leave<R>(sum, end.y + column, end.ldy);
+    finish<R, P>(w, end, column, nullptr);
 }
 
 #if DOT
@@ -136,7 +153,8 @@ TARGET static void tile_bf16(const Weight& w, const uint16_t* x, long ldx, int c
             for (int p = 0; p < P; p++) sum[r][p] = (Floats)_mm512_dpbf16_ps((__m512)sum[r][p], row[p], both);
         }
     }
-    finish<R, P>(sum, end, column);
+    leave<R>(sum, end.y + column, end.ldy);
+    finish<R, P>(w, end, column, nullptr);
 }
 
 // x: quadruples of bytes, 128 + round(x / scale of the row); what the 128 adds is taken off by the weights' sums.
@@ -144,11 +162,13 @@ template <int R, int P>
 TARGET static void tile_int8(const Weight& w, const uint8_t* x, long ldx, int column, int k0, int k1,
                              const float* scales, const Finish& end) {
     __m512i sum[R][P];
+#pragma GCC unroll 4
     for (int p = 0; p < P; p++) {
         const int32_t* sums = w.sums + column + 16 * p;
         __m512i before = _mm512_loadu_si512(sums + long(k0 / 16) * w.n);
         __m512i whole = _mm512_loadu_si512(sums + long(k1 / 16) * w.n);
         __m512i offset = _mm512_slli_epi32(_mm512_sub_epi32(before, whole), 7);
+#pragma GCC unroll 8
         for (int r = 0; r < R; r++) sum[r][p] = offset;
     }
     const long panel = 16L * w.k;
@@ -169,11 +189,11 @@ TARGET static void tile_int8(const Weight& w, const uint8_t* x, long ldx, int co
             for (int p = 0; p < P; p++) sum[r][p] = _mm512_dpbusd_epi32(sum[r][p], bytes, row[p]);
         }
     }
-    Floats scaled[R][P];
+#pragma GCC unroll 8
     for (int r = 0; r < R; r++)
-        for (int p = 0; p < P; p++)
-            scaled[r][p] = (Floats)_mm512_cvtepi32_ps(sum[r][p]) * load<Floats>(w.scale + column + 16 * p) * scales[r];
-    finish<R, P>(scaled, end, column);
+#pragma GCC unroll 4
+        for (int p = 0; p < P; p++) _mm512_storeu_si512(end.y + r * end.ldy + column + 16 * p, sum[r][p]);
+    finish<R, P>(w, end, column, scales);
 }
 
 // Rows of floats as bf16, rounded to the nearest.
@@ -221,7 +241,8 @@ TARGET static void tile_bf16(const Weight& w, const float* x, long ldx, int colu
                 sum[r][i] += odd * x[r * ldx + k + 1];
             }
         }
-    finish<R, P>(sum, end, column);
+    leave<R>(sum, end.y + column, end.ldy);
+    finish<R, P>(w, end, column, nullptr);
 }
 
 template <int R, int P>
@@ -241,9 +262,8 @@ TARGET static void tile_int8(const Weight& w, const float* x, long ldx, int colu
                 for (int r = 0; r < R; r++) sum[r][i] += row * x[r * ldx + k + byte];
             }
         }
-    for (int r = 0; r < R; r++)
-        for (int i = 0; i < P * PARTS; i++) sum[r][i] *= load<Floats>(w.scale + column + i * WIDTH);
-    finish<R, P>(sum, end, column);
+    leave<R>(sum, end.y + column, end.ldy);
+    finish<R, P>(w, end, column, nullptr);
 }
 
 #endif
@@ -322,15 +342,25 @@ TARGET static void product(const Weight& w, const float* x, long ldx, int rows, 
 FN Floats widen(const float* from) { return load<Floats>(from); }
 
 FN Floats widen(const uint16_t* from) {
+#if WIDTH == 16  // GCC makes halves of the conversion below
+    return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)), 16);
+#elif WIDTH == 8
+    return (Floats)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)from)), 16);
+#else
     return (Floats)(__builtin_convertvector(load<Halves>(from), Words) << 16);
+#endif
 }
 
-// Scores of R queries with C blocks of keys: sixteen positions each, `width` rows of sixteen.
+// Scores of R queries with C blocks of keys: sixteen positions each, `width` rows of sixteen. A lone query, of a step,
+// waits for memory: what is read next (the values at the same place) is asked for meanwhile.
 template <int R, int C, class T>
-FN void score(const float* query, long ldq, int width, const T* keys, float* scores, long lds) {
+FN void score(const float* query, long ldq, int width, const T* keys, const T* next, float* scores, long lds) {
     Floats sum[R][C * PARTS] = {};
     for (int e = 0; e < width; e++) {
         Floats key[C * PARTS];
+        if (R == 1 && e * int(sizeof(T)) % 4 == 0)
+#pragma GCC unroll 4
+            for (int c = 0; c < C; c++) __builtin_prefetch(next + (long(c) * width + e) * 16);
 #pragma GCC unroll 16
         for (int i = 0; i < C * PARTS; i++)
             key[i] = widen(keys + (long(i / PARTS) * width + e) * 16 + i % PARTS * WIDTH);
@@ -339,16 +369,18 @@ FN void score(const float* query, long ldq, int width, const T* keys, float* sco
 #pragma GCC unroll 16
             for (int i = 0; i < C * PARTS; i++) sum[r][i] += key[i] * query[r * ldq + e];
     }
-    for (int r = 0; r < R; r++)
-        for (int i = 0; i < C * PARTS; i++) store(scores + r * lds + i * WIDTH, sum[r][i]);
+    leave<R>(sum, scores, lds);
 }
 
-// The values' rows e to e + N, weighted by R queries' probabilities, over all blocks.
+// The values' rows e to e + N, weighted by R queries' probabilities, over all blocks. Next come another head's keys.
 template <int R, int N, class T>
-FN void weigh(const float* p, long ldp, int blocks, int width, const T* values, const float* inverse, float* out,
-              long ldo) {
+FN void weigh(const float* p, long ldp, int blocks, int width, const T* values, const T* next, const float* inverse,
+              float* out, long ldo) {
     Floats sum[R][N] = {};
-    for (int b = 0; b < blocks; b++, values += long(width) * 16)
+    for (int b = 0; b < blocks; b++, values += long(width) * 16, next += long(width) * 16) {
+        if (R == 1)
+#pragma GCC unroll 8
+            for (int e = 0; e < N; e += 4 / int(sizeof(T))) __builtin_prefetch(next + e * 16);
 #pragma GCC unroll 4
         for (int part = 0; part < PARTS; part++) {
             Floats row[N];
@@ -361,21 +393,26 @@ FN void weigh(const float* p, long ldp, int blocks, int width, const T* values, 
                 for (int e = 0; e < N; e++) sum[r][e] += row[e] * some;
             }
         }
+    }
+#pragma GCC unroll 4
     for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
         for (int e = 0; e < N; e++) out[r * ldo + e] = total(sum[r][e]) * inverse[r];
 }
 
 // R queries of one head, at rising positions, over a stream's keys and values: blocks of sixteen positions, in each
-// block `sources` times `width` rows of sixteen. Query r sees the positions up to position[r].
+// block `sources` times `width` rows of sixteen; the next head's lie `a_head` numbers further on. Query r sees the
+// positions up to position[r].
 template <int R, class T>
 TARGET static void attend_to(const float* query, long ldq, const int* position, int width, int sources, const T* keys,
-                             const T* values, float* scores, long lds, float* out, long ldo) {
+                             const T* values, long a_head, float* scores, long lds, float* out, long ldo) {
     const int blocks = (position[R - 1] / 16 + 1) * sources;
     const long size = long(width) * 16;
+    const T* next = keys + a_head;
     constexpr int C = R == 1 ? 4 : WIDTH == 16 ? 2 : 1;
     int b = 0;
-    for (; b + C <= blocks; b += C) score<R, C>(query, ldq, width, keys + b * size, scores + b * 16, lds);
-    for (; b < blocks; b++) score<R, 1>(query, ldq, width, keys + b * size, scores + b * 16, lds);
+    for (; b + C <= blocks; b += C) score<R, C>(query, ldq, width, keys + b * size, values + b * size, scores + b * 16, lds);
+    for (; b < blocks; b++) score<R, 1>(query, ldq, width, keys + b * size, values + b * size, scores + b * 16, lds);
     float inverse[R];
     for (int r = 0; r < R; r++) {
         float* row = scores + r * lds;
@@ -398,25 +435,27 @@ TARGET static void attend_to(const float* query, long ldq, const int* position, 
     }
     constexpr int N = R == 1 ? 8 : 4;
     int e = 0;
-    for (; e + N <= width; e += N) weigh<R, N>(scores, lds, blocks, width, values + e * 16, inverse, out + e, ldo);
-    for (; e < width; e++) weigh<R, 1>(scores, lds, blocks, width, values + e * 16, inverse, out + e, ldo);
+    for (; e + N <= width; e += N)
+        weigh<R, N>(scores, lds, blocks, width, values + e * 16, next + e * 16, inverse, out + e, ldo);
+    for (; e < width; e++)
+        weigh<R, 1>(scores, lds, blocks, width, values + e * 16, next + e * 16, inverse, out + e, ldo);
 }
 
 TARGET static void attend(int rows, const float* query, long ldq, const int* position, int width, int sources,
-                          const void* keys, const void* values, bool half, float* scores, long lds, float* out,
-                          long ldo) {
+                          const void* keys, const void* values, long a_head, bool half, float* scores, long lds,
+                          float* out, long ldo) {
     for (int r = 0; r < rows;) {
         const float* q = query + r * ldq;
         float* to = out + r * ldo;
         const bool four = rows - r >= 4;
         if (half) {
             const uint16_t *k = (const uint16_t*)keys, *v = (const uint16_t*)values;
-            if (four) attend_to<4>(q, ldq, position + r, width, sources, k, v, scores, lds, to, ldo);
-            else attend_to<1>(q, ldq, position + r, width, sources, k, v, scores, lds, to, ldo);
+            if (four) attend_to<4>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo);
+            else attend_to<1>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo);
         } else {
             const float *k = (const float*)keys, *v = (const float*)values;
-            if (four) attend_to<4>(q, ldq, position + r, width, sources, k, v, scores, lds, to, ldo);
-            else attend_to<1>(q, ldq, position + r, width, sources, k, v, scores, lds, to, ldo);
+            if (four) attend_to<4>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo);
+            else attend_to<1>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo);
         }
         r += four ? 4 : 1;
     }
