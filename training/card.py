@@ -48,15 +48,15 @@ def _model(info: CheckpointInfo) -> str:
     model = info.model
     count = info.recipe.get("parameters")
     size = f"{count:,} parameters without embeddings; " if count else ""
-    taps = f"taps {', '.join(map(str, model.taps))} ({model.features} features" if model.taps else ""
-    taps += (
-        f" of hidden width {model.feature_hidden}); " if model.taps and model.features == "mlp" else ")" * bool(taps)
-    )
-    return (
-        f"## Model\n\n{size}{model.layers} blocks, width {model.width}, {model.heads} heads, feed-forward "
-        f"{model.feedforward}; {taps}{model.position} positions, context {model.context} tokens; "
-        f"{model.vocab_size:,} token ids."
-    )
+    parts = [f"{model.layers} blocks, width {model.width}, {model.heads} heads, feed-forward {model.feedforward}"]
+    if model.taps:
+        hidden = f" of hidden width {model.feature_hidden}" if model.features == "mlp" else ""
+        current = ", and the last block's own input" if model.attend_current else ""
+        parts.append(f"taps {_list(model.taps)} ({model.features} features{hidden}){current}")
+    if model.residual_mlps:
+        parts.append(f"residual MLPs of hidden width {model.feature_hidden} behind blocks {_list(model.residual_mlps)}")
+    parts.append(f"{model.position} positions, context {model.context} tokens")
+    return f"## Model\n\n{size}{'; '.join(parts)}; {model.vocab_size:,} token ids."
 
 
 def _codec(info: CheckpointInfo) -> str:
@@ -197,6 +197,10 @@ def _limits(info: CheckpointInfo) -> str:
     if info.tokenizer == "piano":
         text += " Piano alone: other instruments, and the pedal as a thing of its own, are outside its vocabulary."
     return f"## Limits\n\n{text}"
+
+
+def _list(blocks: tuple[int, ...]) -> str:
+    return ", ".join(map(str, blocks))
 
 
 def _plain(value: object) -> str:
