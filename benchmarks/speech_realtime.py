@@ -1,8 +1,8 @@
 """Is speech made faster than it plays? `python -m benchmarks.speech_realtime --checkpoint checkpoints/speech`.
 
-A recording's start is encoded, continued and decoded while it is made, as the page does it, with each number of threads
-in turn. Prints, as medians of the rounds with their spread: the time from the call to the first new sound, the seconds
-of sound made per second, of all and of the first second, and the least sound a listener has in hand.
+A recording's start is encoded, continued and decoded while it is made, as the page does it, by each engine with each
+number of threads in turn. Prints, as medians of the rounds with their spread: the time from the call to the first new
+sound, the seconds of sound made per second, of all and of the first second, and the least sound a listener has in hand.
 """
 
 import json
@@ -100,48 +100,57 @@ def main(
     prompt_seconds: float = 5.0,
     seconds: float = 10.0,
     rounds: int = 5,
+    engines: tuple[str, ...] = ("auto", "torch"),
     threads: tuple[int, ...] = (1, 2),
     piece_seconds: float = 0.12,
     device: str = "cpu",
     output: str | None = None,
 ) -> None:
-    """Time every number of threads.
+    """Time every engine with every number of threads.
 
     Args:
         checkpoint: Checkpoint folder of a speech model.
         prompt: Recording to continue; a buzz if not given, which takes as long.
         prompt_seconds: How much of it is used.
         seconds: Length of each continuation.
-        rounds: Times each number of threads runs, in turn with the others, after one warm-up.
-        threads: CPU threads of torch.
+        rounds: Times each of them runs, in turn with the others, after one warm-up.
+        engines: Engines to time: auto, torch or native.
+        threads: CPU threads of torch and of the native engine.
         piece_seconds: Sound that is decoded at a time; the page's is 0.12.
         device: Where the model runs.
         output: JSON file to write.
     """
-    pipeline = Pipeline.from_pretrained(checkpoint, device)
+    pipelines = {}
+    for engine in engines:
+        for count in threads:
+            torch.set_num_threads(count)  # the native engine takes as many
+            pipelines[engine, count] = Pipeline.from_pretrained(checkpoint, device, engine=engine)
     buzz = (np.arange(round(16_000 * prompt_seconds)) * 0.0075 % 1 - 0.5).astype(np.float32)
     given = Prompt.from_file(prompt, prompt_seconds) if prompt else Prompt(media=Audio(buzz[None], 16_000))
-    tokenizer = pipeline.tokenizer
+    tokenizer = next(iter(pipelines.values())).tokenizer
     every = tokenizer.frame * max(1, round(piece_seconds * len(tokenizer.head(range(10**4), 1.0)) / tokenizer.frame))
-    runs: dict[int, list[Run]] = {count: [] for count in threads}
+    runs: dict[tuple[str, int], list[Run]] = {key: [] for key in pipelines}
     for number in range(rounds + 1):
-        for count in threads:
+        for (engine, count), pipeline in pipelines.items():
             torch.set_num_threads(count)
             run = continue_once(pipeline, given, SamplingParams(seconds=seconds, seed=number), every)
             if number:
-                runs[count].append(run)
-    print(f"{'':40}" + "".join(f"{f'{count} thread(s)':>24}" for count in threads))
+                runs[engine, count].append(run)
+    print(f"{'':40}" + "".join(f"{f'{engine}, {count} thread(s)':>24}" for engine, count in runs))
     for field in fields(Run):
         label, form = LABELS[field.name]
         cells = []
-        for count in threads:
-            values = [getattr(run, field.name) for run in runs[count]]
+        for timed in runs.values():
+            values = [getattr(run, field.name) for run in timed]
             low, middle, high = (form.format(v) for v in (min(values), statistics.median(values), max(values)))
             cells.append(f"{middle} ({low} to {high})")
         print(f"{label:40}" + "".join(f"{cell:>24}" for cell in cells))
     if output:
-        rows = {count: [vars(run) for run in runs[count]] for count in threads}
-        about = {"checkpoint": checkpoint, "seconds": seconds, "prompt_seconds": prompt_seconds, "threads": rows}
+        rows = [
+            {"engine": engine, "threads": count, "runs": [vars(run) for run in timed]}
+            for (engine, count), timed in runs.items()
+        ]
+        about = {"checkpoint": checkpoint, "seconds": seconds, "prompt_seconds": prompt_seconds, "timed": rows}
         Path(output).write_text(json.dumps(about, indent=2) + "\n")
 
 
