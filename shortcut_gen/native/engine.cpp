@@ -84,7 +84,8 @@ struct Kernels {
                    float*, long);
     void (*norm)(const float*, const float*, const float*, int, int, float*);
     void (*sum)(const float*, const float*, const float*, long, int, int, float*);
-    void (*exponentials)(const float*, float, int, double*);
+    float (*temper)(const float*, const uint8_t*, int, float, float*);
+    double (*exponentials)(const float*, float, int, double*);
 };
 
 }  // namespace
@@ -777,69 +778,101 @@ struct Choice {
     double top_p, min_p;
 };
 
-// The next id from one row of logits, as shortcut_gen/sampling.py has it: temperature, top-k, top-p, min-p, then the
-// first id whose cumulative probability exceeds `uniform`. -1 where nothing is allowed.
-int choose(const Kernels& kernels, const float* logits, int n, const uint8_t* allowed, const Choice& how,
-           double uniform, std::vector<float>& row, std::vector<double>& mass, std::vector<int>& order) {
-    const float never = -std::numeric_limits<float>::infinity();
-    row.assign(padded(n), never);
-    mass.resize(row.size());
-    float top = never;
-    int best = -1;
-    for (int i = 0; i < n; i++) {
-        if (allowed && !allowed[i]) continue;
-        const float value = how.temperature == 0.0f ? logits[i] : logits[i] / how.temperature;
-        row[i] = value;
-        if (value > top) top = value, best = i;
-    }
-    if (how.temperature == 0.0f || best < 0) return best;
-    if (how.top_k > 0 && how.top_k < n) {
-        std::vector<float> sorted(row.begin(), row.begin() + n);
-        std::nth_element(sorted.begin(), sorted.begin() + how.top_k - 1, sorted.end(), std::greater<float>());
-        const float least = sorted[how.top_k - 1];
-        for (int i = 0; i < n; i++)
-            if (row[i] < least) row[i] = never;
-    }
-    kernels.exponentials(row.data(), top, int(row.size()), mass.data());
-    if (how.top_p < 1.0) {
-        double all = 0.0, likely = 0.0;
-        for (double m : mass) all += m;
-        // Only ids above a threshold are sorted: it sinks until they hold enough of the mass.
-        for (double threshold = 1.0 / 16; likely < how.top_p * all; threshold /= 16) {
-            if (threshold < 1e-12) threshold = 0.0;
-            order.clear(), likely = 0.0;
-            for (int i = 0; i < n; i++)
-                if (mass[i] > threshold) order.push_back(i), likely += mass[i];
-            if (threshold == 0.0) break;
-        }
-        std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return mass[a] > mass[b]; });
-        double before = 0.0;
-        size_t kept = 0;
-        for (; kept < order.size() && before < how.top_p * all; kept++) before += mass[order[kept]];
-        std::vector<double>& left = mass;
-        std::sort(order.begin(), order.begin() + kept);
-        size_t next = 0;
+// Draws ids from rows of logits as shortcut_gen/sampling.py has it: temperature, top-k, top-p, min-p, then the first id
+// whose cumulative probability exceeds a uniform number. Nothing is sorted but what shares a bucket, an eighth of an
+// octave of probability, with the last id that is kept.
+class Chooser {
+public:
+    // -1 where nothing is allowed.
+    int choose(const Kernels& kernels, const float* logits, int n, const uint8_t* allowed, const Choice& how,
+               double uniform) {
+        n_ = n;
+        row_.resize(padded(n)), mass_.resize(padded(n));
+        const bool greedy = how.temperature == 0.0f;
+        const float top = kernels.temper(logits, allowed, n, greedy ? 1.0f : how.temperature, row_.data());
+        if (!(top > -std::numeric_limits<float>::infinity())) return -1;
+        if (greedy) return int(std::find(row_.begin(), row_.end(), top) - row_.begin());
+        double all = kernels.exponentials(row_.data(), top, padded(n), mass_.data());
+        if (how.top_k > 0 && how.top_k < n) all = keep_likeliest(how.top_k);
+        if (how.top_p < 1.0) all = keep_share(how.top_p * all);
+        if (how.min_p > 0.0) all = keep_above(top + float(std::log(how.min_p)));
+        const double target = uniform * all;
+        double sum = 0.0;
+        int last = 0;
         for (int i = 0; i < n; i++) {
-            if (next < kept && order[next] == i) next++;
-            else left[i] = 0.0;
+            sum += mass_[i];
+            if (sum > target) return i;
         }
+        for (int i = 0; i < n; i++)  // rounding in the sums put the number past the end
+            if (mass_[i] > 0.0) last = i;
+        return last;
     }
-    if (how.min_p > 0.0) {
-        const float floor = top + float(std::log(how.min_p));
-        for (int i = 0; i < n; i++)
-            if (row[i] < floor) mass[i] = 0.0;
+
+private:
+    static constexpr int BUCKETS = 257;  // the lowest holds all below 2^-32 of the likeliest
+
+    static int bucket(double mass) {  // rises with the mass, which is at most 1: exponent and three bits of it
+        const float narrow = float(mass);
+        int32_t bits;
+        std::memcpy(&bits, &narrow, 4);
+        return std::max((bits >> 20) - 1016 + BUCKETS - 1, 0);
     }
-    double all = 0.0;
-    for (int i = 0; i < n; i++) all += mass[i];
-    double sum = 0.0;
-    int last = best;
-    for (int i = 0; i < n; i++) {
-        if (mass[i] == 0.0) continue;
-        sum += mass[i], last = i;
-        if (sum > uniform * all) return i;
+
+    // Sorts the ids of one bucket by mass, the likeliest first; those of lower ones lose their mass.
+    void cut_below(int last) {
+        order_.clear();
+        for (int i = 0; i < n_; i++) {
+            const int b = bucket(mass_[i]);
+            if (b == last) order_.push_back(i);
+            mass_[i] = b < last ? 0.0 : mass_[i];
+        }
+        std::stable_sort(order_.begin(), order_.end(), [&](int a, int b) { return mass_[a] > mass_[b]; });
     }
-    return last;
-}
+
+    double total() const {
+        double all = 0.0;
+        for (int i = 0; i < n_; i++) all += mass_[i];
+        return all;
+    }
+
+    // Keeps the k ids of the largest logits, and all that equal the last of them.
+    double keep_likeliest(int k) {
+        int counts[BUCKETS] = {};
+        for (int i = 0; i < n_; i++) counts[bucket(mass_[i])]++;
+        int last = BUCKETS - 1, before = 0;
+        for (; last > 0 && before + counts[last] < k; last--) before += counts[last];
+        cut_below(last);
+        std::stable_sort(order_.begin(), order_.end(), [&](int a, int b) { return row_[a] > row_[b]; });
+        for (size_t i = size_t(k - before); i < order_.size(); i++)
+            if (row_[order_[i]] < row_[order_[k - before - 1]]) mass_[order_[i]] = 0.0;
+        return total();
+    }
+
+    // Keeps the fewest ids, the likeliest first, that reach so much mass.
+    double keep_share(double share) {
+        double masses[BUCKETS] = {};
+        for (int i = 0; i < n_; i++) masses[bucket(mass_[i])] += mass_[i];
+        int last = BUCKETS - 1;
+        double before = 0.0;
+        for (; last > 0 && before + masses[last] < share; last--) before += masses[last];
+        cut_below(last);
+        for (int id : order_) {
+            if (before >= share) mass_[id] = 0.0;
+            before += mass_[id];
+        }
+        return total();
+    }
+
+    double keep_above(float floor) {
+        for (int i = 0; i < n_; i++) mass_[i] = row_[i] < floor ? 0.0 : mass_[i];
+        return total();
+    }
+
+    int n_ = 0;
+    std::vector<float> row_;
+    std::vector<double> mass_;
+    std::vector<int> order_;
+};
 
 }  // namespace
 
@@ -923,9 +956,7 @@ EXPORT void shortcut_choose(const float* logits, long stride, int rows, int voca
                             int32_t* ids) {
     const Kernels& kernels = *LEVELS[best_level()];
     const Choice how = {float(temperature), top_k, top_p, min_p};
-    thread_local std::vector<float> row;
-    thread_local std::vector<double> mass;
-    thread_local std::vector<int> order;
+    thread_local Chooser chooser;
     for (int r = 0; r < rows; r++)
-        ids[r] = choose(kernels, logits + r * stride, vocab, allowed[r], how, uniforms[r], row, mass, order);
+        ids[r] = chooser.choose(kernels, logits + r * stride, vocab, allowed[r], how, uniforms[r]);
 }

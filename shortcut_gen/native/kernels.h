@@ -497,30 +497,62 @@ TARGET static void sum(const float* base, const float* bias, const float* parts,
     }
 }
 
-// e^(x - top) in double, for logits; n is a multiple of sixteen. 0 for what lies 700 below or is -inf.
-TARGET static void exponentials(const float* x, float top, int n, double* y) {
+// Logits over a temperature, -inf where they are not allowed (null: all are) and past n, to the next sixteenth.
+// Returns the largest.
+TARGET static float temper(const float* x, const uint8_t* allowed, int n, float temperature, float* y) {
+    const float never = -std::numeric_limits<float>::infinity();
+    const int all16 = (n + 15) / 16 * 16;
+    if (allowed)
+        for (int i = 0; i < n; i++) y[i] = allowed[i] ? x[i] / temperature : never;
+    else
+        for (int i = 0; i < n; i++) y[i] = x[i] / temperature;
+    for (int i = n; i < all16; i++) y[i] = never;
+    Floats most = load<Floats>(y);
+    for (int i = WIDTH; i < all16; i += WIDTH) most = larger(most, load<Floats>(y + i));
+    float top = most[0];
+    for (int i = 1; i < WIDTH; i++) top = most[i] > top ? most[i] : top;
+    return top;
+}
+
+FN Doubles doubles(const float* from) {
+#if WIDTH == 16
+    return (Doubles)_mm512_cvtps_pd(_mm256_loadu_ps(from));
+#elif WIDTH == 8
+    return (Doubles)_mm256_cvtps_pd(_mm_loadu_ps(from));
+#else
+    return Doubles{from[0], from[1]};
+#endif
+}
+
+// e^(x - top) in double, for n logits, a multiple of sixteen; 0 for what lies 700 below. Returns their sum.
+TARGET static double exponentials(const float* x, float top, int n, double* y) {
     constexpr int HALF = WIDTH / 2;
     const double magic = 6755399441055744.0;  // 1.5·2^52
+    Doubles sum = {};
     for (int i = 0; i < n; i += HALF) {
-        Doubles d;
-        for (int j = 0; j < HALF; j++) d[j] = double(x[i + j]) - double(top);
+        Doubles d = doubles(x + i) - double(top);
         Longs lost = d < -700.0;
         d = lost ? Doubles{} - 700.0 : d;
         Doubles shifted = d * 1.4426950408889634074 + magic;
         Doubles whole = shifted - magic;
-        Longs n2 = (Longs)shifted - (Longs)(Doubles{} + magic);
+        Longs power = (Longs)shifted - (Longs)(Doubles{} + magic);
         Doubles r = d - whole * 6.93147180369123816490e-01;
         r = r - whole * 1.90821492927058770002e-10;
         Doubles p = Doubles{} + 1.0 / 6227020800.0;  // Taylor's series to r^13: |r| < 0.35
         const double terms[] = {1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0, 1.0 / 362880.0, 1.0 / 40320.0,
                                 1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0};
-        for (double term : terms) p = p * r + term;
-        Doubles e = (Doubles)((Longs)p + (n2 << 52));
-        store(y + i, lost ? Doubles{} : e);
+#pragma GCC unroll 13
+        for (int term = 0; term < 13; term++) p = p * r + terms[term];
+        Doubles e = lost ? Doubles{} : (Doubles)((Longs)p + (power << 52));
+        sum += e;
+        store(y + i, e);
     }
+    double all = 0.0;
+    for (int i = 0; i < HALF; i++) all += sum[i];
+    return all;
 }
 
-constexpr Kernels KERNELS = {product, attend, norm, sum, exponentials};
+constexpr Kernels KERNELS = {product, attend, norm, sum, temper, exponentials};
 
 #undef FN
 }  // namespace LEVEL
