@@ -1,5 +1,6 @@
 """The native engine against the model it was made from: the same logits, the same ids, in every form it has."""
 
+import json
 import logging
 import os
 import subprocess
@@ -15,6 +16,7 @@ from shortcut_gen import engines, load_checkpoint, native, sampling
 from shortcut_gen.config import ModelConfig
 from shortcut_gen.engines import Engine, TorchEngine, make_engine, resolve
 from shortcut_gen.errors import SettingsError
+from shortcut_gen.generate import main
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.model import ShortcutLM
 from shortcut_gen.native import LEVELS, NativeEngine, library
@@ -330,3 +332,24 @@ def test_settings_that_no_engine_has_are_refused() -> None:
         resolve("native", None, "cuda")
     assert resolve("auto", None, "cuda") == ("torch", "f32")
     assert make_engine(build("shortcut"), "torch").name == "torch"
+
+
+@needs_library
+def test_the_batch_command_takes_an_engine(
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def make(*options: str) -> set[tuple[str, bytes]]:
+        out = tmp_path / "-".join(options)
+        common = ["--checkpoint", str(tiny_checkpoint), "--from-scratch", "1", "--seconds", "2", "--midi-only"]
+        assert main(["--out", str(out), *common, *options]) == 0
+        [record] = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+        assert record["engine"]["name"] == options[1]
+        return {(path.name, path.read_bytes()) for path in out.glob("*.mid")}
+
+    torch_made = make("--engine", "torch")
+    assert make("--engine", "native", "--precision", "f32") == torch_made
+    [(name, _)] = make("--engine", "native", "--precision", "int8")
+    assert name not in {other for other, _ in torch_made}  # other weights, another result
+    capsys.readouterr()
+    assert main(["--out", str(tmp_path), "--from-scratch", "1", "--engine", "jax"]) == 2
+    assert capsys.readouterr().err == "error: engine is 'jax'; one of auto, torch, native is needed\n"

@@ -96,7 +96,11 @@ namespace {
 #define LEVEL plain
 #define TARGET
 #define WIDTH 4
+#if defined(__aarch64__)
+#define TILE_ROWS 4  // NEON has 32 registers, SSE 16
+#else
 #define TILE_ROWS 2
+#endif
 #define TILE_PANELS 1
 #define DOT 0
 #include "kernels.h"
@@ -200,6 +204,8 @@ void pack(Weight& w, const float* matrix, const float* bias, int n, int k, Preci
 void pause() {
 #if defined(__x86_64__)
     _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
 #endif
 }
 
@@ -422,6 +428,7 @@ struct Worker {
     Array<float> norm, feature, keys_values, attended, attended_last, hidden, hidden2, part;  // for a chunk of rows
     Array<float> scores;
     Array<char> room;
+    std::vector<const float*> inputs;  // of each source; here, as a pass allocates nothing
 };
 
 // The caches of some streams (slots) and the memory of a pass. Keys and values of a block:
@@ -465,6 +472,7 @@ State* new_state(Model* m, int slots) {
         w.part = Array<float>(sources * chunk * d);
         w.scores = Array<float>(4 * blocks * sources * 16 + 64);
         w.room = Array<char>((widest * 2 + 4) * chunk * sources + 64);
+        w.inputs.resize(sources);
         if (mlps) w.hidden2 = Array<float>(chunk * hidden);
         if (m->taps) {
             w.query = Array<float>(rows * m->shortcut_heads.all());
@@ -578,11 +586,11 @@ private:
             for (int g = g0; g < g1; g++) rotate(y + long(g) * columns, g, p.positions[r]);
             scale(y, columns);
         }
-        std::vector<const float*> inputs(sources);
+        const float** inputs = w.inputs.data();
         for (int l = 0; l < sources; l++)
             inputs[l] = (l < m.taps ? w.taps.get() + long(l) * s.rows * d : w.x.get()) + long(from) * d;
         if (m.features) {
-            mlps(m.feature.data(), m.taps, inputs.data(), rows);
+            mlps(m.feature.data(), m.taps, inputs, rows);
             for (int l = 0; l < m.taps; l++) {
                 float* out = w.feature.get() + long(l) * rows * d;
                 add_up(rows, l, m.feature[l].layers[2].bias, nullptr, out);
@@ -783,14 +791,13 @@ struct Choice {
 // octave of probability, with the last id that is kept.
 class Chooser {
 public:
-    // -1 where nothing is allowed.
     int choose(const Kernels& kernels, const float* logits, int n, const uint8_t* allowed, const Choice& how,
                double uniform) {
         n_ = n;
         row_.resize(padded(n)), mass_.resize(padded(n));
         const bool greedy = how.temperature == 0.0f;
         const float top = kernels.temper(logits, allowed, n, greedy ? 1.0f : how.temperature, row_.data());
-        if (!(top > -std::numeric_limits<float>::infinity())) return -1;
+        if (!(top > -std::numeric_limits<float>::infinity())) return greedy ? 0 : n - 1;  // as torch
         if (greedy) return int(std::find(row_.begin(), row_.end(), top) - row_.begin());
         double all = kernels.exponentials(row_.data(), top, padded(n), mass_.data());
         if (how.top_k > 0 && how.top_k < n) all = keep_likeliest(how.top_k);
