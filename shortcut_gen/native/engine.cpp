@@ -32,6 +32,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+// Before a loop that must be unrolled, as its arrays are meant to be registers.
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace {

@@ -85,9 +85,9 @@ struct Finish {
 // The loops over a tile's registers are all unrolled: one that is not would keep the tile in memory.
 template <int R, int N>
 FN void leave(const Floats (&sum)[R][N], float* y, long ldy) {
-#pragma GCC unroll 8
+    UNROLL
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 16
+        UNROLL
         for (int i = 0; i < N; i++) store(y + r * ldy + i * WIDTH, sum[r][i]);
 }
 
@@ -114,14 +114,14 @@ TARGET static void tile_f32(const Weight& w, const float* x, long ldx, int colum
     const float* weights = (const float*)w.data + column / 16 * panel + 16L * k0;
     for (int k = 0; k < k1 - k0; k++, weights += 16) {
         Floats row[P * PARTS];
-#pragma GCC unroll 16
+        UNROLL
         for (int i = 0; i < P * PARTS; i++) row[i] = load<Floats>(weights + i / PARTS * panel + i % PARTS * WIDTH);
         if (R == 1)
-#pragma GCC unroll 4
+            UNROLL
             for (int p = 0; p < P; p++) __builtin_prefetch(weights + (P + p) * panel);
-#pragma GCC unroll 8
+        UNROLL
         for (int r = 0; r < R; r++)
-#pragma GCC unroll 16
+            UNROLL
             for (int i = 0; i < P * PARTS; i++) sum[r][i] += row[i] * x[r * ldx + k];
     }
     leave<R>(sum, end.y + column, end.ldy);
@@ -139,17 +139,17 @@ TARGET static void tile_bf16(const Weight& w, const uint16_t* x, long ldx, int c
     const uint16_t* weights = (const uint16_t*)w.data + column / 16 * panel + 16L * k0;
     for (int k = 0; k < k1 - k0; k += 2, weights += 32) {
         __m512bh row[P];
-#pragma GCC unroll 4
+        UNROLL
         for (int p = 0; p < P; p++) row[p] = (__m512bh)_mm512_loadu_si512(weights + p * panel);
         if (R == 1)
-#pragma GCC unroll 4
+            UNROLL
             for (int p = 0; p < P; p++) __builtin_prefetch(weights + (P + p) * panel);
-#pragma GCC unroll 8
+        UNROLL
         for (int r = 0; r < R; r++) {
             int32_t pair;
             std::memcpy(&pair, x + r * ldx + k, 4);
             __m512bh both = (__m512bh)_mm512_set1_epi32(pair);
-#pragma GCC unroll 4
+            UNROLL
             for (int p = 0; p < P; p++) sum[r][p] = (Floats)_mm512_dpbf16_ps((__m512)sum[r][p], row[p], both);
         }
     }
@@ -162,36 +162,36 @@ template <int R, int P>
 TARGET static void tile_int8(const Weight& w, const uint8_t* x, long ldx, int column, int k0, int k1,
                              const float* scales, const Finish& end) {
     __m512i sum[R][P];
-#pragma GCC unroll 4
+    UNROLL
     for (int p = 0; p < P; p++) {
         const int32_t* sums = w.sums + column + 16 * p;
         __m512i before = _mm512_loadu_si512(sums + long(k0 / 16) * w.n);
         __m512i whole = _mm512_loadu_si512(sums + long(k1 / 16) * w.n);
         __m512i offset = _mm512_slli_epi32(_mm512_sub_epi32(before, whole), 7);
-#pragma GCC unroll 8
+        UNROLL
         for (int r = 0; r < R; r++) sum[r][p] = offset;
     }
     const long panel = 16L * w.k;
     const int8_t* weights = (const int8_t*)w.data + column / 16 * panel + 16L * k0;
     for (int k = 0; k < k1 - k0; k += 4, weights += 64) {
         __m512i row[P];
-#pragma GCC unroll 4
+        UNROLL
         for (int p = 0; p < P; p++) row[p] = _mm512_loadu_si512(weights + p * panel);
         if (R == 1)
-#pragma GCC unroll 4
+            UNROLL
             for (int p = 0; p < P; p++) __builtin_prefetch(weights + (P + p) * panel);
-#pragma GCC unroll 8
+        UNROLL
         for (int r = 0; r < R; r++) {
             int32_t four;
             std::memcpy(&four, x + r * ldx + k, 4);
             __m512i bytes = _mm512_set1_epi32(four);
-#pragma GCC unroll 4
+            UNROLL
             for (int p = 0; p < P; p++) sum[r][p] = _mm512_dpbusd_epi32(sum[r][p], bytes, row[p]);
         }
     }
-#pragma GCC unroll 8
+    UNROLL
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
+        UNROLL
         for (int p = 0; p < P; p++) _mm512_storeu_si512(end.y + r * end.ldy + column + 16 * p, sum[r][p]);
     finish<R, P>(w, end, column, scales);
 }
@@ -231,11 +231,11 @@ TARGET static void tile_bf16(const Weight& w, const float* x, long ldx, int colu
     const long panel = 16L * w.k;
     const uint16_t* weights = (const uint16_t*)w.data + column / 16 * panel + 16L * k0;
     for (int k = 0; k < k1 - k0; k += 2, weights += 32)
-#pragma GCC unroll 16
+        UNROLL
         for (int i = 0; i < P * PARTS; i++) {
             Words pairs = load<Words>(weights + i / PARTS * panel + i % PARTS * 2 * WIDTH);
             Floats even = (Floats)(pairs << 16), odd = (Floats)(pairs & 0xffff0000u);
-#pragma GCC unroll 8
+            UNROLL
             for (int r = 0; r < R; r++) {
                 sum[r][i] += even * x[r * ldx + k];
                 sum[r][i] += odd * x[r * ldx + k + 1];
@@ -252,13 +252,13 @@ TARGET static void tile_int8(const Weight& w, const float* x, long ldx, int colu
     const long panel = 16L * w.k;
     const int8_t* weights = (const int8_t*)w.data + column / 16 * panel + 16L * k0;
     for (int k = 0; k < k1 - k0; k += 4, weights += 64)
-#pragma GCC unroll 16
+        UNROLL
         for (int i = 0; i < P * PARTS; i++) {
             Ints four = load<Ints>(weights + i / PARTS * panel + i % PARTS * 4 * WIDTH);
-#pragma GCC unroll 4
+            UNROLL
             for (int byte = 0; byte < 4; byte++) {
                 Floats row = __builtin_convertvector((four << (24 - 8 * byte)) >> 24, Floats);
-#pragma GCC unroll 8
+                UNROLL
                 for (int r = 0; r < R; r++) sum[r][i] += row * x[r * ldx + k + byte];
             }
         }
@@ -359,14 +359,14 @@ FN void score(const float* query, long ldq, int width, const T* keys, const T* n
     for (int e = 0; e < width; e++) {
         Floats key[C * PARTS];
         if (R == 1 && e * int(sizeof(T)) % 4 == 0)
-#pragma GCC unroll 4
+            UNROLL
             for (int c = 0; c < C; c++) __builtin_prefetch(next + (long(c) * width + e) * 16);
-#pragma GCC unroll 16
+        UNROLL
         for (int i = 0; i < C * PARTS; i++)
             key[i] = widen(keys + (long(i / PARTS) * width + e) * 16 + i % PARTS * WIDTH);
-#pragma GCC unroll 4
+        UNROLL
         for (int r = 0; r < R; r++)
-#pragma GCC unroll 16
+            UNROLL
             for (int i = 0; i < C * PARTS; i++) sum[r][i] += key[i] * query[r * ldq + e];
     }
     leave<R>(sum, scores, lds);
@@ -379,24 +379,24 @@ FN void weigh(const float* p, long ldp, int blocks, int width, const T* values, 
     Floats sum[R][N] = {};
     for (int b = 0; b < blocks; b++, values += long(width) * 16, next += long(width) * 16) {
         if (R == 1)
-#pragma GCC unroll 8
+            UNROLL
             for (int e = 0; e < N; e += 4 / int(sizeof(T))) __builtin_prefetch(next + e * 16);
-#pragma GCC unroll 4
+        UNROLL
         for (int part = 0; part < PARTS; part++) {
             Floats row[N];
-#pragma GCC unroll 8
+            UNROLL
             for (int e = 0; e < N; e++) row[e] = widen(values + e * 16 + part * WIDTH);
-#pragma GCC unroll 4
+            UNROLL
             for (int r = 0; r < R; r++) {
                 Floats some = load<Floats>(p + r * ldp + b * 16 + part * WIDTH);
-#pragma GCC unroll 8
+                UNROLL
                 for (int e = 0; e < N; e++) sum[r][e] += row[e] * some;
             }
         }
     }
-#pragma GCC unroll 4
+    UNROLL
     for (int r = 0; r < R; r++)
-#pragma GCC unroll 8
+        UNROLL
         for (int e = 0; e < N; e++) out[r * ldo + e] = total(sum[r][e]) * inverse[r];
 }
 
@@ -541,7 +541,7 @@ TARGET static double exponentials(const float* x, float top, int n, double* y) {
         Doubles p = Doubles{} + 1.0 / 6227020800.0;  // Taylor's series to r^13: |r| < 0.35
         const double terms[] = {1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0, 1.0 / 362880.0, 1.0 / 40320.0,
                                 1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0};
-#pragma GCC unroll 13
+        UNROLL
         for (int term = 0; term < 13; term++) p = p * r + terms[term];
         Doubles e = lost ? Doubles{} : (Doubles)((Longs)p + (power << 52));
         sum += e;
