@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from shortcut_gen.batch_settings import Usual
 from shortcut_gen.checkpoint import CheckpointInfo, read_info
 from shortcut_gen.engines import resolve
 from shortcut_gen.errors import CheckpointError
@@ -22,8 +23,8 @@ Kind = type[Score] | type[Audio]
 
 FOLDERS: dict[Kind, Path] = {Score: Path("checkpoints/piano"), Audio: Path("checkpoints/speech")}
 """The checkpoint for a kind of prompt where none is named."""
-SECONDS: dict[Kind, float] = {Score: 30.0, Audio: 10.0}
-"""Length of a continuation where none is set."""
+USUAL: dict[Kind, Usual] = {Score: Usual(seconds=30.0, top_p=0.95), Audio: Usual(seconds=10.0, top_p=1.0)}
+"""Settings of a continuation where they are not given. Speech below top-p 1 falls silent (docs/experiments.md)."""
 SUFFIXES = (*PianoTokenizer.suffixes, *SpeechTokenizer.suffixes)
 """Of the files that a folder of prompts may hold where no checkpoint is named."""
 

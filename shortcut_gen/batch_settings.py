@@ -18,6 +18,14 @@ from shortcut_gen.sampling import SamplingParams
 
 
 @dataclass(frozen=True, kw_only=True)
+class Usual:
+    """What a kind of prompt takes where a setting is not given."""
+
+    seconds: float
+    top_p: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class BatchSettings:
     """What the batch command takes beside the prompts."""
 
@@ -35,8 +43,8 @@ class BatchSettings:
     """Divides the logits; 0 takes the likeliest id."""
     top_k: int = 0
     """Keep only the k likeliest ids; 0 keeps all."""
-    top_p: float = 0.95
-    """Keep the fewest ids whose probabilities reach p; 1 keeps all."""
+    top_p: float | None = None
+    """Keep the fewest ids whose probabilities reach p, 1 all; 0.95 for music and 1 for speech if not given."""
     min_p: float = 0.0
     """Keep ids at least this share as likely as the likeliest; 0 keeps all."""
     prompt_seconds: float | None = None
@@ -68,17 +76,17 @@ class BatchSettings:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise SettingsError(f"device is {self.device!r}, which this machine or this PyTorch lacks") from error
-        self.params(1.0)  # validates the rest
+        self.params(Usual(seconds=1.0, top_p=1.0))  # validates the rest
 
-    def params(self, seconds: float) -> SamplingParams:
-        """The sampler's part of the settings; `seconds` is the length where none is set."""
-        names = ("temperature", "top_k", "top_p", "min_p", "seed")
-        length = seconds if self.seconds is None else self.seconds
-        return SamplingParams(**{name: getattr(self, name) for name in names}, seconds=length)
+    def params(self, usual: Usual) -> SamplingParams:
+        """The sampler's part of the settings; `usual` is for what is not set."""
+        values = {name: getattr(self, name) for name in ("temperature", "top_k", "min_p", "seed", "seconds", "top_p")}
+        unset = {name for name, value in values.items() if value is None}
+        return SamplingParams(**values | {name: getattr(usual, name) for name in unset})
 
-    def recorded(self, seconds: float) -> dict[str, Any]:
+    def recorded(self, usual: Usual) -> dict[str, Any]:
         """The settings that decide the result, as the manifest has them (the seed has a field of its own)."""
-        values = dataclasses.asdict(self.params(seconds)) | {"prompt_seconds": self.prompt_seconds}
+        values = dataclasses.asdict(self.params(usual)) | {"prompt_seconds": self.prompt_seconds}
         return {name: value for name, value in values.items() if name != "seed"}
 
 

@@ -58,7 +58,7 @@ class SpeechEvaluation:
     """Divides the logits."""
     top_k: int = 0
     """Keep only the k likeliest ids; 0 keeps all."""
-    top_p: float = 0.95
+    top_p: float = 1.0
     """Keep the fewest ids whose probabilities reach p; 1 keeps all."""
     seed: int = 0
     """Seed of the continuations."""

@@ -33,6 +33,7 @@ class Look:
     seconds: float
     """How long to go on at first, in seconds."""
     most_seconds: float
+    top_p: float
     waiting: tuple[str, str]
     """What stands where the takes will be, in two lines."""
     under_upload: tuple[Any, ...] = ()
@@ -122,7 +123,7 @@ def _settings(models: Models, look: Look, longest: float) -> tuple[Any, tuple[An
         temperature = gr.Slider(
             0, 2, 1.0, step=0.05, label="Temperature", info="Higher is bolder.", **named("temperature")
         )
-        top_p = gr.Slider(0.05, 1, 0.95, step=0.01, label="Top-p", info="Lower is safer.", **named("top-p"))
+        top_p = gr.Slider(0.05, 1, look.top_p, step=0.01, label="Top-p", info="Lower is safer.", **named("top-p"))
     with gr.Row(elem_classes="pair"):
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, **named("seed"))
         fresh = gr.Checkbox(True, label="A new seed each time", container=False, **named("fresh"))

@@ -38,6 +38,7 @@ def piano_tab(models: Models, sessions: Sessions) -> None:
         most_used=MAX_USED,
         seconds=20,
         most_seconds=MAX_SECONDS,
+        top_p=0.95,
         waiting=(
             "Here the piece goes on.",
             "Choose a beginning, then press <b>Continue</b>: the notes appear as the model finds them.",
@@ -63,6 +64,7 @@ def speech_tab(models: Models, sessions: Sessions) -> None:
         most_used=speech.MAX_USED,
         seconds=10,
         most_seconds=speech.MAX_SECONDS,
+        top_p=1.0,  # below, the voice falls silent
         waiting=(
             "Here the voice goes on.",
             "Choose a voice, then press <b>Continue</b>: you hear the first variation while it is made.",
