@@ -1,6 +1,7 @@
 """Speech as ids: frames never part, the grammar keeps the turns, the sound comes back while ids arrive."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shortcut_gen import Pipeline, Prompt, Sampler, SamplingParams, Stream
+from shortcut_gen.engines import TorchDecoding
 from shortcut_gen.errors import CheckpointError, CodecError, ConfigError, MediaError, PromptError, SettingsError
 from shortcut_gen.media import Audio, Note, Score
 from shortcut_gen.modalities import get_tokenizer
@@ -302,15 +304,15 @@ def test_speech_from_no_prompt(folder: Path) -> None:
 def test_every_window_that_the_model_reads_begins_at_a_frame(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, codebooks: int, context: int
 ) -> None:
-    pipeline = Pipeline.from_pretrained(folder / name)
+    pipeline = Pipeline.from_pretrained(folder / name, engine="torch")
     windows: list[list[int]] = []
-    read = Sampler._read
+    read = TorchDecoding.read
 
-    def watch(self: Sampler, window: Any, *rest: Any) -> torch.Tensor:
-        windows.append(list(window))
-        return read(self, window, *rest)
+    def watch(self: TorchDecoding, row: int, tokens: Sequence[int]) -> torch.Tensor:
+        windows.append(list(tokens))
+        return read(self, row, tokens)
 
-    monkeypatch.setattr(Sampler, "_read", watch)
+    monkeypatch.setattr(TorchDecoding, "read", watch)
     prompts = [tuple(legal(codebooks, length)) for length in (5 * codebooks, 40 * codebooks, 3 * codebooks + 1)]
     streams = [Stream(prompt=prompt, seed=k) for k, prompt in enumerate(prompts)]
     made: list[list[int]] = [list(prompt) for prompt in prompts]

@@ -266,7 +266,7 @@ def test_speech_is_heard_while_it_is_made_without_a_gap(page: Any, tmp_path: Pat
     assert (rate, len(samples)) == (16000, 8 * 16000)
     page.wait_for_function("window.pieces.reduce((sum, piece) => sum + piece.samples.length, 0) === 64000")
     pieces, heard, error = json.loads(page.evaluate(PLAYED))
-    assert len(pieces) > 5
+    assert len(pieces) > 1 and pieces[0][2] < 32_000  # heard while the rest is made, however fast that is
     assert {rate for _, rate, _ in pieces} == {16000}  # the browser resamples no piece by itself
     assert np.abs(np.array(heard) / 32767 - samples[4 * 16000 :]).max() < 1e-3
     # Each begins with the sample after the last one of the piece before, but where a busy machine was too slow.
