@@ -8,7 +8,6 @@ what they would be had other pieces been drawn.
 """
 
 import json
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from training.attention_changes import View, average, changes, outcome
 from training.attention_plot import draw_figures, draw_heads
 from training.attention_taps import leave, source_names
 from training.attention_use import Use, figures, joined, kinds_of, look, surprise
-from training.commands import run
+from training.commands import plain, run
 from training.evaluate import check_ids
 from training.joined import open_corpus
 from training.shards import Split, spread
@@ -119,7 +118,7 @@ def attention_maps(checkpoint: Path, prompt: Path, data: Sequence[Path], setting
     print(table(shown, taps))
     if settings.json:
         of_prompt["share_by_token"] = use.share[0].tolist()
-        write_whole(settings.json, (json.dumps(_plain(out)) + "\n").encode(), MediaError)
+        write_whole(settings.json, (json.dumps(plain(out, 5)) + "\n").encode(), MediaError)
     if settings.plot:
         draw_heads(use.share[0], kinds[1][use.read[0]], kinds[0], taps, settings.plot)
     if settings.plot_data:
@@ -240,17 +239,6 @@ def table(shown: dict[str, Any], taps: Sequence[str]) -> str:
         span = f"{change['low']:+.4f} to {change['high']:+.4f}"
         lines.append(f"{name:46}{change['nll']:>8.4f}{change['difference']:>+12.4f}  {span}")
     return "\n".join(lines)
-
-
-def _plain(value: Any) -> Any:
-    """Numbers as JSON has them: five decimals, None for what is no number."""
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    if isinstance(value, float):
-        return round(value, 5) if math.isfinite(value) else None
-    return value
 
 
 def _parser() -> ArgumentParser:

@@ -1,5 +1,6 @@
-"""The end of every command that judges something: arguments in, exit status out, one line for what cannot be."""
+"""What every command that judges something shares: arguments in, exit status out, figures as JSON has them."""
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,3 +27,14 @@ def run(
         print("stopped; nothing was written", file=sys.stderr)
         return 130
     return 0
+
+
+def plain(value: Any, digits: int = 4) -> Any:
+    """Figures as JSON has them: so many decimals, None for what is no number."""
+    if isinstance(value, dict):
+        return {name: plain(part, digits) for name, part in value.items()}
+    if isinstance(value, list):
+        return [plain(part, digits) for part in value]
+    if isinstance(value, float):
+        return round(value, digits) if math.isfinite(value) else None
+    return value

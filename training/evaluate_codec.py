@@ -33,7 +33,7 @@ from shortcut_gen.modalities.codec_folder import quietly
 from shortcut_gen.modalities.encodec_model import CodecConfig, EncodecModel, build
 from training.audio_files import SUFFIXES
 from training.codec_card import write_codec_card
-from training.commands import run
+from training.commands import plain, run
 from training.shards import spread
 from training.speech_metrics import RATE, Signal, codebook_use, lag, shifted, similarity, to_rate
 from training.state import LAST, read_run_checkpoint
@@ -326,21 +326,10 @@ def evaluate(name: str, settings: CodecEvaluation) -> dict[str, Any]:
     figures |= {"data": settings.data.name, "limit": settings.limit}
     print(table(figures))
     if settings.json:
-        write_whole(settings.json, (json.dumps(_plain(figures), indent=2) + "\n").encode(), MediaError)
+        write_whole(settings.json, (json.dumps(plain(figures), indent=2) + "\n").encode(), MediaError)
     if settings.write and folder is not None:
-        write_figures(folder, settings.split, _plain(figures))
+        write_figures(folder, settings.split, plain(figures))
     return figures
-
-
-def _plain(value: Any) -> Any:
-    """Numbers as JSON has them: four decimals, None for what is no number."""
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    if isinstance(value, float):
-        return round(value, 4) if math.isfinite(value) else None
-    return value
 
 
 def _parser() -> ArgumentParser:

@@ -5,7 +5,6 @@ as it is and through the codec: the voice, silence, loudness, pitch, clipping, a
 """
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from shortcut_gen.files import write_whole
 from shortcut_gen.media import Audio
 from shortcut_gen.pipeline import Pipeline, Prompt
 from shortcut_gen.sampling import SamplingParams
-from training.commands import run
+from training.commands import plain, run
 from training.speech_metrics import RATE, Voices, to_rate
 from training.speech_plot import draw
 from training.speech_takes import CODED, MADE, REAL, Take, coded, compare, faults, limits, real_takes, spread
@@ -167,7 +166,7 @@ def evaluate(checkpoint: Path, settings: SpeechEvaluation) -> dict[str, Any]:
     }
     print(table(figures))
     if settings.json:
-        write_whole(settings.json, (json.dumps(_plain(figures), indent=2) + "\n").encode(), MediaError)
+        write_whole(settings.json, (json.dumps(plain(figures), indent=2) + "\n").encode(), MediaError)
     if settings.out:
         for take in made:
             settings.out.mkdir(parents=True, exist_ok=True)
@@ -184,15 +183,6 @@ def evaluate(checkpoint: Path, settings: SpeechEvaluation) -> dict[str, Any]:
 def _caption(take: Take, row: dict[str, float], found: list[str]) -> str:
     verdict = ", ".join(found) or "within the range of real speech"
     return f"{take.path.stem}: voice {row['similarity']:.2f}, silence {row['silence']:.0%}; {verdict}"
-
-
-def _plain(value: Any) -> Any:
-    """Numbers as JSON has them: four decimals, None for what is no number."""
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    if isinstance(value, float):
-        return round(value, 4) if math.isfinite(value) else None
-    return value
 
 
 def _parser() -> ArgumentParser:
