@@ -13,8 +13,9 @@ from shortcut_gen.errors import CheckpointError
 from shortcut_gen.files import reason
 from shortcut_gen.folder import WEIGHTS
 from shortcut_gen.media import Audio, Score
-from shortcut_gen.modalities import get_tokenizer
+from shortcut_gen.modalities import codec_folder, get_tokenizer
 from shortcut_gen.modalities.base import Tokenizer
+from shortcut_gen.modalities.codec import OFFICIAL
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.pipeline import Pipeline
@@ -64,15 +65,25 @@ class Model:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the weights, the model's shape, the tokenizer and the codec; not of the card's text or the figures."""
-        try:
-            with (self.folder / WEIGHTS).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256")
-        except OSError as error:
-            raise CheckpointError(f"{self.folder / WEIGHTS}: cannot be read: {reason(error)}") from error
+        """Of the weights, the model's shape, the tokenizer and the codec; not of the card's text or the figures.
+
+        Raises CheckpointError, CodecError.
+        """
+        digest = _digest(self.folder / WEIGHTS)
+        if self.info.codec and self.info.codec["name"] != OFFICIAL:
+            # Its identity in config.json leaves the decoder out, which decides how the same ids sound.
+            digest.update(_digest(codec_folder(self.info.codec["name"], self.folder) / WEIGHTS).digest())
         decides = [self.info.model.to_dict(), self.info.tokenizer, *([self.info.codec] if self.info.codec else [])]
         digest.update(json.dumps(decides, sort_keys=True).encode())
         return digest.hexdigest()
+
+
+def _digest(path: Path) -> "hashlib._Hash":
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {reason(error)}") from error
 
 
 class Models:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from safetensors.torch import load_file, save_file
 
 from shortcut_gen import generate
 from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
@@ -84,10 +85,27 @@ def test_the_batch_makes_what_the_pipeline_makes(command: Command, voice: Path, 
     out = tmp_path / "out"
     assert command(voice, "--out", out, "--seconds", 0.5, "--seed", 3, "--batch-size", 1) == 0
     [record] = lines(out)
-    params = SamplingParams(seconds=0.5, seed=3, top_p=0.95)
+    params = SamplingParams(seconds=0.5, seed=3)
     made = Pipeline.from_pretrained("checkpoints/speech").continue_prompt(Prompt.from_file(voice), params)
     made.audio().write(tmp_path / "direct.wav")
     assert (tmp_path / "direct.wav").read_bytes() == (out / record["wav"]).read_bytes()
+
+
+def test_another_decoder_of_the_same_ids_makes_the_sound_anew(
+    command: Command, voice: Path, checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(checkpoints / "checkpoints", tmp_path / "checkpoints")
+    monkeypatch.chdir(tmp_path)
+    arguments = (voice, "--out", tmp_path / "out", "--seconds", 0.5)
+    assert command(*arguments) == command(*arguments) == 0
+    assert len(list((tmp_path / "out").glob("*.wav"))) == 1
+    weights = tmp_path / "checkpoints" / "codec-tiny" / "model.safetensors"
+    tensors = load_file(weights)
+    last = max(name for name in tensors if name.startswith("decoder.") and name.endswith("bias"))
+    save_file(tensors | {last: tensors[last] + 0.1}, weights)
+    assert command(*arguments) == 0
+    first, second = (soundfile.read(path)[0] for path in sorted((tmp_path / "out").glob("*.wav")))
+    assert not np.array_equal(first, second)
 
 
 def test_both_kinds_in_one_run_each_with_its_own_model(command: Command, voice: Path, tmp_path: Path) -> None:

@@ -56,12 +56,7 @@ def find_codec(settings: dict[str, Any], near: Path | None = None) -> Codec:
     if name == OFFICIAL:
         codec, place = EncodecCodec(codebooks=settings["codebooks"]), name
     else:
-        folders = [] if near is None else [near / name, near.resolve().parent / name]
-        folders.append(Path("checkpoints") / name)
-        found = next((folder for folder in folders if folder.is_dir()), None)
-        if found is None:
-            places = ", ".join(str(folder) for folder in folders)
-            raise CodecError(f"the codec {name} is not there ({places}); its folder is needed for sound")
+        found = codec_folder(name, near)
         codec, place = EncodecCodec(found, codebooks=settings["codebooks"]), str(found)
     given = codec.identity()
     for key in ("sample_rate", "frame_rate", "cardinality", "sha256"):
@@ -73,9 +68,20 @@ def find_codec(settings: dict[str, Any], near: Path | None = None) -> Codec:
     return codec
 
 
+def codec_folder(name: str, near: Path | None = None) -> Path:
+    """The folder of a codec of ours: in `near`, beside it or in checkpoints/. Raises CodecError."""
+    folders = [] if near is None else [near / name, near.resolve().parent / name]
+    folders.append(Path("checkpoints") / name)
+    found = next((folder for folder in folders if folder.is_dir()), None)
+    if found is None:
+        places = ", ".join(str(folder) for folder in folders)
+        raise CodecError(f"the codec {name} is not there ({places}); its folder is needed for sound")
+    return found
+
+
 def _short(value: Any) -> str:
     """A value as an error says it: of a hash its first digits."""
     return f"{value[:12]}..." if isinstance(value, str) and len(value) > 16 else str(value)
 
 
-__all__ = ["TOKENIZERS", "Grammar", "Media", "Tokenizer", "find_codec", "get_tokenizer"]
+__all__ = ["TOKENIZERS", "Grammar", "Media", "Tokenizer", "codec_folder", "find_codec", "get_tokenizer"]
