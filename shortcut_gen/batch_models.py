@@ -56,6 +56,11 @@ class Model:
             )
         return made
 
+    @property
+    def usual(self) -> Usual:
+        """Settings where they are not given."""
+        return USUAL[self.kind]
+
     @cached_property
     def pipeline(self) -> Pipeline:
         """The model, loaded, and its codec where it has one. Raises CheckpointError, CodecError."""

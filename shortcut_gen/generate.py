@@ -22,8 +22,8 @@ import numpy as np
 from tqdm import tqdm
 
 from shortcut_gen import media
-from shortcut_gen.batch_models import USUAL, Kind, Model, Models
-from shortcut_gen.batch_settings import BatchSettings, Usual, arguments
+from shortcut_gen.batch_models import Kind, Model, Models
+from shortcut_gen.batch_settings import BatchSettings, arguments
 from shortcut_gen.errors import MediaError, PromptError, SettingsError, ShortcutGenError
 from shortcut_gen.files import reason
 from shortcut_gen.manifest import Manifest
@@ -43,11 +43,6 @@ class Piece:
     """Stem of its files, with a hash of all that decides its sound; and what the manifest calls it."""
     variation: int
     model: Model
-
-    @property
-    def usual(self) -> Usual:
-        """Settings where they are not given."""
-        return USUAL[self.model.kind]
 
 
 def find_prompts(paths: Sequence[str], suffixes: Sequence[str], out: Path) -> list[Path]:
@@ -180,10 +175,10 @@ class Batch:
 
     def _length(self, piece: Piece) -> float:
         """Seconds to make."""
-        return self.settings.params(piece.usual).seconds or 0.0
+        return self.settings.params(piece.model.usual).seconds or 0.0
 
     def _piece(self, path: Path | None, digest: str | None, variation: int, model: Model) -> Piece:
-        decides = [digest, self.settings.seed, self.settings.recorded(USUAL[model.kind]), model.sha256]
+        decides = [digest, self.settings.seed, self.settings.recorded(model.usual), model.sha256]
         decides += [model.precision] if model.precision != "f32" else []
         key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
         stem = _safe(path.stem) if path else "scratch"
@@ -212,7 +207,7 @@ class Batch:
         rows = [(piece, prompt) for piece, prompt in given if prompt is not None]
         made: tuple[Continuation, ...] = ()
         if rows:
-            params = self.settings.params(pieces[0].usual)
+            params = self.settings.params(pieces[0].model.usual)
             for progress in model.pipeline.stream_rows([(prompt, p.variation) for p, prompt in rows], params):
                 made = progress.continuations
                 seconds = sum(model.tokenizer.seconds(continuation.ids) for continuation in made)
@@ -258,7 +253,7 @@ class Batch:
             "sha256": piece.sha256,
             "seed": self.settings.seed,
             "variation": piece.variation,
-            "settings": self.settings.recorded(piece.usual),
+            "settings": self.settings.recorded(piece.model.usual),
             "checkpoint": {"path": str(piece.model.folder), "sha256": piece.model.sha256},
             "engine": {"name": piece.model.engine, "precision": piece.model.precision},
         }

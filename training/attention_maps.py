@@ -28,7 +28,7 @@ from training.attention_changes import View, average, changes, outcome
 from training.attention_plot import draw_figures, draw_heads
 from training.attention_taps import leave, source_names
 from training.attention_use import Use, figures, joined, kinds_of, look, surprise
-from training.commands import plain, run
+from training.commands import device_of, plain, run
 from training.evaluate import check_ids
 from training.joined import open_corpus
 from training.shards import Split, spread
@@ -93,9 +93,7 @@ def attention_maps(checkpoint: Path, prompt: Path, data: Sequence[Path], setting
     if settings.threads:
         torch.set_num_threads(settings.threads)
     _make_folders([settings.plot, settings.plot_data, settings.json])
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = device_of(settings.device)
     pipeline = Pipeline.from_pretrained(checkpoint, device)
     model, tokenizer = pipeline.model, pipeline.tokenizer
     if not model.config.taps:

@@ -10,6 +10,7 @@ import torch
 from shortcut_gen.errors import SettingsError
 from training.audio_encoding import CodecSettings
 from training.audio_sources import AudioOptions, AudioSource, FolderSource, LibriSpeechSource
+from training.commands import device_of
 
 _GPU_PROCESSES = 4
 """Each holds a context of its own on the GPU, and reads and resamples meanwhile."""
@@ -50,9 +51,7 @@ class SpeechCommand:
 
     @property
     def _device(self) -> str:
-        if self.device != "auto":
-            return self.device
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return device_of(self.device)
 
     def _settings(self) -> CodecSettings:
         try:

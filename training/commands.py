@@ -1,10 +1,11 @@
-"""What every command that judges something shares: arguments in, exit status out, figures as JSON has them."""
+"""What every command that judges something shares: arguments in, exit status out, its device, figures as JSON."""
 
 import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from shortcut_gen.errors import ShortcutGenError
@@ -27,6 +28,13 @@ def run(
         print("stopped; nothing was written", file=sys.stderr)
         return 130
     return 0
+
+
+def device_of(name: str) -> str:
+    """The device of that name; `auto` is a GPU where there is one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def plain(value: Any, digits: int = 4) -> Any:

@@ -26,7 +26,7 @@ from shortcut_gen.checkpoint import CheckpointInfo, load_checkpoint, write_info
 from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.model import ShortcutLM
 from training.card import write_card
-from training.commands import run
+from training.commands import device_of, run
 from training.joined import JoinedCorpus, describe_ids, open_corpus
 from training.shards import IGNORED, Corpus, Split, spread
 
@@ -169,10 +169,7 @@ def evaluate(checkpoint: Path, data: Sequence[Path], settings: EvaluationSetting
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    loaded = load_checkpoint(checkpoint, device)
+    loaded = load_checkpoint(checkpoint, device_of(settings.device))
     corpus = open_corpus(data)
     check_ids(corpus, checkpoint, loaded.info)
     split = corpus.split(settings.split)

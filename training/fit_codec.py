@@ -20,6 +20,7 @@ from shortcut_gen.modalities.encodec_model import CodecConfig
 from training.codec_data import Ahead, CropConfig, Crops
 from training.codec_init import initialise_scales
 from training.codec_task import CodecTask, LossConfig
+from training.commands import device_of
 from training.recipe import Budget, OptimizerConfig, check_run_name
 from training.state import LAST, read_run_checkpoint
 
@@ -84,16 +85,15 @@ class CodecRun:
             raise ConfigError("budget.tokens is for language models; budget.steps or budget.seconds is needed")
         if options.threads:
             torch.set_num_threads(options.threads)
-        wanted = options.device
-        if wanted == "auto":
-            wanted = "cuda" if torch.cuda.is_available() else "cpu"
         torch.manual_seed(options.seed)
         self.options = options
         self.budget = budget
         self.folder = Path(options.runs) / options.name
         self.crops = Crops(data, config.sample_rate, options.seed)
         losses.heard_samples(self.crops.samples, config.sample_rate)
-        self.task = CodecTask(config, losses, recipe, torch.device(wanted), options.precision == "bf16")
+        self.task = CodecTask(
+            config, losses, recipe, torch.device(device_of(options.device)), options.precision == "bf16"
+        )
         self.about: dict[str, Any] = {
             "codec": config.to_dict(),
             "losses": asdict(losses),

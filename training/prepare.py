@@ -4,7 +4,6 @@ It can be stopped at any time, even killed: run again, it goes on with the shard
 does not depend on where it was cut off or on the number of cores.
 """
 
-import fcntl
 import itertools
 import json
 import sys
@@ -20,6 +19,7 @@ from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
 from shortcut_gen.files import reason
 from training.audio_commands import AudioFolder, LibriSpeech, SpeechCommand, processes_of, source_of
 from training.encoding import Encoded, Failed, Source, encode_all
+from training.lock import locked
 from training.plan import PROGRESS, Plan, PlannedShard
 from training.shards import MANIFEST, Shard, ShardWriter, write_json
 from training.sources import MaestroSource, MidiFolderSource
@@ -197,11 +197,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _claimed(out: Path) -> Iterator[None]:
     """Keeps a second preparation of the same folder out; a killed one leaves no lock behind."""
     (out / PROGRESS).mkdir(parents=True, exist_ok=True)
-    with (out / PROGRESS / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{out} is being prepared by another process; wait for it") from None
+    with locked(out / PROGRESS / "lock", f"{out} is being prepared by another process; wait for it"):
         yield
 
 

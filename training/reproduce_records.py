@@ -1,16 +1,16 @@
 """results.jsonl, a line for every finished run of a grid: which of them are there, and one more."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import ConfigError, DataError
 from shortcut_gen.files import reason
+from training.lock import locked
 from training.reproduce_grid import GridRun
 
 RESULTS = "results.jsonl"
@@ -18,17 +18,15 @@ RESULTS = "results.jsonl"
 
 @contextmanager
 def claimed(out: Path) -> Iterator[None]:
-    """Keeps a second grid out of the folder; a killed one leaves no lock behind."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / "lock").open("w")
-    except OSError as error:
-        raise DataError(f"{out} cannot be written into: {reason(error)}") from error
-    with lock:
+    """Keeps a second grid out of the folder."""
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{out} is in use by another training.reproduce; another --out is needed") from None
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(
+                locked(out / "lock", f"{out} is in use by another training.reproduce; another --out is needed")
+            )
+        except OSError as error:
+            raise DataError(f"{out} cannot be written into: {reason(error)}") from error
         yield
 
 
