@@ -1,17 +1,19 @@
 """The arms of an experiment: one base model, the shortcut model, turned into each model it is compared with.
 
-A trial is one more entry of `ARMS`: a function from the base's config to the trial's.
+`ARMS` are the paper's comparison, `TRIALS` what was tried beyond it; one more is a function from the base's config to
+its own. `matched:NAME` is the baseline made large enough to be compared with the arm NAME.
 """
 
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import ConfigError, SettingsError
-from shortcut_gen.model import ShortcutLM
+from training.trials import Trial, build, with_trial
 
 Arm = Callable[[ModelConfig], ModelConfig]
 
@@ -23,7 +25,7 @@ FEEDFORWARD_STEP = 8
 def sizes(config: ModelConfig, length: int) -> tuple[int, int, int]:
     """Parameters without embeddings, with them, and FLOPs per token in windows of that length; no weight is made."""
     with torch.device("meta"):
-        model = ShortcutLM(config)
+        model = build(config)
     return model.num_parameters(), model.num_parameters(embedding=True), model.flops_per_token(length)
 
 
@@ -75,16 +77,63 @@ ARMS: dict[str, Arm] = {
     "feedforward": feedforward,
     "mlps": mlps,
 }
-"""Every arm by its name, first the paper's two."""
+"""The arms of the paper's comparison by their names, first the paper's two."""
+
+
+def _current(base: ModelConfig, trial: Trial | None = None, **changes: Any) -> ModelConfig:
+    """The last block attends to its own input too, which is self-attention with the taps added."""
+    return with_trial(replace(base, attend_current=True, **changes), trial)
+
+
+def _plain(base: ModelConfig, **changes: Any) -> ModelConfig:
+    """The baseline with a trial."""
+    return with_trial(baseline(base), Trial(**changes))
+
+
+TRIALS: dict[str, Arm] = {
+    "current-small": lambda base: _current(base, feature_hidden=128),
+    "current-identity": lambda base: _current(base, Trial(source_norms=True), features="identity"),
+    "shared-256": lambda base: _current(base, Trial(shared_features=True), features="mlp", feature_hidden=256),
+    "depth": lambda base: _plain(base, depth="stream"),
+    "value-residual": lambda base: _plain(base, value_residual=True),
+    "extra-heads": lambda base: _plain(base, extra_heads=4, extra_taps=base.taps),
+    "depth-value": lambda base: _plain(base, depth="stream", value_residual=True),
+    "muddformer-kv": lambda base: _plain(base, depth="qkv"),
+}
+"""Trials beyond the paper by their names; training/trials.py says what each changes."""
+MATCHED = "matched:"
+KNOWN = (*ARMS, *TRIALS, *(f"{MATCHED}{name}" for name in (*TRIALS, *ARMS)))
+"""The names of all arms, in the order of tables."""
 
 
 def model_of(name: str, base: ModelConfig) -> ModelConfig:
     """The model of an arm. Raises SettingsError for an unknown one, ConfigError where the base has no shortcut."""
-    if name not in ARMS:
-        raise SettingsError(f"unknown arm {name!r}; known are {', '.join(ARMS)}")
+    if name not in KNOWN:
+        raise SettingsError(f"unknown arm {name!r}; known are {', '.join((*ARMS, *TRIALS))} and {MATCHED}NAME of each")
     if not base.taps:
         raise ConfigError("the base model has no taps; arms are made from a model with the shortcut")
-    return ARMS[name](base)
+    if name.startswith(MATCHED):
+        return _no_smaller(model_of(name.removeprefix(MATCHED), base), base)
+    return (ARMS | TRIALS)[name](base)
+
+
+def _no_smaller(model: ModelConfig, base: ModelConfig) -> ModelConfig:
+    """The baseline with the smallest feed-forward layers that leave it no smaller and no cheaper than a model.
+
+    It has at least the model's parameters without embeddings and its FLOPs per token in a window of the whole context;
+    of one of the two it may so have more.
+    """
+
+    def of_size(size: int) -> ModelConfig:
+        return replace(baseline(base), feedforward=FEEDFORWARD_STEP * size)
+
+    parameters, _, flops = sizes(model, base.context)
+
+    def enough(size: int) -> bool:
+        own = sizes(of_size(size), base.context)
+        return own[0] >= parameters and own[2] >= flops
+
+    return of_size(_smallest(enough))
 
 
 def _as_large(base: ModelConfig, of_size: Callable[[int], ModelConfig]) -> ModelConfig:
@@ -94,12 +143,18 @@ def _as_large(base: ModelConfig, of_size: Callable[[int], ModelConfig]) -> Model
         return sizes(of_size(size), base.context)[0]
 
     goal = sizes(base, base.context)[0]
+    above = _smallest(lambda size: count(size) >= goal)
+    below = max(above - 1, 1)
+    return of_size(below if goal - count(below) < count(above) - goal else above)
+
+
+def _smallest(enough: Callable[[int], bool]) -> int:
+    """The smallest of 1, 2, 3 and so on that is enough; all above it must be too."""
     high = 1
-    while count(high) < goal:
+    while not enough(high):
         high *= 2
-    low = high // 2 + 1  # the smallest size not below the goal lies from here to high
+    low = high // 2 + 1  # the smallest lies from here to high
     while low < high:
         half = (low + high) // 2
-        low, high = (low, half) if count(half) >= goal else (half + 1, high)
-    below = max(high - 1, 1)
-    return of_size(below if goal - count(below) < count(high) - goal else high)
+        low, high = (low, half) if enough(half) else (half + 1, high)
+    return high

@@ -9,10 +9,11 @@ import torch
 from jsonargparse import ArgumentError, auto_cli, set_parsing_settings
 
 from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
-from shortcut_gen.errors import ShortcutGenError
+from shortcut_gen.errors import CheckpointError, ShortcutGenError
 from training.card import write_card
 from training.export_codec import export_codec
 from training.state import BEST, LAST, model_of_run, read_run_checkpoint
+from training.trials import KEY
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -37,6 +38,8 @@ def export(
     if "model" not in about:  # a run of training.fit_codec
         export_codec(path, state, folder)
         return
+    if trial := about["model"].get(KEY):
+        raise CheckpointError(f"{path}: its model is a trial ({trial}), which nothing but training can run")
     model = model_of_run(path, state)
     corpus = dict(about["corpus"])
     info = CheckpointInfo(

@@ -17,7 +17,6 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from shortcut_gen.checkpoint import load_checkpoint
-from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import ConfigError, ShortcutGenError
 from shortcut_gen.files import reason, write_whole
 from shortcut_gen.modalities import get_tokenizer
@@ -29,6 +28,7 @@ from training.reporting import Report, Samples
 from training.shards import Corpus
 from training.state import LAST, read_run_checkpoint
 from training.task import LanguageModelTask
+from training.trials import KEY, read_config
 
 CONFIG = "config.yaml"
 HYPERPARAMETERS = "hyperparameters.json"
@@ -134,6 +134,8 @@ def build(arguments: Sequence[str] | None = None) -> Run:
     folder = Path(options.runs) / options.name
     settings = {key: value for key, value in cli.config.data.as_dict().items() if key not in NO_MATTER}
     about = _about(task, corpus, budget, trainer) | {"data": settings}
+    if options.sample_every and KEY in about["model"]:
+        raise ConfigError("a trial's model has no decode cache to sample with; sample_every 0 is needed")
     if options.init:
         about["init"] = _start_from(options.init, task)
     checkpoint = _resume_from(options, folder, about)
@@ -199,7 +201,7 @@ def _resume_from(options: RunConfig, folder: Path, about: dict[str, Any]) -> Pat
     state = read_run_checkpoint(path)
     stored = dict(state["run"])
     if "model" in stored:  # a run begun before the model had some option has that option's default
-        stored["model"] = ModelConfig.from_dict(stored["model"]).to_dict()
+        stored["model"] = read_config(stored["model"]).to_dict()
     changed = [key for key in CHECKED if any(_difference(stored.get(key), about[key]))]
     for key in changed:
         before, now = _difference(stored.get(key), about[key])

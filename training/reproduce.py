@@ -13,7 +13,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from training.arms import ARMS
+from training.arms import ARMS, MATCHED, TRIALS
 from training.commands import run as run_command
 from training.fit import quiet
 from training.recipe import Budget
@@ -117,7 +117,13 @@ def _report_parser() -> ArgumentParser:
 def _add_grid(parser: ArgumentParser) -> None:
     names = ", ".join
     parser.add_argument("--corpora", type=str, nargs="+", default=["maestro"], help=f"Of {names(CORPORA)}.")
-    parser.add_argument("--arms", type=str, nargs="+", default=list(ARMS), help=f"Of {names(ARMS)}.")
+    parser.add_argument(
+        "--arms",
+        type=str,
+        nargs="+",
+        default=list(ARMS),
+        help=f"Of {names(ARMS)}; trials are {names(TRIALS)}; {MATCHED}NAME is a baseline no smaller than NAME.",
+    )
     parser.add_argument(
         "--overlay",
         type=Path,

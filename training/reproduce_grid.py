@@ -15,6 +15,7 @@ from training.arms import model_of, sizes
 from training.fit import NO_MATTER, Settings, read_settings
 from training.joined import open_corpus
 from training.recipe import Budget
+from training.trials import KEY
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 CORPORA = {
@@ -79,7 +80,9 @@ class GridCorpus:
 
     @property
     def base(self) -> ModelConfig:
-        """The shortcut model."""
+        """The shortcut model. Raises SettingsError where a config makes it a trial: trials are arms."""
+        if self.settings["model"]["trial"]:
+            raise SettingsError("model.trial is set in a config; in a grid trials are arms")
         return ModelConfig(**self.settings["model"]["config"])
 
     @property
@@ -159,7 +162,8 @@ class GridRun:
         """Its folder: other settings have another, so that nothing goes on with a run that is not the same."""
         text = json.dumps([self.model.to_dict(), self.shared], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return self.corpus.grid.out / "runs" / f"{self.corpus.name}-{self.arm}-{self.seed}-{digest}"
+        arm = self.arm.replace(":", "-")  # no sign for a file's name everywhere
+        return self.corpus.grid.out / "runs" / f"{self.corpus.name}-{arm}-{self.seed}-{digest}"
 
     def identity(self) -> dict[str, Any]:
         """The part of its record that says which run it is."""
@@ -174,11 +178,13 @@ class GridRun:
     def arguments(self) -> list[str]:
         """The command line of training.fit."""
         base, mine = self.corpus.base.to_dict(), self.model.to_dict()
+        trial = mine.pop(KEY, None)
         model = [
             f"--model.config.{key}={value if isinstance(value, str) else json.dumps(value)}"
             for key, value in mine.items()
             if value != base[key]
         ]
+        model += [f"--model.{KEY}={json.dumps(trial)}"] if trial else []
         place = ["--runs", str(self.folder.parent), "--name", self.folder.name, "--resume", "auto"]
         return [*self.corpus.arguments, *place, "--seed_everything", str(self.seed), *self._validation(), *model]
 
@@ -230,7 +236,8 @@ def runs_of(grid: GridConfig, corpora: Sequence[GridCorpus]) -> list[GridRun]:
 
 def plan(grid: GridConfig, corpora: Sequence[GridCorpus]) -> str:
     """The grid as a table, with what it costs."""
-    head = f"{'corpus':20}{'arm':20}{'params':>9}{'with emb.':>11}{'MFLOPs/token':>14}{'runs':>6}"
+    wide = max([20, *(len(arm) + 2 for arm in grid.arms)])
+    head = f"{'corpus':20}{'arm':{wide}}{'params':>9}{'with emb.':>11}{'MFLOPs/token':>14}{'runs':>6}"
     lines, cost, count = [head + f"{'M tokens':>10}{'epochs':>8}{'PFLOPs':>10}"], 0.0, len(grid.seeds)
     notes = []
     for corpus in corpora:
@@ -241,7 +248,7 @@ def plan(grid: GridConfig, corpora: Sequence[GridCorpus]) -> str:
             notes.append(f"{corpus.name} cannot run yet: {error}")
         for arm in grid.arms:
             own, total, flops = sizes(model_of(arm, corpus.base), corpus.length)
-            line = f"{corpus.name:20}{arm:20}{own / 1e6:>7.2f} M{total / 1e6:>9.2f} M{flops / 1e6:>14.1f}{count:>6}"
+            line = f"{corpus.name:20}{arm:{wide}}{own / 1e6:>7.2f} M{total / 1e6:>9.2f} M{flops / 1e6:>14.1f}{count:>6}"
             if corpus.tokens:
                 epochs = f"{corpus.tokens / available:.2f}" if available else "?"
                 spent = corpus.tokens * flops * count

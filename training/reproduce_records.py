@@ -7,11 +7,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import ConfigError, DataError
 from shortcut_gen.files import reason
 from training.lock import locked
 from training.reproduce_grid import GridRun
+from training.trials import read_config
 
 RESULTS = "results.jsonl"
 
@@ -46,7 +46,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             record = json.loads(line)
-            records.append(record | {"model": ModelConfig.from_dict(record["model"]).to_dict()})
+            records.append(record | {"model": read_config(record["model"]).to_dict()})
         except (ValueError, KeyError, TypeError, ConfigError) as error:
             raise DataError(f"{path}, line {number}: no record of a run ({error}); take the line out") from error
     return records

@@ -36,7 +36,7 @@ def measure(grid: GridConfig, rounds: int = 7, steps: int = 1) -> None:
         speeds = {arm: _figures(times) for arm, times in _rounds(corpus, rounds, steps).items()}
         for arm, entry in speeds.items():
             line = f"{entry['tokens_per_second']:>12,.0f} tokens/s ± {entry['spread']:.0%}"
-            print(f"{corpus.name:20}{arm:20}{line}", flush=True)
+            print(f"{corpus.name:20}{arm:26}{line}", flush=True)
         about = machine() | {"jobs": 1}
         before = _read(path)
         corpora = before["corpora"] if before.get("machine") == about else {}  # of another machine: to be taken again

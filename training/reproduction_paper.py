@@ -75,11 +75,36 @@ ARMS: Mapping[str, str] = {
     "feedforward": "baseline, as large as shortcut by its blocks' MLPs",
     "mlps": "shortcut's MLPs as residual layers, no shortcut",
 }
-"""The arms of the comparison and what they are; others are trials beyond the paper."""
+"""The arms of the comparison and what they are."""
+TRIALS: Mapping[str, str] = {
+    "current-small": "the last block attends to its own input and to taps through MLPs of 128",
+    "current-identity": "the last block attends to its own input and to taps as they are, each through its own norm",
+    "shared-256": "the last block attends to its own input and to taps through one MLP of 256 for all",
+    "depth": "baseline, but the last two blocks and the final norm read sums over all depths, weighted token by token",
+    "value-residual": "baseline, but every block's values are mixed with the first's",
+    "extra-heads": "baseline with four more heads in the last two blocks, which attend to taps",
+    "depth-value": "depth and value-residual together",
+    "muddformer-kv": "baseline, but the last block's queries, keys and values read three such sums over all depths",
+}
+"""The trials beyond the paper and what they are."""
 MATCHED = ("wide", "deep", "feedforward", "mlps")
 """Arms made as large as the shortcut model, without its shortcut."""
 CONTROLS = ("baseline", *MATCHED)
-"""Arms without any shortcut."""
+"""Arms of the comparison without any shortcut."""
+NO_SMALLER = "matched:"
+"""How the names of other controls begin: `matched:NAME` is a baseline no smaller than NAME."""
+
+
+def is_control(arm: str) -> bool:
+    """Whether an arm is without any shortcut."""
+    return arm in CONTROLS or arm.startswith(NO_SMALLER)
+
+
+def described(arm: str) -> str:
+    """What an arm is, in words."""
+    if arm.startswith(NO_SMALLER):
+        return f"baseline with feed-forward layers that make it no smaller than {arm.removeprefix(NO_SMALLER)}"
+    return {**ARMS, **TRIALS}.get(arm, "a trial")
 
 
 def modality(corpus: str) -> str:

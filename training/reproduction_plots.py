@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shortcut_gen.errors import DataError
 from shortcut_gen.files import reason, write_whole
 from training.reproduction_compare import AXES, Axis, curve
-from training.reproduction_paper import CONTROLS, title
+from training.reproduction_paper import is_control, title
 from training.reproduction_records import Speeds, Study
 from training.reproduction_statistics import loss_at
 
@@ -94,7 +94,7 @@ def _curves(panel: Any, study: Study, axis: Axis, speeds: Speeds, colours: dict[
         if found is None or not found[0].size:
             continue
         places, losses = found[0] / SCALES[axis], found[1]
-        style = "--" if arm in CONTROLS else "-"
+        style = "--" if is_control(arm) else "-"
         width = 2.2 if arm in ("baseline", "shortcut") else 1.4
         panel.plot(places, losses.mean(0), style, color=colours[arm], linewidth=width, label=arm)
         if len(losses) > 1:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import ConfigError, DataError
 from shortcut_gen.files import reason
+from training.trials import read_config
 
 SHARED = ("vocab_size", "context", "position", "dropout")
 """Fields of a model that no arm of the paper's comparison changes; runs that differ in them are not compared."""
@@ -152,7 +152,7 @@ def _run(place: str, line: str, arms: Sequence[str]) -> Run:
     if min(record["parameters"], record["flops_per_token"], record["tokens"]) < 1:
         raise DataError(f"{place}: parameters, flops_per_token and tokens of at least 1 are needed")
     try:
-        model = ModelConfig.from_dict(record["model"]).to_dict()  # with the fields that came after the run was made
+        model = read_config(record["model"]).to_dict()  # with the fields that came after the run was made
     except ConfigError as error:
         raise DataError(f"{place}: {error}") from error
     try:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from shortcut_gen.errors import DataError
 from shortcut_gen.files import reason, write_whole
-from training.arms import ARMS
+from training.arms import KNOWN
 from training.reproduction_claims import RULES, Claim, claims
 from training.reproduction_compare import DEVIATIONS, ENOUGH, TOLERANCE
 from training.reproduction_paper import ARMS as NAMED
-from training.reproduction_paper import CONTROLS, CORPORA, REFERENCE, SOURCE, title
+from training.reproduction_paper import CONTROLS, CORPORA, NO_SMALLER, REFERENCE, SOURCE, described, is_control, title
 from training.reproduction_plots import draw
 from training.reproduction_records import Speeds, Study, read_results, read_speeds, studies
 from training.reproduction_tables import (
@@ -40,9 +40,9 @@ def write(results: Path, speeds: Path, out: Path) -> None:
     Without a speed.json there is no axis of seconds. Raises DataError where a file is missing, broken or holds no
     run, and where `out` cannot be written.
     """
-    runs = read_results(results, list(ARMS))
+    runs = read_results(results, KNOWN)
     measured = read_speeds(speeds)
-    groups = studies(runs, list(CORPORA), list(ARMS))
+    groups = studies(runs, list(CORPORA), KNOWN)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -119,7 +119,7 @@ def _ran(groups: Sequence[Study], speeds: Speeds) -> list[str]:
         f"{duration(math.fsum(run.seconds for run in study.all_runs()))} of training in all."
         for study in groups
     ]
-    kept = [f"`{arm}` ({NAMED[arm]})" for arm in NAMED if any(arm in study.runs for study in groups)]
+    kept = [f"`{arm}` ({described(arm)})" for arm in KNOWN if any(arm in study.runs for study in groups)]
     return [
         "## What ran",
         what_ran(groups, speeds),
@@ -180,15 +180,15 @@ def _equal_cost(study: Study, speeds: Speeds) -> list[str]:
 
 
 def _beyond(groups: Sequence[Study]) -> list[str]:
-    arms = [arm for arm in ARMS if arm not in CONTROLS and any(arm in study.runs for study in groups)]
+    arms = [arm for arm in KNOWN if not is_control(arm) and any(arm in study.runs for study in groups)]
     if not arms:
         return []
     return [
         "## Does any shortcut beat a plain model of equal cost?",
         f"An arm *wins* where its test NLL is lower by more than {DEVIATIONS:g} pooled standard deviations, over "
         f"{ENOUGH} seeds or more, than that of every model without a shortcut that costs as much or less "
-        f"({', '.join(CONTROLS)}; within {TOLERANCE:.0%}), and one of those costs as much. Figures: against the one "
-        "that comes closest.",
+        f"({', '.join(CONTROLS)} and {NO_SMALLER}NAME; within {TOLERANCE:.0%}), and one of those costs as much. "
+        "Figures: against the one that comes closest.",
         standings(groups, arms),
     ]
 

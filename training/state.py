@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import CheckpointError
 from shortcut_gen.model import ShortcutLM
+from training.trials import build, read_config
 
 LAST = "checkpoints/last.ckpt"
 """The newest state of a run, inside its folder: what resuming goes on from."""
@@ -31,7 +31,7 @@ def read_run_checkpoint(path: Path) -> dict[str, Any]:
 
 def model_of_run(path: Path, state: dict[str, Any]) -> ShortcutLM:
     """The language model of a state read from `path`, with the mean weights if it has some. Raises CheckpointError."""
-    model = ShortcutLM(ModelConfig.from_dict(state["run"]["model"]))
+    model = build(read_config(state["run"]["model"]))
     weights = {name.removeprefix("model."): value for name, value in state["state_dict"].items()}
     weights.update(state.get("mean_weights", {}))
     try:

@@ -14,6 +14,7 @@ from shortcut_gen.model import ShortcutLM
 from training.muon import MuonAdamW
 from training.recipe import OptimizerConfig
 from training.shards import IGNORED
+from training.trials import Trial, build, with_trial
 
 
 class LanguageModelTask(L.LightningModule):
@@ -22,6 +23,7 @@ class LanguageModelTask(L.LightningModule):
     Args:
         config: Shape and options of the model.
         optimizer: Optimiser and schedule.
+        trial: What a trial beyond the paper changes about the model (training/trials.py).
     """
 
     progress: float
@@ -29,11 +31,16 @@ class LanguageModelTask(L.LightningModule):
     about: dict[str, Any]
     """Settings of the run and what it has spent, in plain values, for its checkpoints."""
 
-    def __init__(self, config: ModelConfig = ModelConfig(), optimizer: OptimizerConfig = OptimizerConfig()) -> None:  # noqa: B008 (frozen)
+    def __init__(
+        self,
+        config: ModelConfig = ModelConfig(),  # noqa: B008 (frozen)
+        optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
+        trial: Trial | None = None,
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config = with_trial(config, trial)
         self.recipe = optimizer
-        self.model = ShortcutLM(config)
+        self.model = build(self.config)
         self.progress = 0.0
         self.seed = 0
         self.about: dict[str, Any] = {}
