@@ -1,21 +1,32 @@
-"""Builds the native engine where a C++17 compiler is there; without one, all else is installed the same.
+"""Builds the native engine and the kernels for training where a C++17 compiler is there; else all is the same without.
 
 Everything else is in pyproject.toml.
 """
 
 import sys
+from glob import glob
 
 from setuptools import Extension, setup
 
+# Plain shared libraries: ctypes loads them, and nothing in them knows Python. The instruction sets are chosen in the
+# code, at run time: no -march, so that one build runs anywhere.
+HOW = {
+    "language": "c++",
+    "extra_compile_args": ["-O3", "-g0", "-std=c++17", "-pthread", "-fvisibility=hidden", "-Wno-psabi"],
+    "extra_link_args": ["-pthread"],
+    "optional": True,
+}
 ENGINE = Extension(
-    "shortcut_gen.native._engine",  # a plain shared library: ctypes loads it, and nothing in it knows Python
+    "shortcut_gen.native._engine",
     sources=["shortcut_gen/native/engine.cpp"],
-    depends=["shortcut_gen/native/kernels.h"],
-    language="c++",
-    # The instruction sets are chosen in the code, at run time: no -march, so that one build runs anywhere.
-    extra_compile_args=["-O3", "-g0", "-std=c++17", "-pthread", "-fvisibility=hidden", "-Wno-psabi"],
-    extra_link_args=["-pthread"],
-    optional=True,
+    depends=sorted(glob("shortcut_gen/native/*.h")),
+    **HOW,
+)
+KERNELS = Extension(
+    "shortcut_gen.cpu_kernels._kernels",
+    sources=["shortcut_gen/cpu_kernels/kernels.cpp"],
+    depends=[f"shortcut_gen/cpu_kernels/{name}.h" for name in ("level", "vectors", "attention", "gelu")],
+    **HOW,
 )
 
-setup(ext_modules=[] if sys.platform == "win32" else [ENGINE])
+setup(ext_modules=[] if sys.platform == "win32" else [ENGINE, KERNELS])

@@ -2,7 +2,7 @@
 
 Forward and backward of `prefix_attention` at the paper's shape, the forms taking turns in one process; times are the
 median of the rounds with their spread, and ratios are to the dense mask. On a CPU flex_attention has no backward, so it
-runs on a GPU only.
+runs on a GPU only; the C++ form (`native`) on a CPU only.
 """
 
 import json
@@ -43,7 +43,8 @@ def main(
     """
     torch.set_num_threads(threads)
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    forms = [form for form in get_args(Form) if form != "auto" and (form != "flex" or device == "cuda")]
+    only = {"flex": "cuda", "native": "cpu"}
+    forms = [form for form in get_args(Form) if form != "auto" and only.get(form, device) == device]
     query = torch.randn(batch, heads, length, width, device=device, dtype=dtype, requires_grad=True)
     keys, values = (
         torch.randn(batch, heads, length, sources, width, device=device, dtype=dtype, requires_grad=True) for _ in "kv"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from shortcut_gen.attention import cached_attention, prefix_attention
 from shortcut_gen.cache import DecodeCache, KVCache
 from shortcut_gen.config import ModelConfig
+from shortcut_gen.cpu_kernels import gelu
 
 INIT_STD = 0.02
 """Standard deviation of GPT-2's initial weights."""
@@ -95,7 +96,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        return self.down(F.gelu(self.up(x), approximate="tanh"))
+        return self.down(gelu(self.up(x)))
 
 
 class Block(nn.Module):
@@ -137,7 +138,7 @@ class FeatureMaps(nn.Module):
         x = torch.stack([value.flatten(0, 1) for value in tapped])  # (L, B*T, D)
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if number:
-                x = F.gelu(x, approximate="tanh")
+                x = gelu(x)
             x = torch.baddbmm(bias, x, weight)
         return x.unflatten(1, shape[:2]).permute(1, 2, 0, 3)  # (B, T, L, D)
 
@@ -155,8 +156,8 @@ class ResidualMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        hidden = F.gelu(self.up(self.norm(x)), approximate="tanh")
-        hidden = F.gelu(self.middle(hidden), approximate="tanh")
+        hidden = gelu(self.up(self.norm(x)))
+        hidden = gelu(self.middle(hidden))
         return x + self.drop(self.down(hidden))
 
 

@@ -23,6 +23,7 @@ from shortcut_gen.modalities import get_tokenizer
 from training.callbacks import BudgetStop, RunCheckpoint, Stopped
 from training.data import CorpusDataModule
 from training.joined import JoinedCorpus
+from training.memory import keep_freed_memory
 from training.recipe import Budget, RunConfig
 from training.reporting import Report, Samples
 from training.shards import Corpus
@@ -280,4 +281,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

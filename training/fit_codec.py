@@ -21,6 +21,7 @@ from training.codec_data import Ahead, CropConfig, Crops
 from training.codec_init import initialise_scales
 from training.codec_task import CodecTask, LossConfig
 from training.commands import device_of
+from training.memory import keep_freed_memory
 from training.recipe import Budget, OptimizerConfig, check_run_name
 from training.state import LAST, read_run_checkpoint
 
@@ -316,4 +317,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

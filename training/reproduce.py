@@ -16,6 +16,7 @@ from jsonargparse import ArgumentParser
 from training.arms import ARMS, MATCHED, TRIALS
 from training.commands import run as run_command
 from training.fit import quiet
+from training.memory import keep_freed_memory
 from training.recipe import Budget
 from training.reproduce_grid import CORPORA, GridConfig, GridRun, corpora_of, plan, runs_of
 from training.reproduce_jobs import Job, JobRunner, last_line
@@ -171,4 +172,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())
