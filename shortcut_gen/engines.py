@@ -33,6 +33,10 @@ class Decoding(Protocol):
         """Read tokens into a row from its start: alone, so that no other row changes its numbers. Logits, (1, V)."""
         ...
 
+    def read_all(self, rows: Sequence[int], windows: Sequence[Sequence[int]]) -> Tensor:
+        """`read` of several rows. Logits, (rows, V)."""
+        ...
+
     def copy(self, row: int, twin: int) -> None:
         """Make a row hold what another holds."""
         ...
@@ -43,6 +47,17 @@ class Decoding(Protocol):
 
     def step(self, tokens: Sequence[int], skipped: Sequence[int] = ()) -> Tensor:
         """Read one token in every row but the skipped; logits of the next, (B, V), undefined in skipped rows."""
+        ...
+
+    def draw(
+        self,
+        tokens: Sequence[int],
+        masks: Sequence[Tensor | None],
+        params: SamplingParams,
+        uniforms: Sequence[float],
+        skipped: Sequence[int] = (),
+    ) -> list[int]:
+        """`step`, and the next id of each row as `Engine.choose` chooses it; any id in skipped rows."""
         ...
 
 
@@ -113,6 +128,11 @@ class TorchDecoding:
         return logits
 
     @torch.inference_mode()
+    def read_all(self, rows: Sequence[int], windows: Sequence[Sequence[int]]) -> Tensor:
+        """`read` of several rows, one after the other. Logits, (rows, V)."""
+        return torch.cat([self.read(row, window) for row, window in zip(rows, windows, strict=True)])
+
+    @torch.inference_mode()
     def copy(self, row: int, twin: int) -> None:
         """Make a row hold what another holds."""
         for block in self._cache.blocks:
@@ -133,6 +153,18 @@ class TorchDecoding:
         logits = self._model(torch.tensor(tokens, device=self._device).unsqueeze(1), self._cache)[:, -1]
         self._cache.lengths = [length + (row not in skipped) for row, length in enumerate(lengths)]
         return logits
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        tokens: Sequence[int],
+        masks: Sequence[Tensor | None],
+        params: SamplingParams,
+        uniforms: Sequence[float],
+        skipped: Sequence[int] = (),
+    ) -> list[int]:
+        """`step`, and the next id of each row; any id in skipped rows."""
+        return sampling.choose(self.step(tokens, skipped).float().cpu(), masks, params, uniforms)
 
 
 def resolve(

@@ -95,57 +95,56 @@ class Sampler:
         if not rows:
             return
         decoding = self.engine.decoding(len(rows))
-        logits = self._prefill(rows, decoding)
-        while rows:
-            tokens = self._choose(logits, rows, params)
+        tokens = self._prefill(rows, decoding, params)
+        while True:
             step: list[int | None] = [None] * len(streams)
             for row, token in zip(rows, tokens, strict=True):
                 row.take(token)
                 step[row.number] = token
             yield tuple(step)
             going = [index for index, row in enumerate(rows) if not row.ended(params)]
+            if not going:
+                return
             if len(going) < len(rows):
                 rows = [rows[index] for index in going]
                 decoding.keep(going)
-            if rows:
-                logits = self._step(rows, decoding)
+            tokens = self._next(rows, decoding, params)
 
-    @torch.inference_mode()
-    def _prefill(self, rows: list[_Row], decoding: Decoding) -> Tensor:
-        """Read every stream's prompt into its row; logits of the next id, (B, V). Equal prompts are read once."""
-        seen: dict[tuple[int, ...], int] = {}
-        parts: list[Tensor] = []
-        for index, row in enumerate(rows):
-            window = tuple(self.tokenizer.clip(row.ids, self.model.config.context - 1))
-            if (twin := seen.setdefault(window, index)) != index:
-                decoding.copy(index, twin)
-                parts.append(parts[twin])
-            else:
-                parts.append(decoding.read(index, window))
-        return torch.cat(parts)
+    def _prefill(self, rows: list[_Row], decoding: Decoding, params: SamplingParams) -> list[int]:
+        """Read every stream's prompt into its row; the next id of each. Equal prompts are read once."""
+        windows = [tuple(self.tokenizer.clip(row.ids, self.model.config.context - 1)) for row in rows]
+        firsts = {window: index for index, window in reversed([*enumerate(windows)])}
+        read = sorted(firsts.values())
+        logits = decoding.read_all(read, [windows[index] for index in read])
+        for index, window in enumerate(windows):
+            if firsts[window] != index:
+                decoding.copy(index, firsts[window])
+        with torch.inference_mode():
+            logits = logits[[read.index(firsts[window]) for window in windows]]
+        return self.engine.choose(logits, *_draws(rows, params))
 
-    @torch.inference_mode()
-    def _step(self, rows: list[_Row], decoding: Decoding) -> Tensor:
-        """Feed every row's newest id; logits of the next, (B, V). A full row slides: its window's older half is
-        dropped and the rest read again, the newest id with it."""
+    def _next(self, rows: list[_Row], decoding: Decoding, params: SamplingParams) -> list[int]:
+        """Feed every row's newest id; the next of each. A full row slides: its window's older half is dropped and the
+        rest read again, the newest id with it."""
         context = self.model.config.context
         tokens = [row.ids[-1] for row in rows]
+        masks, _, uniforms = drawing = _draws(rows, params)
         full = [index for index, length in enumerate(decoding.lengths) if length >= context]
         if not full:
-            return decoding.step(tokens)
+            return decoding.draw(tokens, *drawing)
         windows = [self.tokenizer.clip(rows[index].ids, max(1, context // 2)) for index in full]
-        if len(full) == len(rows):
-            return torch.cat([decoding.read(index, window) for index, window in zip(full, windows, strict=True)])
-        logits = decoding.step(tokens, skipped=full)
-        for index, window in zip(full, windows, strict=True):
-            logits[index] = decoding.read(index, window)[0]
-        return logits
+        chosen = decoding.draw(tokens, *drawing, skipped=full) if len(full) < len(rows) else tokens
+        logits = decoding.read_all(full, windows)
+        some = self.engine.choose(logits, [masks[i] for i in full], params, [uniforms[i] for i in full])
+        for index, token in zip(full, some, strict=True):
+            chosen[index] = token
+        return chosen
 
-    def _choose(self, logits: Tensor, rows: list[_Row], params: SamplingParams) -> list[int]:
-        """The next id of each row, from its logits (B, V), its grammar and its randomness."""
-        masks = [row.grammar.allowed() for row in rows]
-        uniforms = [0.0 if params.temperature == 0 else row.uniform() for row in rows]
-        return self.engine.choose(logits, masks, params, uniforms)
+
+def _draws(rows: list[_Row], params: SamplingParams) -> tuple[list[Tensor | None], SamplingParams, list[float]]:
+    """What drawing each row's next id takes: the masks of their grammars, the settings, their uniform numbers."""
+    masks = [row.grammar.allowed() for row in rows]
+    return masks, params, [0.0] * len(rows) if params.temperature == 0 else [row.uniform() for row in rows]
 
 
 def _open(rows: list[_Row]) -> Iterator[tuple[int | None, ...]]:

@@ -231,16 +231,34 @@ def test_decodings_of_one_engine_may_run_side_by_side() -> None:
 @pytest.mark.parametrize("vocab", [13, 388, 3000])
 def test_ids_are_drawn_as_torch_draws_them(vocab: int, settings: dict[str, float]) -> None:
     params = SamplingParams(max_tokens=1, **settings)  # type: ignore[arg-type]
-    engine = NativeEngine(shaped(vocab_size=13), threads=1)
     torch.manual_seed(2)
     logits = 3 * torch.randn(300, vocab)
-    masks = [None if row % 3 == 0 else torch.rand(vocab) < (0.02 if row % 3 == 1 else 0.7) for row in range(300)]
-    for mask in masks:
+    shares = torch.tensor([0.02, 0.7, 1.0])
+    masks = [None if row % 4 == 0 else torch.rand(vocab) < shares[row % 4 - 1] for row in range(300)]
+    for row, mask in enumerate(masks):
         if mask is not None:
+            if row % 4 == 3:  # one stretch of the ids, as a codebook's
+                mask[: row * vocab // 600], mask[-(row * vocab // 900) - 1 :] = False, False
             mask[int(torch.randint(0, vocab, ()))] = True
     uniforms = torch.rand(300, dtype=torch.float64).tolist()
     uniforms[:2] = [0.0, 1 - 2**-53]
-    assert engine.choose(logits, masks, params, uniforms) == sampling.choose(logits.clone(), masks, params, uniforms)
+    want = sampling.choose(logits.clone(), masks, params, uniforms)
+    for level in HERE:
+        engine = NativeEngine(shaped(vocab_size=13), threads=1, level=level)
+        assert engine.choose(logits, masks, params, uniforms) == want
+
+
+@needs_library
+def test_of_equal_logits_top_p_keeps_the_fewest_and_top_k_all() -> None:
+    engine = NativeEngine(shaped(vocab_size=13), threads=1)
+    uniforms = [(row + 0.5) / 800 for row in range(800)]
+
+    def drawn(**settings: float) -> set[int]:
+        params = SamplingParams(max_tokens=1, **settings)  # type: ignore[arg-type]
+        return set(engine.choose(torch.zeros(800, 400), [None] * 800, params, uniforms))
+
+    assert len(drawn(top_p=0.5)) == 200
+    assert len(drawn(top_k=7)) == len(drawn(min_p=1 - 1e-9)) == 400
 
 
 @needs_library

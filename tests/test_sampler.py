@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from shortcut_gen import engines
 from shortcut_gen.config import ModelConfig
+from shortcut_gen.engines import TorchDecoding
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.modalities.base import Tokenizer
@@ -180,14 +182,21 @@ def test_logits_equal_full_recomputation_while_the_window_slides(
 ) -> None:
     """The law of the caches, past the window: every step's logits, against the window read anew without a cache."""
     lm, tokenizer = model(**changes).to(dtype), PianoTokenizer()
-    seen: list[torch.Tensor] = []
-    choose = Sampler._choose
+    seen: list[list[torch.Tensor]] = [[] for _ in range(batch)]
 
-    def record(self: Sampler, logits: torch.Tensor, *rest: object) -> list[int]:
-        seen.append(logits.clone())
-        return choose(self, logits, *rest)  # type: ignore[arg-type]
+    class Recorded(TorchDecoding):
+        def read(self, row: int, tokens: Sequence[int]) -> torch.Tensor:
+            logits = super().read(row, tokens)
+            seen[row].append(logits[0].clone())
+            return logits
 
-    monkeypatch.setattr(Sampler, "_choose", record)
+        def step(self, tokens: Sequence[int], skipped: Sequence[int] = ()) -> torch.Tensor:
+            logits = super().step(tokens, skipped)
+            for row in set(range(batch)) - set(skipped):
+                seen[row].append(logits[row].clone())
+            return logits
+
+    monkeypatch.setattr(engines, "TorchDecoding", Recorded)
     streams = [Stream(prompt=PROMPT[: 9 - k], seed=k) for k in range(batch)]
     made = run(lm, streams, SamplingParams(max_tokens=70))
     tolerance = 1e-9 if dtype == torch.float64 else 1e-4
@@ -197,7 +206,7 @@ def test_logits_equal_full_recomputation_while_the_window_slides(
         for step, token in enumerate(ids):
             with torch.inference_mode():
                 whole = lm(torch.tensor([window]))[0, -1]
-            torch.testing.assert_close(seen[step][row], whole, atol=tolerance, rtol=tolerance)
+            torch.testing.assert_close(seen[row][step], whole, atol=tolerance, rtol=tolerance)
             past = [*stream.prompt, *ids[: step + 1]]
             slides += len(window) == 48
             window = tokenizer.clip(past, 24) if len(window) == 48 else [*window, token]

@@ -7,11 +7,24 @@ from pathlib import Path
 
 from shortcut_gen.errors import SettingsError
 
-ABI = 1
+ABI = 2
 """What `shortcut_abi` must answer: a library built from other sources is not used."""
 
 LEVELS = ("plain", "avx2", "avx512", "avx512-dot")
 """Instruction sets by number, each with those before it; avx512-dot has products of bf16 and of int8 too."""
+
+
+class Choice(ctypes.Structure):
+    """Sampling settings, as sampling.h has them."""
+
+    _fields_ = (("temperature", c_double), ("top_p", c_double), ("min_p", c_double), ("top_k", c_int32))
+
+
+class Draw(ctypes.Structure):
+    """Where C finds what it draws with and where it puts the ids, as pass.h has it."""
+
+    _fields_ = (("how", c_void_p), ("allowed", c_void_p), ("uniforms", c_void_p), ("ids", c_void_p))
+
 
 _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
     "shortcut_abi": (c_int, ()),
@@ -23,12 +36,9 @@ _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
     "shortcut_free_model": (None, (c_void_p,)),
     "shortcut_state": (c_void_p, (c_void_p, c_int)),
     "shortcut_free_state": (None, (c_void_p,)),
-    "shortcut_pass": (c_int, (c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p)),
+    "shortcut_pass": (c_int, (c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p, c_void_p)),
     "shortcut_copy": (None, (c_void_p, c_int, c_int, c_int)),
-    "shortcut_choose": (
-        None,
-        (c_void_p, c_long, c_int, c_int, c_void_p, c_void_p, c_double, c_int, c_double, c_double, c_void_p),
-    ),
+    "shortcut_choose": (c_int, (c_void_p, c_void_p, c_long, c_int, c_int, c_void_p)),
 }
 
 

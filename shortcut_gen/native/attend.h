@@ -1,0 +1,123 @@
+// The attention of one instruction set; kernels.h includes this file, inside its namespace.
+
+FN Floats widen(const float* from) { return load<Floats>(from); }
+
+FN Floats widen(const uint16_t* from) {
+#if WIDTH == 16  // GCC makes halves of the conversion below
+    return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)from)), 16);
+#elif WIDTH == 8
+    return (Floats)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)from)), 16);
+#else
+    return (Floats)(__builtin_convertvector(load<Halves>(from), Words) << 16);
+#endif
+}
+
+// Scores of R queries with C blocks of keys: sixteen positions each, `width` rows of sixteen. A lone query, of a step,
+// waits for memory: what is read next (the values at the same place) is asked for meanwhile.
+template <int R, int C, class T>
+FN void score(const float* query, long ldq, int width, const T* keys, const T* next, float* scores, long lds) {
+    Floats sum[R][C * PARTS] = {};
+    for (int e = 0; e < width; e++) {
+        Floats key[C * PARTS];
+        if (R == 1 && e * int(sizeof(T)) % 4 == 0)
+            UNROLL
+            for (int c = 0; c < C; c++) __builtin_prefetch(next + (long(c) * width + e) * 16);
+        UNROLL
+        for (int i = 0; i < C * PARTS; i++)
+            key[i] = widen(keys + (long(i / PARTS) * width + e) * 16 + i % PARTS * WIDTH);
+        UNROLL
+        for (int r = 0; r < R; r++)
+            UNROLL
+            for (int i = 0; i < C * PARTS; i++) sum[r][i] += key[i] * query[r * ldq + e];
+    }
+    leave<R>(sum, scores, lds);
+}
+
+// The values' rows e to e + N, weighted by R queries' probabilities, over all blocks. Next come another head's keys.
+template <int R, int N, class T>
+FN void weigh(const float* p, long ldp, int blocks, int width, const T* values, const T* next, const float* inverse,
+              float* out, long ldo) {
+    Floats sum[R][N] = {};
+    for (int b = 0; b < blocks; b++, values += long(width) * 16, next += long(width) * 16) {
+        if (R == 1)
+            UNROLL
+            for (int e = 0; e < N; e += 4 / int(sizeof(T))) __builtin_prefetch(next + e * 16);
+        UNROLL
+        for (int part = 0; part < PARTS; part++) {
+            Floats row[N];
+            UNROLL
+            for (int e = 0; e < N; e++) row[e] = widen(values + e * 16 + part * WIDTH);
+            UNROLL
+            for (int r = 0; r < R; r++) {
+                Floats some = load<Floats>(p + r * ldp + b * 16 + part * WIDTH);
+                UNROLL
+                for (int e = 0; e < N; e++) sum[r][e] += row[e] * some;
+            }
+        }
+    }
+    UNROLL
+    for (int r = 0; r < R; r++)
+        UNROLL
+        for (int e = 0; e < N; e++) out[r * ldo + e] = total(sum[r][e]) * inverse[r];
+}
+
+// R queries of one head, at rising positions, over a stream's keys and values: blocks of sixteen positions, in each
+// block `sources` times `width` rows of sixteen; the next head's lie `a_head` numbers further on. Query r sees the
+// positions up to position[r].
+template <int R, class T>
+TARGET static void attend_to(const float* query, long ldq, const int* position, int width, int sources, const T* keys,
+                             const T* values, long a_head, float* scores, long lds, float* out, long ldo) {
+    const int blocks = (position[R - 1] / 16 + 1) * sources;
+    const long size = long(width) * 16;
+    const T* next = keys + a_head;
+    constexpr int C = R == 1 ? 4 : WIDTH == 16 ? 2 : 1;
+    int b = 0;
+    for (; b + C <= blocks; b += C) score<R, C>(query, ldq, width, keys + b * size, values + b * size, scores + b * 16, lds);
+    for (; b < blocks; b++) score<R, 1>(query, ldq, width, keys + b * size, values + b * size, scores + b * 16, lds);
+    float inverse[R];
+    for (int r = 0; r < R; r++) {
+        float* row = scores + r * lds;
+        const int whole = (position[r] + 1) / 16;  // blocks of positions that are all seen
+        for (int i = whole * sources; i < blocks; i++)
+            for (int j = 0; j < 16; j++)
+                if (i / sources * 16 + j > position[r]) row[i * 16 + j] = -1e30f;
+        Floats most = load<Floats>(row);
+        for (int i = WIDTH; i < blocks * 16; i += WIDTH) most = larger(most, load<Floats>(row + i));
+        float top = most[0];
+        for (int i = 1; i < WIDTH; i++) top = most[i] > top ? most[i] : top;
+        Floats sum = {};
+        for (int i = 0; i < blocks * 16; i += WIDTH) {
+            Floats s = load<Floats>(row + i);
+            Floats p = s > -1e29f ? exponential(s - top) : Floats{};
+            sum += p;
+            store(row + i, p);
+        }
+        inverse[r] = 1.0f / total(sum);
+    }
+    constexpr int N = R == 1 ? 8 : 4;
+    int e = 0;
+    for (; e + N <= width; e += N)
+        weigh<R, N>(scores, lds, blocks, width, values + e * 16, next + e * 16, inverse, out + e, ldo);
+    for (; e < width; e++)
+        weigh<R, 1>(scores, lds, blocks, width, values + e * 16, next + e * 16, inverse, out + e, ldo);
+}
+
+TARGET static void attend(int rows, const float* query, long ldq, const int* position, int width, int sources,
+                          const void* keys, const void* values, long a_head, bool half, float* scores, long lds,
+                          float* out, long ldo) {
+    for (int r = 0; r < rows;) {
+        const float* q = query + r * ldq;
+        float* to = out + r * ldo;
+        const bool four = rows - r >= 4;
+        if (half) {
+            const uint16_t *k = (const uint16_t*)keys, *v = (const uint16_t*)values;
+            if (four) attend_to<4>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo);
+            else attend_to<1>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo);
+        } else {
+            const float *k = (const float*)keys, *v = (const float*)values;
+            if (four) attend_to<4>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo);
+            else attend_to<1>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo);
+        }
+        r += four ? 4 : 1;
+    }
+}

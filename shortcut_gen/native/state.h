@@ -1,0 +1,78 @@
+// What decoding some streams takes: their caches, and the memory that a pass works in.
+
+#pragma once
+
+#include "model.h"
+#include "sampling.h"
+
+namespace {
+
+// What one thread works on. Rows are padded as the matrices are.
+struct Worker {
+    Array<float> x, h, taps, inward, query;  // for every row of a pass
+    Array<float> norm, feature, keys_values, attended, attended_last, hidden, hidden2, part;  // for a chunk of rows
+    Array<float> scores;
+    Array<char> room;
+    std::vector<const float*> inputs;  // of each source; here, as a pass allocates nothing
+    Chooser chooser;
+};
+
+// The caches of some streams (slots) and the memory of a pass. Keys and values of a block:
+// [slot][head][position / 16][source][E][position % 16], floats, or bf16 where the weights are narrow.
+struct State {
+    Model* m;
+    int slots, rows, chunk;
+    std::vector<Array<char>> keys, values;
+    std::vector<size_t> slot_bytes;
+    std::vector<Worker> workers;
+    Array<float> shared_hidden, parts;
+};
+
+constexpr int ROWS_A_THREAD = 24;  // from so many rows a thread on, rows are shared out instead of matrices
+constexpr int CHUNK = 72;          // rows that pass through a block together
+
+State* new_state(Model* m, int slots) {
+    auto s = std::make_unique<State>();
+    s->m = m, s->slots = slots, s->rows = std::max(m->context, slots);
+    s->chunk = std::max(CHUNK, m->threads > 1 ? ROWS_A_THREAD * m->threads : 0);
+    const size_t rows = s->rows, chunk = std::min(s->chunk, s->rows), d = m->d, hidden = padded(m->hidden);
+    const size_t sources = std::max(1, m->sources), blocks = (m->context + 15) / 16;
+    for (int i = 0; i < m->layers; i++) {
+        const bool shortcut = i >= m->own_blocks();
+        const Heads& heads = shortcut ? m->shortcut_heads : m->heads;
+        const size_t bytes = heads.count * blocks * (shortcut ? sources : 1) * heads.width * 16 * (m->half() ? 2 : 4);
+        s->slot_bytes.push_back(bytes);
+        s->keys.emplace_back(bytes * slots);
+        s->values.emplace_back(bytes * slots);
+    }
+    const bool mlps = !m->feature.empty() || std::count(m->followed.begin(), m->followed.end(), 1);
+    const size_t widest = std::max({d, hidden, size_t(padded(m->feedforward)), size_t(m->heads.all()),
+                                    m->taps ? size_t(m->shortcut_heads.all()) : 0});
+    s->workers.resize(m->threads);
+    for (Worker& w : s->workers) {
+        w.x = Array<float>(rows * d), w.h = Array<float>(rows * d), w.taps = Array<float>(m->taps * rows * d);
+        w.inward = Array<float>(rows * m->heads.all() * 3);
+        w.norm = Array<float>(chunk * d);
+        w.attended = Array<float>(chunk * m->heads.all());
+        w.hidden = Array<float>(chunk * std::max(size_t(padded(m->feedforward)), mlps ? hidden : 0));
+        w.part = Array<float>(sources * chunk * d);
+        w.scores = Array<float>(4 * blocks * sources * 16 + 64);
+        w.room = Array<char>((widest * 2 + 4) * chunk * sources + 64);
+        w.inputs.resize(sources);
+        w.chooser = Chooser(m->vocab);
+        if (mlps) w.hidden2 = Array<float>(chunk * hidden);
+        if (m->taps) {
+            w.query = Array<float>(rows * m->shortcut_heads.all());
+            w.feature = Array<float>(chunk * sources * d);
+            w.keys_values = Array<float>(chunk * sources * m->shortcut_heads.all() * 2);
+            w.attended_last = Array<float>(chunk * m->shortcut_heads.all());
+        }
+    }
+    if (m->threads > 1) {
+        s->parts = Array<float>(2 * m->threads * sources * chunk * d);
+        if (mlps) s->shared_hidden = Array<float>(sources * chunk * hidden);
+    }
+    return s.release();
+}
+
+}  // namespace
