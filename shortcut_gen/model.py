@@ -23,7 +23,8 @@ ROTARY_BASE = 10_000.0
 
 
 class Step:
-    """What every block of one forward pass shares: positions, rotation tables and, when decoding, the caches."""
+    """What every block of one forward pass shares: positions, rotation tables and, when decoding, the caches and how
+    they are attended to."""
 
     def __init__(self, positions: Tensor, cache: DecodeCache | None) -> None:
         self.positions = positions  # (B or 1, T)
@@ -42,6 +43,20 @@ class Step:
             cos, sin = cos.unsqueeze(3), sin.unsqueeze(3)
         first, second = x.chunk(2, dim=-1)
         return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, cache: KVCache) -> Tensor:
+        """Write new keys and values, (B, H, T, L, E), into a block's cache; its queries', (B, H, T, E), attention."""
+        assert self.cache is not None
+        if cache.keys.dim() == 4:  # a self-attention block's cache has no axis for taps
+            keys, values = keys.squeeze(3), values.squeeze(3)
+        cache.write(keys, values, self.cache.lengths)
+        if keys.shape[2] > 1 and not any(self.cache.lengths):  # a prompt read into an empty cache needs no mask
+            keys, values = (x if x.dim() == 5 else x.unsqueeze(3) for x in (keys, values))
+            return prefix_attention(query, keys, values)
+        end = max(self.cache.lengths) + keys.shape[2]
+        stored = (cache.keys[:, :, :end], cache.values[:, :, :end])
+        keys, values = (x if x.dim() == 5 else x.unsqueeze(3) for x in stored)
+        return cached_attention(query, keys, values, self.positions)
 
 
 class Attention(nn.Module):
@@ -62,28 +77,15 @@ class Attention(nn.Module):
         keys, values = keys.permute(0, 3, 1, 2, 4), values.permute(0, 3, 1, 2, 4)  # (B, H, T, L, E)
         if self.rotary:
             query, keys = step.rotate(query), step.rotate(keys)
-        if cache is None or step.cache is None:
+        if cache is None:
             out = prefix_attention(query, keys, values)
         else:
-            out = self._decode(query, keys, values, step, cache)
+            out = step.attend(query, keys, values, cache)
         return self.out(out.transpose(1, 2).flatten(2))  # (B, T, D)
 
     def _split(self, x: Tensor) -> Tensor:
         """(..., n*D) -> (..., n*H, E), so that keys and values come out as 2·H heads."""
         return x.unflatten(-1, (-1, self.query.out_features // self.heads))
-
-    def _decode(self, query: Tensor, keys: Tensor, values: Tensor, step: Step, cache: KVCache) -> Tensor:
-        assert step.cache is not None
-        if cache.keys.dim() == 4:  # a self-attention block's cache has no axis for taps
-            keys, values = keys.squeeze(3), values.squeeze(3)
-        cache.write(keys, values, step.cache.lengths)
-        if keys.shape[2] > 1 and not any(step.cache.lengths):  # a prompt read into an empty cache needs no mask
-            keys, values = (x if x.dim() == 5 else x.unsqueeze(3) for x in (keys, values))
-            return prefix_attention(query, keys, values)
-        end = max(step.cache.lengths) + keys.shape[2]
-        stored = (cache.keys[:, :, :end], cache.values[:, :, :end])
-        keys, values = (x if x.dim() == 5 else x.unsqueeze(3) for x in stored)
-        return cached_attention(query, keys, values, step.positions)
 
 
 class FeedForward(nn.Module):
@@ -217,10 +219,17 @@ class ShortcutLM(nn.Module):
         if held + length > self.config.context:
             raise ValueError(f"{held + length} tokens do not fit the context of {self.config.context}")
         positions = cache.positions(length) if cache else torch.arange(length, device=tokens.device).unsqueeze(0)
-        step = Step(positions, cache)
+        logits = self.compute(tokens, Step(positions, cache))
+        if cache:
+            cache.advance(length)
+        return logits
+
+    def compute(self, tokens: Tensor, step: Step) -> Tensor:
+        """`forward` at the positions of a step, through its caches, which count nothing. (B, T) to (B, T, V)."""
+        cache = step.cache
         x = self.embedding(tokens)  # (B, T, D)
         if self.positions is not None:
-            x = x + self.positions(positions)
+            x = x + self.positions(step.positions)
         x = self.drop(x)
         tapped = []
         for number, block in enumerate(self.blocks):
@@ -230,8 +239,6 @@ class ShortcutLM(nn.Module):
         if self.shortcut is not None:
             x = self.shortcut(x, tapped, step, cache.blocks[-1] if cache else None)
             x = self._handed_on(self.config.layers, x)
-        if cache:
-            cache.advance(length)
         # The embedding is the output matrix too, as in GPT-2.
         return F.linear(self.norm(x), self.embedding.weight)  # (B, T, V)
 
