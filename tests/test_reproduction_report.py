@@ -11,6 +11,7 @@ import pytest
 
 from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import DataError
+from training.reproduction_attention import read_readings
 from training.reproduction_claims import FAILS, HOLDS, UNMATCHED, UNTESTED, claims
 from training.reproduction_compare import COSTS, savings, standing
 from training.reproduction_paper import ARMS as NAMED
@@ -302,3 +303,36 @@ def test_the_page_is_the_same_for_the_same_runs(tmp_path: Path) -> None:
     first = (out.read_bytes(), (tmp_path / "images/reproduction-speech.png").read_bytes())
     write(results, tmp_path / "speed.json", out)
     assert (out.read_bytes(), (tmp_path / "images/reproduction-speech.png").read_bytes()) == first
+
+
+def looked_at(folder: Path, name: str, rise: float, low: float, taps: float) -> Path:
+    """What training.attention_maps writes of a checkpoint, as far as the report reads it."""
+    changes = [
+        {"change": "depth weights fixed", "of": "by position", "difference": rise, "low": low, "high": 2 * rise - low},
+        {"change": "replaced by its mean", "of": "all", "difference": taps, "low": taps, "high": taps},
+    ]
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"checkpoint": name, "data": {"corpus": "maestro", "changes": changes}}))
+    return path
+
+
+def test_claim_6_is_judged_by_what_was_measured_on_checkpoints(studied: Studied, tmp_path: Path) -> None:
+    """Needed is what surely costs something, and a tenth of what the taps are worth; the worst checkpoint counts."""
+    needed = looked_at(tmp_path, "good", 0.005, 0.003, 0.035)
+    unsure = looked_at(tmp_path, "unsure", 0.005, -0.001, 0.035)
+    little = looked_at(tmp_path, "little", 0.003, 0.002, 0.035)
+    found = studied(grid({"baseline": 2.5, "shortcut": 2.4}))
+    words = [
+        claims(found, Speeds(), tmp_path, read_readings(files))[-1].verdict
+        for files in ([needed], [needed, unsure], [little], [])
+    ]
+    assert [verdict.word for verdict in words] == [HOLDS, FAILS, FAILS, UNTESTED]
+    assert "good on maestro: +0.0050 (+0.0030 to +0.0070) of the 0.0350" in words[1].why
+
+
+@pytest.mark.parametrize("text", ["no json", "[1]", '{"checkpoint": "x", "data": {"corpus": "y", "changes": []}}'])
+def test_another_kind_of_file_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"^[^\n]*figures\.json [^\n]* is needed$"):
+        read_readings([path])

@@ -111,6 +111,9 @@ def _report_parser() -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, description="Write the report of what has run.")
     parser.add_argument("--results", type=Path, default=FOLDER / RESULTS, help="What `run` wrote.")
     parser.add_argument("--speeds", type=Path, default=FOLDER / SPEEDS, help="What `speed` wrote.")
+    parser.add_argument(
+        "--attention", type=Path, nargs="+", default=[], help="What training.attention_maps --json wrote: for claim 6."
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/reproduction.md"), help="The report.")
     return parser
 
@@ -148,7 +151,7 @@ def _do(command: str, values: dict[str, Any]) -> int:
     if command == "report":
         from training import reproduction_report  # its plots need matplotlib, a run does not
 
-        reproduction_report.write(values["results"], values["speeds"], values["out"])
+        reproduction_report.write(values["results"], values["speeds"], values["out"], values["attention"])
         return 0
     if command == "speed":
         rounds, steps = values.pop("rounds"), values.pop("steps")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from training.reproduction_attention import LEAST_SHARE, Reading
 from training.reproduction_compare import (
     DEVIATIONS,
     TOLERANCE,
@@ -47,6 +48,10 @@ RULES = (
     "FLOPs and seconds decide nothing here and are named beside it.",
     "Claim 3 is claim 1 on every kind of data: it does not hold as soon as claim 1 fails on one kind, is not tested "
     "where one kind did not run, and is otherwise the worst of the three.",
+    "Claim 6 is about checkpoints, and judged by `training.attention_maps`: the last block's share of each tap is "
+    "fixed to its mean at the position in the window, whatever the token. It holds on a checkpoint where that raises "
+    f"the NLL by at least {LEAST_SHARE:.0%} of what all taps are worth to it (the rise with their features replaced by "
+    "their means), with the 95% interval above 0; the worst checkpoint counts.",
     "Over several corpora the worst verdict counts, leaving out those without a test. Where one corpus ran under "
     "several settings, the one of the most tokens counts.",
 )
@@ -73,7 +78,7 @@ class Claim:
     by_study: Sequence[Verdict] = ()
 
 
-def claims(studies: Sequence[Study], speeds: Speeds, folder: Path) -> list[Claim]:
+def claims(studies: Sequence[Study], speeds: Speeds, folder: Path, readings: Sequence[Reading] = ()) -> list[Claim]:
     """The verdicts on the paper's six claims. folder: where the report will lie."""
     first = _claim(
         "The shortcut model ends lower than the baseline", lambda study: ends_lower(study, "baseline"), studies
@@ -92,14 +97,21 @@ def claims(studies: Sequence[Study], speeds: Speeds, folder: Path) -> list[Claim
             lambda study: ends_lower(study, "shortcut-middle"),
             studies,
         ),
-        Claim("How deep the last block looks varies with the token", _attention(folder)),
+        Claim("How deep the last block looks varies with the token", _attention(folder, readings)),
     ]
 
 
-def _attention(folder: Path) -> Verdict:
+def _attention(folder: Path, readings: Sequence[Reading]) -> Verdict:
+    """Claim 6, from what was measured on checkpoints."""
     there = (folder / ATTENTION).is_file()
     place = f": see [{ATTENTION}]({ATTENTION})" if there else ""
-    return Verdict(UNTESTED, f"these runs cannot tell; `training.attention_maps` measures it on a checkpoint{place}")
+    if not readings:
+        return Verdict(
+            UNTESTED, f"these runs cannot tell; `training.attention_maps` measures it on a checkpoint{place}"
+        )
+    word = HOLDS if all(reading.needed for reading in readings) else FAILS
+    seen = "; ".join(f"{reading} ({HOLDS if reading.needed else FAILS})" for reading in readings)
+    return Verdict(word, f"with depth fixed by position the NLL rises, {seen}{place}")
 
 
 def _claim(text: str, judge: Callable[[Study], Verdict], studies: Sequence[Study]) -> Claim:

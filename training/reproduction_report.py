@@ -9,6 +9,7 @@ from pathlib import Path
 from shortcut_gen.errors import DataError
 from shortcut_gen.files import reason, write_whole
 from training.arms import KNOWN
+from training.reproduction_attention import read_readings
 from training.reproduction_claims import RULES, Claim, claims
 from training.reproduction_compare import DEVIATIONS, ENOUGH, TOLERANCE
 from training.reproduction_paper import ARMS as NAMED
@@ -34,11 +35,11 @@ WIDTH = 120
 ABLATIONS = ("shortcut", "shortcut-identity", "shortcut-middle", "shortcut-current", "shortcut-literal")
 
 
-def write(results: Path, speeds: Path, out: Path) -> None:
+def write(results: Path, speeds: Path, out: Path, attention: Sequence[Path] = ()) -> None:
     """Write the report of a results.jsonl and a speed.json to `out`, its pictures into `images` beside it.
 
-    Without a speed.json there is no axis of seconds. Raises DataError where a file is missing, broken or holds no
-    run, and where `out` cannot be written.
+    Without a speed.json there is no axis of seconds. attention: files of `training.attention_maps --json`. Raises
+    DataError where a file is missing, broken or holds no run, and where `out` cannot be written.
     """
     runs = read_results(results, KNOWN)
     measured = read_speeds(speeds)
@@ -49,7 +50,7 @@ def write(results: Path, speeds: Path, out: Path) -> None:
         raise DataError(f"{out.parent} cannot be made: {reason(error)}") from error
     for study in groups:
         draw(study, measured, out.parent / IMAGES / _picture(study))
-    judged = claims(groups, measured, out.parent)
+    judged = claims(groups, measured, out.parent, read_readings(attention))
     parts = [
         *_opening(groups, judged),
         *_ran(groups, measured),
