@@ -10,13 +10,15 @@ from torch import Tensor
 
 from shortcut_gen import native, sampling
 from shortcut_gen.cache import DecodeCache
+from shortcut_gen.cuda_graphs import GraphDecoding
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.model import ShortcutLM
 from shortcut_gen.native import NativeEngine, Precision
 from shortcut_gen.sampling import SamplingParams
 
 EngineName = Literal["auto", "torch", "native"]
-"""`auto` is the native engine for a model on a CPU where it was built, and torch everywhere else."""
+"""`auto` is the native engine for a model on a CPU where it was built, and torch everywhere else;
+on a GPU torch runs one CUDA graph a step (cuda_graphs.py)."""
 
 log = logging.getLogger(__name__)
 
@@ -91,12 +93,14 @@ class TorchEngine:
     name = "torch"
     precision: Precision = "f32"
 
-    def __init__(self, model: ShortcutLM) -> None:
+    def __init__(self, model: ShortcutLM, *, graphs: bool = False) -> None:
+        """`graphs`: decode with shapes that never change, a CUDA graph a step where the model is on a GPU."""
         self.model = model
+        self.graphs = graphs
 
-    def decoding(self, batch: int) -> "TorchDecoding":
+    def decoding(self, batch: int) -> Decoding:
         """Empty caches for so many streams."""
-        return TorchDecoding(self.model, batch)
+        return GraphDecoding(self.model, batch) if self.graphs else TorchDecoding(self.model, batch)
 
     @torch.inference_mode()
     def choose(
@@ -194,5 +198,8 @@ def _say_once(problem: str) -> None:
 
 def make_engine(model: ShortcutLM, engine: str = "auto", precision: str | None = None) -> Engine:
     """The engine for a model. The native one takes torch's number of threads. Raises SettingsError."""
-    name, resolved = resolve(engine, precision, model.embedding.weight.device)
-    return TorchEngine(model) if name == "torch" else NativeEngine(model, precision=resolved)
+    device = model.embedding.weight.device
+    name, resolved = resolve(engine, precision, device)
+    if name == "native":
+        return NativeEngine(model, precision=resolved)
+    return TorchEngine(model, graphs=device.type == "cuda")

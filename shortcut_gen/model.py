@@ -77,10 +77,7 @@ class Attention(nn.Module):
         keys, values = keys.permute(0, 3, 1, 2, 4), values.permute(0, 3, 1, 2, 4)  # (B, H, T, L, E)
         if self.rotary:
             query, keys = step.rotate(query), step.rotate(keys)
-        if cache is None:
-            out = prefix_attention(query, keys, values)
-        else:
-            out = step.attend(query, keys, values, cache)
+        out = prefix_attention(query, keys, values) if cache is None else step.attend(query, keys, values, cache)
         return self.out(out.transpose(1, 2).flatten(2))  # (B, T, D)
 
     def _split(self, x: Tensor) -> Tensor:

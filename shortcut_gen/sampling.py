@@ -56,29 +56,31 @@ class SamplingParams:
             raise SettingsError("neither max_tokens nor seconds is given; at least one length is needed")
 
 
-def filter_logits(logits: Tensor, params: SamplingParams) -> Tensor:
+def filter_logits(logits: Tensor, params: SamplingParams, static: bool = False) -> Tensor:
     """Temperature, then top-k, top-p and min-p: what is cut becomes -inf.
 
-    logits: (B, V) with forbidden ids already at -inf. Each filter sees what the one before it left.
+    logits: (B, V) with forbidden ids already at -inf. Each filter sees what the one before it left. `static`: run the
+    same operations whatever the numbers are, as a CUDA graph must.
     """
     logits = logits / params.temperature
     if 0 < params.top_k < logits.shape[-1]:
         kth = torch.topk(logits, params.top_k, dim=-1).values[..., -1:]  # (B, 1)
         logits = logits.masked_fill(logits < kth, -torch.inf)
     if params.top_p < 1.0:
-        logits = logits.masked_fill(_beyond(torch.softmax(logits, dim=-1), params.top_p), -torch.inf)
+        logits = logits.masked_fill(_beyond(torch.softmax(logits, dim=-1), params.top_p, static), -torch.inf)
     if params.min_p > 0.0:
         floor = logits.amax(dim=-1, keepdim=True) + math.log(params.min_p)
         logits = logits.masked_fill(logits < floor, -torch.inf)
     return logits
 
 
-def _beyond(probs: Tensor, top_p: float) -> Tensor:
+def _beyond(probs: Tensor, top_p: float, static: bool) -> Tensor:
     """(B, V) bool, True for the ids that top-p cuts from probabilities (B, V)."""
-    likeliest, order = probs.topk(min(LIKELIEST, probs.shape[-1]), dim=-1)  # (B, 256), falling
+    some = probs.shape[-1] if static else min(LIKELIEST, probs.shape[-1])
+    likeliest, order = probs.topk(some, dim=-1)  # (B, 256), falling
     # An id stays while the mass before it is short of p, so the likeliest always stays.
     stays = likeliest.cumsum(dim=-1) - likeliest < top_p
-    if len(order[0]) < probs.shape[-1] and bool(stays[:, -1].any()):
+    if some < probs.shape[-1] and bool(stays[:, -1].any()):
         likeliest, order = probs.sort(dim=-1, descending=True)  # (B, V)
         stays = likeliest.cumsum(dim=-1) - likeliest < top_p
     return torch.ones_like(probs, dtype=torch.bool).scatter(-1, order, ~stays)
@@ -99,6 +101,17 @@ def choose(
         return [int(token) for token in logits.argmax(dim=-1)]
     drawn = draw(filter_logits(logits, params), torch.tensor(uniforms, dtype=torch.float64))
     return [int(token) for token in drawn]
+
+
+def choose_there(logits: Tensor, allowed: Tensor, params: SamplingParams, uniforms: Tensor) -> Tensor:
+    """What `choose` does, without leaving the device and by the same operations whatever the numbers are.
+
+    logits: (B, V); allowed: (B, V) bool; uniforms: (B,) float64; all on one device. Returns ids, (B,) int64.
+    """
+    logits = logits.float().masked_fill(~allowed, -torch.inf)
+    if params.temperature == 0:
+        return logits.argmax(dim=-1)
+    return draw(filter_logits(logits, params, static=True), uniforms)
 
 
 def draw(logits: Tensor, uniforms: Tensor) -> Tensor:
