@@ -3,8 +3,8 @@
 Ours and the peers at the baseline's size, with random weights: prompts are read and ids drawn, each engine in a process
 of its own with its own best number of threads, all taking turns. The same work for all: temperature 1 from the top_k
 likeliest ids (top_k 1: the likeliest), no id forbidden, prompts of their own for every row. The time covers reading the
-prompt, the logits and the choice of every id. Prints tokens per second, the ratios that count, and how far the native
-engine is from the floor: the bytes a step reads over the bandwidth measured in the same rounds.
+prompt, the logits and the choice of every id. Prints tokens per second, the ratios that count, and how far our engine
+is from the floor: the bytes a step reads over the bandwidth measured in the same rounds.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.decode_report import Measured, floor_rows, ratio_rows, share_rows, speed_rows
 from benchmarks.timing import about, alternate, command, describe, progress, table
@@ -25,6 +25,7 @@ from training.shards import write_json
 OURS = "benchmarks.decode_ours:ours"
 ENGINES: dict[str, tuple[str, dict[str, str]]] = {
     "torch": (OURS, {"engine": "torch"}),
+    "torch-eager": (OURS, {"engine": "eager"}),
     "native-f32": (OURS, {"engine": "native", "precision": "f32"}),
     "native-bf16": (OURS, {"engine": "native", "precision": "bf16"}),
     "native-int8": (OURS, {"engine": "native", "precision": "int8"}),
@@ -36,6 +37,11 @@ ENGINES: dict[str, tuple[str, dict[str, str]]] = {
     "ctranslate2-int8": ("benchmarks.peers_ctranslate2:ctranslate2", {"precision": "int8"}),
     "onnxruntime-f32": ("benchmarks.peers_onnx:onnxruntime", {}),
 }
+ON = {
+    "cpu": tuple(name for name in ENGINES if name != "torch-eager"),  # there it is the torch engine itself
+    "cuda": ("torch", "torch-eager", "transformers", "x-transformers"),
+}
+"""What runs where."""
 PACKAGES = ("transformers", "x-transformers", "llama-cpp-python", "ctranslate2", "onnxruntime")
 
 
@@ -62,10 +68,11 @@ Key = tuple[str, str]
 class Bench:
     """The workers, and what was found of them."""
 
-    def __init__(self, config: ModelConfig, threads: Sequence[int], work: Work) -> None:
+    def __init__(self, config: ModelConfig, threads: Sequence[int], work: Work, device: str = "cpu") -> None:
         self.configs = {"baseline": dataclasses.replace(config, taps=()), "shortcut": config}
         self.threads = threads
         self.work = work
+        self.device = device
         self.workers: dict[tuple[Key, int], Worker] = {}
         self.best: dict[tuple[Key, int], int] = {}
         """Threads, by engine and model and batch."""
@@ -81,7 +88,7 @@ class Bench:
     def start(self, engine: str, model: str, batches: Sequence[int]) -> None:
         """Start an engine's processes, one a number of threads, try them and keep those that are best at a batch."""
         key = (engine, model)
-        factory, settings = ENGINES[engine]
+        factory, settings = self.factory(engine)
         config = self.configs[model].to_dict()
         started = {count: Worker(factory, count, config=config, **settings) for count in self.threads}
         self.workers |= {(key, count): worker for count, worker in started.items()}
@@ -96,6 +103,11 @@ class Bench:
         wanted = {count for (other, _), count in self.best.items() if other == key}
         for count in set(started) - wanted:
             self.workers.pop((key, count)).close()
+
+    def factory(self, engine: str) -> tuple[str, dict[str, str]]:
+        """Of an engine, and its settings."""
+        factory, settings = ENGINES[engine]
+        return factory, settings | ({"device": self.device} if self.device != "cpu" else {})
 
     def _skip(self, engine: str, reason: str) -> None:
         for key in [key for key in self.best if key[0][0] == engine]:
@@ -119,11 +131,11 @@ class Bench:
         """All rounds of a batch size, the readings of the floor's bandwidth among them."""
         keys = {key: count for (key, size), count in self.best.items() if size == batch}
         positions = self.work.prompt + self.work.new / 2
-        measured = Measured(batch, self.work.new, keys, self.configs, positions)
+        measured = Measured(batch, self.work.new, keys, self.configs, positions, self.device)
         readers: dict[int, Worker] = {}
         if floor:
-            for count in {keys[key] for key in measured.native()}:
-                readers[count] = Worker("benchmarks.decode_floor:reader", count).ready()
+            for count in {keys[key] for key in measured.own()}:
+                readers[count] = Worker("benchmarks.decode_floor:reader", count, device=self.device).ready()
         timed: dict[Any, Any] = {
             key: (lambda key=key, count=count: self.round(self.workers[key, count], batch, self.work.new))
             for key, count in keys.items()
@@ -138,27 +150,28 @@ class Bench:
         return measured
 
     def shares(self, measured: Measured) -> dict[Key, dict[str, Any]]:
-        """Where the native engine's time goes, by engine and model."""
+        """Where the time of our engine goes, by engine and model."""
         found = {}
-        for key in measured.native():
-            factory, settings = "benchmarks.decode_floor:parts", ENGINES[key[0]][1]
+        for key in measured.own():
+            factory, settings = "benchmarks.decode_floor:parts", self.factory(key[0])[1]
             config = self.configs[key[1]].to_dict()
             with Worker(factory, measured.threads[key], config=config, **settings) as worker:
                 worker.ready()
                 asked = {name: getattr(self.work, name) for name in ("prompt", "new", "top_k")}
                 worker.ask(batch=measured.batch, seed=0, **(asked | {"new": min(16, self.work.new)}))
-                runs = [worker.ask(batch=measured.batch, seed=0, **asked) for _ in range(max(1, self.work.rounds // 2))]
+                runs = [worker.ask(batch=measured.batch, seed=0, **asked) for _ in range(self.work.rounds)]
             found[key] = {name: sorted(run[name] for run in runs)[len(runs) // 2] for name in runs[0]}
         return found
 
 
 def main(
-    engines: tuple[str, ...] = tuple(ENGINES),
+    engines: tuple[str, ...] | None = None,
     models: tuple[str, ...] = ("baseline", "shortcut"),
     batches: tuple[int, ...] = (1, 16),
     threads: tuple[int, ...] = (1, 2),
     work: Work = Work(),
     model: ModelConfig = ModelConfig(context=1024),  # noqa: B008 (frozen)
+    device: Literal["cpu", "cuda"] = "cpu",
     floor: bool = True,
     json: Path | None = None,
     report: Path | None = None,
@@ -166,69 +179,69 @@ def main(
     """Measure, print and write.
 
     Args:
-        engines: Engines to measure; peers are measured at the baseline's size alone.
+        engines: Engines to measure, all that run on the device if not given; peers at the baseline's size alone.
         models: Our models: baseline, shortcut or both.
         batches: Rows that are decoded side by side.
         threads: Numbers of threads of which each engine gets its best.
         work: What every engine does.
         model: Shape of the shortcut model; the baseline is the same without taps.
-        floor: Measure the floor and where the native engine's time goes.
+        device: Where they run.
+        floor: Measure the floor and where our engine's time goes.
         json: File for a list of {engine, model, batch, threads, tokens_per_second, spread}.
         report: File for everything else too: machine, ratios, floor, shares.
     """
-    _check(engines, models, batches, threads, work, model)
+    engines = ON[device] if engines is None else engines
+    _check(engines, ON[device], models, work, model)
+    for name, numbers in (("batches", batches), ("threads", threads), ("work", dataclasses.astuple(work))):
+        if not numbers or min(numbers) < 1:
+            raise SettingsError(f"{name} is {list(numbers)}; whole numbers of at least 1 are needed")
     machine = about(PACKAGES)
     print(describe(machine), flush=True)
-    ours = [name for name in engines if ENGINES[name][0] == OURS]
-    if reason := problem():
-        for name in [name for name in ours if name != "torch"]:
-            print(f"{name} is skipped: {reason}")
-            ours.remove(name)
-    pairs = [(name, kind) for name in ours for kind in models]
-    pairs += [(name, "baseline") for name in engines if ENGINES[name][0] != OURS]
     rows: list[dict[str, Any]] = []
     reports: list[dict[str, Any]] = []
-    with Bench(model, threads, work) as bench:
-        for name, kind in pairs:
+    with Bench(model, threads, work, device) as bench:
+        for name, kind in _pairs(engines, models):
             if name not in bench.skipped:
                 progress(f"starting {name}, {kind}")
                 bench.start(name, kind, batches)
         for batch in batches:
             measured = bench.measure(batch, floor)
             shares = bench.shares(measured) if floor else {}
-            parts = [("speed", speed_rows(measured)), ("ratios", ratio_rows(measured))]
-            parts += [("floor", floor_rows(measured)), ("shares", share_rows(shares))] if floor else []
-            print(f"\nbatch {batch}, prompt {work.prompt} + {work.new} ids, top-k {work.top_k}, {work.rounds} rounds\n")
-            for _, lines in parts:
-                if len(lines) > 1:
-                    print(table(lines), end="\n\n", flush=True)
+            _show(measured, shares, work)
             rows += measured.rows()
-            reports.append(
-                {"batch": batch} | dict(measured.report(), shares={"/".join(k): v for k, v in shares.items()})
-            )
+            found = {"/".join(key): parts for key, parts in shares.items()}
+            reports.append({"batch": batch} | measured.report() | {"shares": found})
     if json:
         write_json(json, rows)  # type: ignore[arg-type]
     if report:
-        asked = dataclasses.asdict(work)
-        write_json(
-            report, {"machine": machine, "work": asked, "skipped": bench.skipped, "rows": rows, "batches": reports}
-        )
+        whole = {"machine": machine, "work": dataclasses.asdict(work), "skipped": bench.skipped}
+        write_json(report, whole | {"rows": rows, "batches": reports})
 
 
-def _check(
-    engines: Sequence[str],
-    models: Sequence[str],
-    batches: Sequence[int],
-    threads: Sequence[int],
-    work: Work,
-    model: ModelConfig,
-) -> None:
-    for name, values, known in (("engines", engines, ENGINES), ("models", models, ("baseline", "shortcut"))):
+def _pairs(engines: Sequence[str], models: Sequence[str]) -> list[Key]:
+    """Every engine with every model it is measured at, ours first."""
+    ours = [name for name in engines if ENGINES[name][0] == OURS]
+    for name in [name for name in ours if name.startswith("native-")]:
+        if reason := problem():
+            print(f"{name} is skipped: {reason}")
+            ours.remove(name)
+    pairs = [(name, kind) for name in ours for kind in models]
+    return pairs + [(name, "baseline") for name in engines if ENGINES[name][0] != OURS]
+
+
+def _show(measured: Measured, shares: dict[Key, dict[str, Any]], work: Work) -> None:
+    """Print a batch size's tables."""
+    rounds = f"{work.rounds} rounds"
+    print(f"\nbatch {measured.batch}, prompt {work.prompt} + {work.new} ids, top-k {work.top_k}, {rounds}\n")
+    for lines in (speed_rows(measured), ratio_rows(measured), floor_rows(measured), share_rows(shares)):
+        if len(lines) > 1:
+            print(table(lines), end="\n\n", flush=True)
+
+
+def _check(engines: Sequence[str], there: Sequence[str], models: Sequence[str], work: Work, model: ModelConfig) -> None:
+    for name, values, known in (("engines", engines, there), ("models", models, ("baseline", "shortcut"))):
         if not values or set(values) - set(known):
             raise SettingsError(f"{name} is {list(values)}; some of {', '.join(known)} are needed")
-    for name, numbers in (("batches", batches), ("threads", threads), ("work", dataclasses.astuple(work))):
-        if not numbers or min(numbers) < 1:
-            raise SettingsError(f"{name} is {list(numbers)}; whole numbers of at least 1 are needed")
     if not model.taps or model.position != "learned" or model.residual != "prenorm":
         raise SettingsError("the model to measure has taps, learned positions and prenorm blocks: the peers' shape")
     if work.prompt + work.new > model.context:

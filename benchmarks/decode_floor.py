@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.decode_ours import FreeTokenizer
+from benchmarks.decode_ours import FreeTokenizer, our_engine
 from benchmarks.decode_round import prompts_of, random_model
 from shortcut_gen.config import ModelConfig
-from shortcut_gen.engines import Engine, make_engine
+from shortcut_gen.engines import Engine
 from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.model import ShortcutLM
 from shortcut_gen.sampler import Sampler, Stream
@@ -49,10 +49,26 @@ def step_bytes(config: ModelConfig, precision: str, batch: int, positions: float
     return weights + batch * positions * sources * 2 * config.width * CACHE_BYTES[precision]
 
 
-def reader(threads: int) -> Callable[..., dict[str, Any]]:
+def reader(threads: int, device: str = "cpu") -> Callable[..., dict[str, Any]]:
     """A worker that reads a buffer over and over: torch's vectorised sum, the fastest reading of several tried."""
     torch.set_num_threads(threads)
     buffers: dict[int, Tensor] = {}
+    graphs: dict[int, torch.cuda.CUDAGraph] = {}
+
+    def read_there(size: int, times: int = 50) -> dict[str, Any]:
+        """The same on a GPU: so many readings in one graph, so that launching them takes no time."""
+        buffer = buffers.setdefault(size, torch.ones(max(size // 4, 1), device=device))
+        if size not in graphs:
+            buffer.sum()
+            graphs[size] = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graphs[size]):
+                for _ in range(times):
+                    buffer.sum()
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        graphs[size].replay()
+        torch.cuda.synchronize()
+        return {"seconds": (time.perf_counter() - began) / times}
 
     def read(size: int, times: int = 200) -> dict[str, Any]:
         """Seconds that one reading of `size` bytes takes: the median of so many."""
@@ -64,17 +80,17 @@ def reader(threads: int) -> Callable[..., dict[str, Any]]:
             taken.append(time.perf_counter() - began)
         return {"seconds": statistics.median(taken)}
 
-    return read
+    return read if device == "cpu" else read_there
 
 
 def parts(
-    config: dict[str, Any], threads: int, engine: str, precision: str | None = None
+    config: dict[str, Any], threads: int, engine: str, precision: str | None = None, device: str = "cpu"
 ) -> Callable[..., dict[str, Any]]:
     """A worker that takes an engine's decoding apart."""
     shape = ModelConfig.from_dict(config)
     torch.set_num_threads(threads)
-    model = random_model(shape)
-    made = make_engine(model, engine, precision)
+    model = random_model(shape).to(device)
+    made = our_engine(model, engine, precision)
     small = ModelConfig(
         vocab_size=16,
         context=shape.context,
@@ -85,7 +101,7 @@ def parts(
         taps=(),
         position=shape.position,
     )
-    tiny = make_engine(random_model(small), engine, precision)
+    tiny = our_engine(random_model(small).to(device), engine, precision)
     piano = get_tokenizer("piano")
     tokenizers: dict[str, Any] = {"free": FreeTokenizer(shape.vocab_size)}
     if shape.vocab_size == piano.vocab_size:
@@ -119,6 +135,8 @@ def _steps(engine: Engine, prompts: list[list[int]], new: int) -> Iterator[float
     for _ in range(new - 1):
         began = time.perf_counter()
         decoding.step(tokens)
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         yield time.perf_counter() - began
 
 

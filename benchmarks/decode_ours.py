@@ -7,7 +7,8 @@ from torch import Tensor
 
 from benchmarks.decode_round import Decode, random_model, served
 from shortcut_gen.config import ModelConfig
-from shortcut_gen.engines import make_engine
+from shortcut_gen.engines import Engine, TorchEngine, make_engine
+from shortcut_gen.model import ShortcutLM
 from shortcut_gen.sampler import Sampler, Stream
 from shortcut_gen.sampling import SamplingParams
 
@@ -40,12 +41,18 @@ class FreeTokenizer:
         return FreeGrammar()
 
 
+def our_engine(model: ShortcutLM, engine: str, precision: str | None) -> Engine:
+    """What `make_engine` makes, or with "eager" PyTorch without a graph wherever the model is."""
+    return TorchEngine(model) if engine == "eager" else make_engine(model, engine, precision)
+
+
 @served
-def ours(config: ModelConfig, threads: int, engine: str, precision: str | None = None) -> Decode:
+def ours(config: ModelConfig, threads: int, engine: str, precision: str | None = None, device: str = "cpu") -> Decode:
     """`Sampler.stream` with one of our engines."""
     torch.set_num_threads(threads)
-    model = random_model(config)
-    sampler = Sampler(model, FreeTokenizer(config.vocab_size), make_engine(model, engine, precision))  # type: ignore[arg-type]
+    model = random_model(config).to(device)
+    made = our_engine(model, engine, precision)
+    sampler = Sampler(model, FreeTokenizer(config.vocab_size), made)  # type: ignore[arg-type]
 
     def decode(prompts: list[list[int]], new: int, top_k: int, seed: int) -> list[list[int]]:
         streams = [Stream(prompt=tuple(ids), seed=seed, variation=row) for row, ids in enumerate(prompts)]

@@ -14,13 +14,14 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Target:
-    """A ratio to reach: our model over a peer at the baseline's size."""
+    """A ratio to reach: our model over a peer, at the baseline's size but where `own`."""
 
     batch: int
     model: str
     peer: str
     least: float
     stretch: float | None = None
+    own: bool = False
 
 
 TARGETS = (
@@ -31,6 +32,8 @@ TARGETS = (
     Target(1, "shortcut", "transformers", 7, 10),
     Target(16, "baseline", "ctranslate2", 4),
     Target(16, "shortcut", "ctranslate2", 2),
+    Target(1, "baseline", "torch-eager", 10, own=True),
+    Target(1, "shortcut", "torch-eager", 10, own=True),
 )
 
 
@@ -45,6 +48,7 @@ class Measured:
     configs: dict[str, ModelConfig]
     positions: float
     """That a step attends to, on average."""
+    device: str = "cpu"
     seconds: dict[Any, list[float]] = field(default_factory=dict)
     """Of every round, by engine and model; and of readings, by ("read", threads, bytes)."""
 
@@ -52,17 +56,18 @@ class Measured:
         """Tokens per second of every round."""
         return [self.batch * self.new / seconds for seconds in self.seconds[key]]
 
-    def native(self) -> list[Key]:
-        """The native engine's."""
-        return [key for key in self.threads if key[0].startswith("native-")]
+    def own(self) -> list[Key]:
+        """Our engine that is made for the device."""
+        return [key for key in self.threads if key[0].startswith("native-" if self.device == "cpu" else "torch")]
 
     def bytes(self, key: Key) -> float:
-        """That a step of the native engine reads."""
-        return step_bytes(self.configs[key[1]], key[0].removeprefix("native-"), self.batch, self.positions)
+        """That a step of our engine reads."""
+        precision = key[0].removeprefix("native-") if key[0].startswith("native-") else "f32"
+        return step_bytes(self.configs[key[1]], precision, self.batch, self.positions)
 
     def sizes(self) -> list[tuple[int, int]]:
         """Threads and bytes of the readings that the floor takes."""
-        return sorted({(self.threads[key], round(self.bytes(key))) for key in self.native()})
+        return sorted({(self.threads[key], round(self.bytes(key))) for key in self.own()})
 
     def floor(self, key: Key) -> list[float]:
         """The floor's tokens per second in every round."""
@@ -76,7 +81,8 @@ class Measured:
 
     def default(self, model: str) -> Key | None:
         """What --engine auto takes here."""
-        key = ("torch" if problem() else f"native-{default_precision()}", model)
+        torch = self.device != "cpu" or problem()
+        key = ("torch" if torch else f"native-{default_precision()}", model)
         return key if key in self.threads else None
 
     def rows(self) -> list[dict[str, Any]]:
@@ -96,7 +102,7 @@ class Measured:
             figure = ratio(self.speeds(ours), self.speeds(peer)).to_dict()
             ratios.append(about | {"stretch": target.stretch} | figure)
         floors = []
-        for key in self.native():
+        for key in self.own():
             if limit := self.floor(key):
                 about = {"engine": key[0], "model": key[1], "bytes_per_step": round(self.bytes(key))}
                 about |= {"bytes_per_token": round(self.bytes(key) / self.batch)}
@@ -116,7 +122,7 @@ def _ratios(measured: Measured) -> list[tuple[Target, Key, Key]]:
     """Every target of this batch size with the peer's best engine and, in turn, our default and our fastest."""
     found = []
     for target in TARGETS:
-        peer = measured.fastest("baseline", [target.peer])
+        peer = measured.fastest(target.model if target.own else "baseline", [target.peer])
         if target.batch != measured.batch or peer is None:
             continue
         ours = (measured.default(target.model), measured.fastest(target.model, ["native-", "torch"]))
@@ -146,7 +152,7 @@ def ratio_rows(measured: Measured) -> list[list[str]]:
 def floor_rows(measured: Measured) -> list[list[str]]:
     """How far the native engine is from what reading alone would take."""
     rows = [["engine", "model", "MB a step", "GB/s read", "tokens/s at most", "share reached"]]
-    for key in measured.native():
+    for key in measured.own():
         limit = measured.floor(key)
         if limit:
             size, figure = measured.bytes(key), Figure.of(limit)
@@ -164,8 +170,9 @@ def share_rows(shares: dict[Key, dict[str, Any]]) -> list[list[str]]:
         "sampling_free": "choosing, top-k",
         "sampling_piano": "with top-p and grammar",
     }
-    rows = [["engine", "model", "µs a step", *names.values()]]
+    rows = [["engine", "model", "µs a step", *names.values(), "the rest"]]
     for key, found in shares.items():
         cells = [f"{found[name]:.1%}" if name in found else "" for name in names]
-        rows.append([*key, f"{found['step'] * 1e6:,.0f}", *cells])
+        rest = 1 - sum(found.get(name, 0.0) for name in names if name != "sampling_piano")
+        rows.append([*key, f"{found['step'] * 1e6:,.0f}", *cells, f"{rest:.1%}"])
     return rows

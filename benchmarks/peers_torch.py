@@ -81,15 +81,15 @@ def x_transformer(config: ModelConfig) -> Any:
 
 
 @served
-def transformers(config: ModelConfig, threads: int) -> Decode:
+def transformers(config: ModelConfig, threads: int, device: str = "cpu") -> Decode:
     """GPT-2's own `generate`, in f32."""
     torch.set_num_threads(threads)
-    model = gpt2_of(random_model(config))
+    model = gpt2_of(random_model(config)).to(device)
 
     @torch.inference_mode()
     def decode(prompts: list[list[int]], new: int, top_k: int, seed: int) -> list[list[int]]:
         torch.manual_seed(seed)
-        ids = torch.tensor(prompts)  # (B, T)
+        ids = torch.tensor(prompts, device=device)  # (B, T)
         drawn = {"do_sample": True, "top_k": top_k, "temperature": 1.0} if top_k > 1 else {"do_sample": False}
         out: Tensor = model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, pad_token_id=0, **drawn
@@ -100,19 +100,19 @@ def transformers(config: ModelConfig, threads: int) -> Decode:
 
 
 @served
-def x_transformers(config: ModelConfig, threads: int) -> Decode:
+def x_transformers(config: ModelConfig, threads: int, device: str = "cpu") -> Decode:
     """x-transformers' own `generate`, in f32, with its cache."""
     from x_transformers import AutoregressiveWrapper
 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    model: nn.Module = AutoregressiveWrapper(x_transformer(config)).eval()
+    model: nn.Module = AutoregressiveWrapper(x_transformer(config)).eval().to(device)
 
     @torch.inference_mode()
     def decode(prompts: list[list[int]], new: int, top_k: int, seed: int) -> list[list[int]]:
         torch.manual_seed(seed)
         out: Tensor = model.generate(
-            torch.tensor(prompts),
+            torch.tensor(prompts, device=device),
             new,
             temperature=1.0 if top_k > 1 else 0.0,
             filter_logits_fn="top_k",

@@ -127,11 +127,13 @@ def _served(make: Callable[..., tuple[nn.Module, Callable[[Tensor], Tensor]]]) -
 def ours(
     config: dict[str, Any], threads: int, device: str, precision: Precision, kind: str, form: str = "auto"
 ) -> Callable[..., dict[str, Any]]:
-    """Our model with the optimiser that training.task makes; `form` is that of the last block's attention."""
+    """Our model as training.fit trains it, its optimiser and its way with memory too; `form` is the last block's."""
     from shortcut_gen import attention, model
+    from training.memory import keep_freed_memory
     from training.recipe import OptimizerConfig
     from training.task import LanguageModelTask
 
+    keep_freed_memory()
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     shape = ModelConfig.from_dict(config)

@@ -17,12 +17,13 @@ from benchmarks.decode_floor import step_bytes
 from benchmarks.decode_round import prompts_of, random_model
 from benchmarks.timing import Figure, alternate, command, ratio, table
 from benchmarks.workers import MissingError, Worker, WorkerError
-from shortcut_gen import native
+from shortcut_gen import model, native
 from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
 from shortcut_gen.config import ModelConfig
 from shortcut_gen.media import Note, Score
 from shortcut_gen.render import RELEASE_SECONDS
 from tests.small_models import tiny_speech_checkpoint
+from training import memory
 
 TINY = ModelConfig(
     vocab_size=61,
@@ -73,6 +74,9 @@ class Here:
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (decode, workers):
         monkeypatch.setattr(module, "Worker", Here)
+    # What a worker changes in its own process for good must not outlast the test.
+    monkeypatch.setattr(memory, "keep_freed_memory", lambda: False)
+    monkeypatch.setattr(model, "prefix_attention", model.prefix_attention)
 
 
 def echo(word: str, threads: int, **_: Any) -> Callable[..., dict[str, Any]]:
@@ -194,10 +198,10 @@ def test_a_peer_draws_the_ids_that_the_baseline_would(engine: str) -> None:
     assert all(0 <= token < TINY.vocab_size for row in made + drawn for token in row)
     if engine == "x-transformers":
         return
-    model = random_model(config)
+    baseline = random_model(config)
     for prompt, row in zip(prompts_of(config.vocab_size, 2, 9, 3), made, strict=True):
         with torch.inference_mode():
-            logits = model(torch.tensor([prompt + row[:-1]]))[0, 8:]  # (12, V)
+            logits = baseline(torch.tensor([prompt + row[:-1]]))[0, 8:]  # (12, V)
         likeliest = logits.amax(-1) - logits[torch.arange(12), row]
         assert likeliest.max() < 1e-3  # f16 may take another where two are equally likely
 
