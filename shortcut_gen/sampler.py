@@ -13,7 +13,7 @@ from shortcut_gen.modalities.base import Tokenizer
 from shortcut_gen.model import ShortcutLM
 from shortcut_gen.sampling import SamplingParams
 
-UNIFORMS = 64
+UNIFORMS = 256
 """Random numbers that a stream draws at a time; one by one they come out the same, but cost more than a step."""
 
 
@@ -98,17 +98,19 @@ class Sampler:
         tokens = self._prefill(rows, decoding, params)
         while True:
             step: list[int | None] = [None] * len(streams)
+            ended = False
             for row, token in zip(rows, tokens, strict=True):
                 row.take(token)
                 step[row.number] = token
+                ended = ended or row.ended(params)
             yield tuple(step)
-            going = [index for index, row in enumerate(rows) if not row.ended(params)]
-            if not going:
-                return
-            if len(going) < len(rows):
-                rows = [rows[index] for index in going]
+            if ended:
+                going = [index for index, row in enumerate(rows) if not row.ended(params)]
+                if not going:
+                    return
+                rows, tokens = [rows[index] for index in going], [tokens[index] for index in going]
                 decoding.keep(going)
-            tokens = self._next(rows, decoding, params)
+            tokens = self._next(rows, tokens, decoding, params)
 
     def _prefill(self, rows: list[_Row], decoding: Decoding, params: SamplingParams) -> list[int]:
         """Read every stream's prompt into its row; the next id of each. Equal prompts are read once."""
@@ -121,19 +123,21 @@ class Sampler:
                 decoding.copy(index, firsts[window])
         with torch.inference_mode():
             logits = logits[[read.index(firsts[window]) for window in windows]]
-        return self.engine.choose(logits, *_draws(rows, params))
+        masks, uniforms = _draws(rows, params)
+        return self.engine.choose(logits, masks, params, uniforms)
 
-    def _next(self, rows: list[_Row], decoding: Decoding, params: SamplingParams) -> list[int]:
+    def _next(self, rows: list[_Row], tokens: list[int], decoding: Decoding, params: SamplingParams) -> list[int]:
         """Feed every row's newest id; the next of each. A full row slides: its window's older half is dropped and the
         rest read again, the newest id with it."""
-        context = self.model.config.context
-        tokens = [row.ids[-1] for row in rows]
-        masks, _, uniforms = drawing = _draws(rows, params)
-        full = [index for index, length in enumerate(decoding.lengths) if length >= context]
-        if not full:
-            return decoding.draw(tokens, *drawing)
+        context, lengths = self.model.config.context, decoding.lengths
+        masks, uniforms = _draws(rows, params)
+        if max(lengths) < context:
+            return decoding.draw(tokens, masks, params, uniforms)
+        full = [index for index, length in enumerate(lengths) if length >= context]
         windows = [self.tokenizer.clip(rows[index].ids, max(1, context // 2)) for index in full]
-        chosen = decoding.draw(tokens, *drawing, skipped=full) if len(full) < len(rows) else tokens
+        chosen = list(tokens)
+        if len(full) < len(rows):
+            chosen = decoding.draw(tokens, masks, params, uniforms, skipped=full)
         logits = decoding.read_all(full, windows)
         some = self.engine.choose(logits, [masks[i] for i in full], params, [uniforms[i] for i in full])
         for index, token in zip(full, some, strict=True):
@@ -141,10 +145,10 @@ class Sampler:
         return chosen
 
 
-def _draws(rows: list[_Row], params: SamplingParams) -> tuple[list[Tensor | None], SamplingParams, list[float]]:
-    """What drawing each row's next id takes: the masks of their grammars, the settings, their uniform numbers."""
+def _draws(rows: list[_Row], params: SamplingParams) -> tuple[list[Tensor | None], list[float]]:
+    """What drawing each row's next id takes: the masks of their grammars and their uniform numbers."""
     masks = [row.grammar.allowed() for row in rows]
-    return masks, params, [0.0] * len(rows) if params.temperature == 0 else [row.uniform() for row in rows]
+    return masks, [0.0] * len(rows) if params.temperature == 0 else [row.uniform() for row in rows]
 
 
 def _open(rows: list[_Row]) -> Iterator[tuple[int | None, ...]]:

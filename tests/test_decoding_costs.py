@@ -140,23 +140,23 @@ def test_a_native_token_makes_no_tensor_and_leaves_nothing_but_its_id() -> None:
     lm = model()
     for batch in (1, 4):
         stream = streamed(NativeEngine(lm, threads=1), lm, batch)
-        for _ in range(70):  # the first numbers are drawn, and arrays grown
+        for _ in range(70):  # arrays are grown
             next(stream)
-        counted = Counted()
+        with Counted() as counted:
+            for _ in range(50):
+                next(stream)
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]
-            tracemalloc.reset_peak()
-            with counted:
-                for _ in range(100):
-                    next(stream)
+            for _ in range(100):
+                next(stream)
             after, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        # Each row draws 64 uniform numbers at a time (torch.rand), and adds its id to a list.
-        assert counted.operations <= 2 * batch
-        assert after - before < batch * (100 * 64 + 64 * 64)
-        assert peak - before < batch * (100 * 64 + 64 * 64) + 8192
+        # Each row has its uniform numbers for hundreds of tokens, and adds its id to a list.
+        assert counted.operations <= batch
+        assert after - before < batch * 100 * 100
+        assert peak - before < batch * 100 * 100 + 8192
 
 
 @pytest.mark.parametrize("taps", [(), (1, 2)], ids=["baseline", "shortcut"])
@@ -167,10 +167,10 @@ def test_a_torch_token_costs_the_same_wherever_it_stands(taps: tuple[int, ...], 
     costs = []
     for _ in range(2):
         with Counted() as counted:
-            for _ in range(64):  # in which each row draws uniform numbers once
+            for _ in range(50):
                 next(stream)
-        costs.append((counted.operations / 64, counted.bytes / 64))
-        for _ in range(64):
+        costs.append((counted.operations / 50, counted.bytes / 50))
+        for _ in range(70):
             next(stream)
     assert costs[0] == costs[1]
     # Each block, each tap, each row's mask; embedding, head, filters and draw.

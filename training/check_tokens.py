@@ -90,12 +90,9 @@ def compare(score: Score) -> Losses:
 
 def _ungrammatical(ids: list[int]) -> int:
     grammar = PianoTokenizer(max_note_seconds=1e6, max_sounding=128).grammar()
-    allowed = grammar.allowed()
-    assert allowed is not None
-    permits = allowed.numpy()  # one tensor, filled anew at each step
     count = 0
     for token in ids:
-        count += not permits[token]
+        count += not grammar.allowed().numpy()[token]
         grammar.advance(token)
     return count
 

@@ -287,11 +287,13 @@ class PianoGrammar:
         self._sounding: OrderedDict[int, int] = OrderedDict()
         """Start tick of each sounding pitch, earliest first."""
         self._after_velocity = False
-        self._free = np.ones(VOCAB_SIZE, bool)
-        """What the keys alone permit; note-ons and note-offs follow what sounds."""
-        self._free[NOTE_OFF:TIME_SHIFT] = False
-        self._allowed = self._free.copy()
-        self._tensor = torch.from_numpy(self._allowed)  # shares memory: filled in place
+        # Bytes that tensors look into: what the keys alone permit, and of that what may follow a velocity; both follow
+        # each id. And room for what is rarely needed.
+        self._free = bytearray([1] * VOCAB_SIZE)
+        self._free[NOTE_OFF:TIME_SHIFT] = bytes(TIME_SHIFT - NOTE_OFF)
+        self._notes = bytearray([1] * NOTE_OFF + [0] * (VOCAB_SIZE - NOTE_OFF))
+        self._rare = bytearray(VOCAB_SIZE)
+        self._masks = [torch.frombuffer(part, dtype=torch.bool) for part in (self._free, self._notes, self._rare)]
 
     @property
     def seconds(self) -> float:
@@ -309,31 +311,31 @@ class PianoGrammar:
         if token < NOTE_OFF:
             self._sounding.pop(token, None)
             self._sounding[token] = self._tick
-            self._free[token], self._free[token + NOTE_OFF] = False, True
+            self._free[token] = self._notes[token] = False
+            self._free[token + NOTE_OFF] = True
         elif token < TIME_SHIFT:
-            self._sounding.pop(token - NOTE_OFF, None)
-            self._free[token], self._free[token - NOTE_OFF] = False, True
+            pitch = token - NOTE_OFF
+            self._sounding.pop(pitch, None)
+            self._free[token] = False
+            self._free[pitch] = self._notes[pitch] = True
         elif token < VELOCITY:
             self._tick += token - TIME_SHIFT + 1
-        self._fill()
 
-    def _fill(self) -> None:
-        allowed, free = self._allowed, self._free
+    def allowed(self) -> Tensor:
+        """(388,) bool, True where an id may come next; it looks into memory that advance changes."""
+        free, notes, rare = self._masks
         if self._sounding and self._tick - next(iter(self._sounding.values())) >= self._max_ticks:
-            allowed[:] = False
+            self._rare[:] = bytes(VOCAB_SIZE)
             for pitch, start in self._sounding.items():
                 if self._tick - start < self._max_ticks:
                     break
-                allowed[pitch + NOTE_OFF] = True
-        elif self._after_velocity:
-            allowed[:] = False
-            allowed[:NOTE_OFF] = free[:NOTE_OFF]
-        else:
-            allowed[:] = free
-            if len(self._sounding) >= self._max_sounding:  # nor is there a note for a velocity to speak of
-                allowed[:NOTE_OFF] = False
-                allowed[VELOCITY:] = False
-
-    def allowed(self) -> Tensor:
-        """(388,) bool, True where an id may come next; the same tensor each time, filled anew by advance."""
-        return self._tensor
+                self._rare[pitch + NOTE_OFF] = True
+            return rare
+        if self._after_velocity:
+            return notes
+        if len(self._sounding) >= self._max_sounding:  # nor is there a note for a velocity to speak of
+            self._rare[:] = self._free
+            self._rare[:NOTE_OFF] = bytes(NOTE_OFF)
+            self._rare[VELOCITY:] = bytes(VOCAB_SIZE - VELOCITY)
+            return rare
+        return free

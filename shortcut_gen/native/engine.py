@@ -217,13 +217,13 @@ class NativeDecoding:
         """`step` and `choose` in one call of the library, which allocates nothing; any id in skipped rows."""
         if skipped:
             return self._engine.choose(self.step(tokens, skipped), masks, params, uniforms)
+        draw, lengths = self._draw, self._lengths
         self._ids[:] = list(tokens)
-        self._draw.fill(masks, params, uniforms)
-        self._pass(self._step, self._draw.address)
-        lengths = self._lengths
+        draw.fill(masks, params, uniforms)
+        self._pass(self._step, draw.address)
         for row in range(len(lengths)):
             lengths[row] += 1
-        return self._draw.ids[:]
+        return draw.ids[:]
 
     def _pass(self, given: tuple[int, ...], draw: int | None) -> None:
         """`given` is what shortcut_pass takes but for its last argument, `draw`."""
