@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shortcut_gen.attention import prefix_attention
-from shortcut_gen.cache import DecodeCache, KVCache
+from shortcut_gen.cache import KVCache
 from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import ConfigError
 from shortcut_gen.model import INIT_STD, Attention, Block, FeatureMaps, LayerShortcut, ShortcutLM, Step
@@ -154,16 +154,12 @@ class TrialLM(ShortcutLM):
         for module in added:
             _initialise(module, layers)
 
-    def forward(self, tokens: Tensor, cache: DecodeCache | None = None) -> Tensor:
-        """Logits of the id after each token: (B, T) int64 to (B, T, V). Raises ConfigError where a cache is given."""
-        if cache is not None:
+    def compute(self, tokens: Tensor, step: Step) -> Tensor:
+        """As the library's, (B, T) to (B, T, V). Raises ConfigError where the step has caches."""
+        if step.cache is not None:
             raise ConfigError("a trial reads whole windows; it has no decode cache, so nothing can be sampled from it")
         if not self.config.trial.of_the_stack:
-            return super().forward(tokens)
-        length = tokens.shape[1]
-        if length > self.config.context:
-            raise ValueError(f"{length} tokens do not fit the context of {self.config.context}")
-        step = Step(torch.arange(length, device=tokens.device).unsqueeze(0), None)
+            return super().compute(tokens, step)
         x = self.embedding(tokens)  # (B, T, D)
         if self.positions is not None:
             x = x + self.positions(step.positions)
