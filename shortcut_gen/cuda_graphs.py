@@ -45,7 +45,9 @@ class StaticStep(Step):
         sources = keys.shape[3]
         if sources not in self._masks:
             place = torch.arange(self._span * sources, device=query.device)
-            self._masks[sources] = (place < (self.positions + 1) * sources)[:, None, None]  # (B, 1, 1, K*L)
+            hidden = (place >= (self.positions + 1) * sources)[:, None, None]  # (B, 1, 1, K*L)
+            # Added to the scores, as a mask of truth values would be turned into one in every block.
+            self._masks[sources] = torch.zeros_like(hidden, dtype=query.dtype).masked_fill_(hidden, -torch.inf)
         keys, values = self._kept(keys, cache.keys), self._kept(values, cache.values)
         return F.scaled_dot_product_attention(query, keys, values, attn_mask=self._masks[sources])
 

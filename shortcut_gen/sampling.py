@@ -76,11 +76,11 @@ def filter_logits(logits: Tensor, params: SamplingParams, static: bool = False) 
 
 def _beyond(probs: Tensor, top_p: float, static: bool) -> Tensor:
     """(B, V) bool, True for the ids that top-p cuts from probabilities (B, V)."""
-    some = probs.shape[-1] if static else min(LIKELIEST, probs.shape[-1])
-    likeliest, order = probs.topk(some, dim=-1)  # (B, 256), falling
     # An id stays while the mass before it is short of p, so the likeliest always stays.
-    stays = likeliest.cumsum(dim=-1) - likeliest < top_p
-    if some < probs.shape[-1] and bool(stays[:, -1].any()):
+    if not static:
+        likeliest, order = probs.topk(min(LIKELIEST, probs.shape[-1]), dim=-1)  # (B, 256), falling
+        stays = likeliest.cumsum(dim=-1) - likeliest < top_p
+    if static or (order.shape[-1] < probs.shape[-1] and bool(stays[:, -1].any())):
         likeliest, order = probs.sort(dim=-1, descending=True)  # (B, V)
         stays = likeliest.cumsum(dim=-1) - likeliest < top_p
     return torch.ones_like(probs, dtype=torch.bool).scatter(-1, order, ~stays)
