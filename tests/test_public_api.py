@@ -78,3 +78,9 @@ def test_the_python_of_the_readme_runs(root: Path, tmp_path: Path, tiny_checkpoi
     assert (tmp_path / "continued.mid").stat().st_size > 100
     assert (tmp_path / "continued.wav").stat().st_size > 100_000
     assert soundfile.info(tmp_path / "spoken.wav").duration == 3.0
+
+
+def test_importing_the_library_leaves_the_compiler_of_torch_alone() -> None:
+    """It takes longer to import than all the rest, and every command would wait for it."""
+    code = "import sys, shortcut_gen; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False).returncode == 0

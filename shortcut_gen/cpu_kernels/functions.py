@@ -19,7 +19,7 @@ _TYPES = (torch.float32, torch.bfloat16)
 
 
 def takes(query: Tensor, keys: Tensor, values: Tensor) -> bool:
-    """Whether `native_attention` can do it: built, on a CPU, float32 or bfloat16, a head width of WIDTHS."""
+    """Whether `native_attention` can do it: built, on a CPU, of float32 or bfloat16, a head width of WIDTHS, eager."""
     return (
         query.device.type == "cpu"
         and query.dtype in _TYPES
@@ -27,11 +27,11 @@ def takes(query: Tensor, keys: Tensor, values: Tensor) -> bool:
         and query.shape[-1] in WIDTHS
         and query.shape[2] == keys.shape[2]
         and query.numel() > 0
+        and not torch.compiler.is_compiling()
         and not isinstance(load(), str)
     )
 
 
-@torch.compiler.disable
 def native_attention(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """`prefix_attention` in C++, for what `takes` accepts; its sums are in float32 also for bfloat16.
 
@@ -76,18 +76,14 @@ class _NativeAttention(torch.autograd.Function):
         return of_query, of_keys, of_values
 
 
-@torch.compiler.disable
-def _native_gelu(x: Tensor) -> Tensor:
+def gelu(x: Tensor) -> Tensor:
+    """GELU by tanh of any shape: in C++ for large float32 and bfloat16 tensors on a CPU, else PyTorch's."""
+    small = x.device.type != "cpu" or x.numel() < LEAST or x.dtype not in _TYPES
+    if small or torch.compiler.is_compiling() or isinstance(load(), str):
+        return F.gelu(x, approximate="tanh")
     out = _NativeGelu.apply(x)
     assert isinstance(out, Tensor)
     return out
-
-
-def gelu(x: Tensor) -> Tensor:
-    """GELU by tanh of any shape: in C++ for large float32 and bfloat16 tensors on a CPU, else PyTorch's."""
-    if x.device.type != "cpu" or x.numel() < LEAST or x.dtype not in _TYPES or isinstance(load(), str):
-        return F.gelu(x, approximate="tanh")
-    return _native_gelu(x)
 
 
 class _NativeGelu(torch.autograd.Function):
