@@ -234,7 +234,7 @@ def study(checkpoint: Path, data: Sequence[Path], settings: ExitSettings) -> dic
     lengths = {
         block: [rounds(some, k, settings.seed) for k in range(1, settings.drafts + 1)] for block, some in kept.items()
     }
-    engine = (settings.drafts, settings.threads, settings.rounds)
+    engine = (settings.hidden, settings.drafts, settings.threads, settings.rounds)
     costs = [] if native.problem() else measure(model, settings.blocks, *engine)
     overlap = {block: float(np.concatenate([one.overlap for one in some]).mean()) for block, some in kept.items()}
     return {
