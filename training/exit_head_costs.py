@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +20,8 @@ def measure(
     """Of each precision: seconds of a step in the middle of the context, and what else costs, in steps of its own.
 
     `drafts[b]` is a step of the first b blocks and a head with an MLP so wide; `verify[k]` is a pass over k + 1 tokens,
-    an id drawn from each. All with the draw at temperature 1 and what Python does; medians of rounds, all in turn.
+    an id drawn from each. All with the draw at temperature 1 and what Python does, in turn, round by round; of the
+    rounds a tenth was faster than what is said, as other processes lengthen many.
     """
     return [_measure(model, blocks, hidden, most, threads, rounds, precision) for precision in PRECISIONS]
 
@@ -62,7 +62,7 @@ def _measure(
             began = time.perf_counter()
             do()
             taken[name].append(time.perf_counter() - began)
-    seconds = {name: statistics.median(times) for name, times in taken.items()}
+    seconds = {name: sorted(times)[len(times) // 10] for name, times in taken.items()}
     step = seconds["step 0"]
     handing = seconds["read 1"] - step  # what `read` costs beside a step, as it makes its arrays anew
     return {
