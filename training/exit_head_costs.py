@@ -56,9 +56,9 @@ def _measure(
     taken: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds):
         for name, do in work.items():
-            if name.startswith("step"):  # from the middle again
-                decoding = decodings[int(name.split()[1])]
-                decoding.read(0, text[middle - 1 : middle], start=middle - 1)
+            kind, number = name.split()
+            # From the middle again, and with the weights where this model's last pass would have left them.
+            decodings[int(number) if kind == "step" else 0].read(0, text[middle - 1 : middle], start=middle - 1)
             began = time.perf_counter()
             do()
             taken[name].append(time.perf_counter() - began)
