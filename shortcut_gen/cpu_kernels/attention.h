@@ -34,7 +34,7 @@ FN void collect(float* columns, const float* rows, const Floats (&weight)[KEYS])
 // sums[j][e] += sum over lanes of weight[j][lane] * rows[lane][e]: what scores' keys and values are given back.
 template <int E>
 FN void give_back(float* sums, const float* rows, const float* weight) {
-    constexpr int LANES = E < WIDTH ? E : WIDTH, PARTS = E / LANES, GROUP = KEYS / PARTS;
+    constexpr int LANES = E < WIDTH ? E : WIDTH, PARTS = E / LANES, GROUP = PARTS < KEYS ? KEYS / PARTS : 1;
     typedef typename Vector<LANES>::Floats Part;
     for (int j = 0; j < KEYS; j += GROUP) {
         Part sum[GROUP][PARTS];
