@@ -28,7 +28,7 @@ from training.attention_changes import View, average, changes, outcome
 from training.attention_plot import draw_figures, draw_heads
 from training.attention_taps import leave, source_names
 from training.attention_use import Use, figures, joined, kinds_of, look, surprise
-from training.commands import device_of, plain, run
+from training.commands import add_data, device_of, plain, run
 from training.evaluate import check_ids
 from training.joined import open_corpus
 from training.shards import Split, spread
@@ -243,14 +243,7 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m training.attention_maps", description=__doc__, exit_on_error=False)
     parser.add_argument("checkpoint", type=Path, help="Folder of a shortcut model, such as checkpoints/piano-paper.")
     parser.add_argument("prompt", type=Path, help="Piece to draw the use of the taps along: its first tokens.")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        help="Folder of a corpus, such as data/maestro; of several, to look at them together.",
-    )
+    add_data(parser, "to look at them together", required=False)
     parser.add_class_arguments(MapSettings)
     return parser
 

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +29,18 @@ def run(
         print("stopped; nothing was written", file=sys.stderr)
         return 130
     return 0
+
+
+def add_checkpoint(parser: ArgumentParser) -> None:
+    """The argument of a checkpoint to look at."""
+    parser.add_argument("checkpoint", type=Path, help="Checkpoint folder, such as checkpoints/piano.")
+
+
+def add_data(parser: ArgumentParser, purpose: str, required: bool = True) -> None:
+    """The option of one corpus or several; `purpose` says what is done with several."""
+    needed: dict[str, Any] = {"required": True} if required else {"default": []}
+    text = f"Folder of the corpus, such as data/maestro; of several, {purpose}."
+    parser.add_argument("--data", type=Path, nargs="+", action="extend", help=text, **needed)
 
 
 def device_of(name: str) -> str:

@@ -26,7 +26,7 @@ from shortcut_gen.checkpoint import CheckpointInfo, load_checkpoint, write_info
 from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.model import ShortcutLM
 from training.card import write_card
-from training.commands import device_of, run
+from training.commands import add_checkpoint, add_data, device_of, run
 from training.joined import JoinedCorpus, describe_ids, open_corpus
 from training.shards import IGNORED, Corpus, Split, spread
 
@@ -203,15 +203,8 @@ def _plain(value: Any) -> str:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m training.evaluate", description=__doc__, exit_on_error=False)
-    parser.add_argument("checkpoint", type=Path, help="Checkpoint folder, such as checkpoints/piano.")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        nargs="+",
-        action="extend",
-        required=True,
-        help="Folder of the corpus, such as data/maestro; of several, to score them together.",
-    )
+    add_checkpoint(parser)
+    add_data(parser, "to score them together")
     parser.add_class_arguments(EvaluationSettings)
     return parser
 

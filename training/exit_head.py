@@ -30,7 +30,7 @@ from shortcut_gen.modalities.base import Tokenizer
 from shortcut_gen.model import ShortcutLM
 from shortcut_gen.sampler import Sampler, Stream
 from shortcut_gen.sampling import SamplingParams
-from training.commands import plain, run
+from training.commands import add_checkpoint, add_data, plain, run
 from training.data import Crops, WindowLoader
 from training.evaluate import check_ids
 from training.exit_head_costs import measure
@@ -268,15 +268,8 @@ def table(result: dict[str, Any]) -> str:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m training.exit_head", description=__doc__, exit_on_error=False)
-    parser.add_argument("checkpoint", type=Path, help="Checkpoint folder, such as checkpoints/piano.")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        nargs="+",
-        action="extend",
-        required=True,
-        help="Folder of the corpus, such as data/maestro; of several, to take them together.",
-    )
+    add_checkpoint(parser)
+    add_data(parser, "to take them together")
     parser.add_class_arguments(ExitSettings)
     return parser
 

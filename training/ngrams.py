@@ -27,7 +27,7 @@ from shortcut_gen.checkpoint import read_info, write_info
 from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.modalities import get_tokenizer
 from training.card import write_card
-from training.commands import run
+from training.commands import add_data, run
 from training.evaluate import check_ids
 from training.joined import JoinedCorpus, open_corpus
 from training.shards import Corpus, spread
@@ -251,9 +251,7 @@ def report(data: Sequence[Path], split: str, limit: int | None, checkpoint: Path
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m training.ngrams", description=__doc__, exit_on_error=False)
-    parser.add_argument(
-        "--data", type=Path, nargs="+", action="extend", required=True, help="Folder of the corpus, or of several."
-    )
+    add_data(parser, "to score them together")
     parser.add_argument("--split", type=str, default="test", help="Split that is scored.")
     parser.add_argument("--limit", type=int | None, help="Score only so many pieces, as training.evaluate does.")
     parser.add_argument("--checkpoint", type=Path | None, help="Checkpoint whose config.json and card are to tell.")
