@@ -4,7 +4,7 @@ Everything else is in pyproject.toml.
 """
 
 import sys
-from glob import glob
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -16,16 +16,23 @@ HOW = {
     "extra_link_args": ["-pthread"],
     "optional": True,
 }
+
+
+def headers(folder: str) -> list[str]:
+    """What a change to must build anew."""
+    return sorted(str(path) for path in Path(folder).glob("*.h"))
+
+
 ENGINE = Extension(
     "shortcut_gen.native._engine",
     sources=["shortcut_gen/native/engine.cpp"],
-    depends=sorted(glob("shortcut_gen/native/*.h")),
+    depends=headers("shortcut_gen/native"),
     **HOW,
 )
 KERNELS = Extension(
     "shortcut_gen.cpu_kernels._kernels",
     sources=["shortcut_gen/cpu_kernels/kernels.cpp"],
-    depends=[f"shortcut_gen/cpu_kernels/{name}.h" for name in ("level", "vectors", "attention", "gelu")],
+    depends=headers("shortcut_gen/cpu_kernels"),
     **HOW,
 )
 
