@@ -321,10 +321,12 @@ def test_speeds_of_every_arm_are_kept_by_corpus(folder: Path, capsys: pytest.Cap
 
 
 def test_the_report_gets_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[Path] = []
+    given: list[object] = []
     monkeypatch.setattr("training.reproduction_report.write", lambda *paths: given.extend(paths))
-    assert reproduce.main(["report", "--results", "a.jsonl", "--out", str(tmp_path / "c.md")]) == 0
-    assert given == [Path("a.jsonl"), Path("runs/reproduce/speed.json"), tmp_path / "c.md"]
+    out = ["--out", str(tmp_path / "c.md")]
+    assert reproduce.main(["report", "--results", "a.jsonl", "--attention", "d.json", "e.json", *out]) == 0
+    looked_at = [Path("d.json"), Path("e.json")]
+    assert given == [Path("a.jsonl"), Path("runs/reproduce/speed.json"), tmp_path / "c.md", looked_at]
 
 
 @pytest.mark.parametrize(
