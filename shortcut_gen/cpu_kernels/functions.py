@@ -40,8 +40,8 @@ def native_attention(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """
     if not takes(query, keys, values):
         raise ValueError(
-            f"the native attention got {query.dtype} of shape {tuple(query.shape)} on {query.device}; it is "
-            f"{problem() or f'for float32 and bfloat16 heads of {WIDTHS} on a CPU'}"
+            f"the native attention got {query.dtype} of shape {tuple(query.shape)} on {query.device}; "
+            f"{problem() or f'float32 or bfloat16 heads of {WIDTHS} on a CPU are needed'}"
         )
     out = _NativeAttention.apply(query, keys, values)
     assert isinstance(out, Tensor)
