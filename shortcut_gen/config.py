@@ -33,6 +33,8 @@ class ModelConfig:
     """Heads of the last block when it attends to taps."""
     attend_current: bool = False
     """Let the last block attend to its own input too: (L + 1)·T keys instead of L·T."""
+    value_residual: bool = False
+    """Mix the first block's values into those of every block above it, in learned shares (arXiv 2410.17897)."""
     residual_mlps: tuple[int, ...] = ()
     """Blocks (1-based) behind which an MLP of the feature MLPs' shape adds to the stream: a control for their size."""
     residual: Literal["prenorm", "literal"] = "prenorm"
@@ -65,6 +67,9 @@ class ModelConfig:
                 raise ConfigError(f"model {name} is {getattr(self, name)!r}; one of {', '.join(choices)} is needed")
         if self.position == "rotary" and any((self.width // h) % 2 for h in self._head_counts()):
             raise ConfigError("rotary positions need an even head width; choose another width or number of heads")
+        for name in ("attend_current", "value_residual"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"model {name} is {getattr(self, name)!r}; true or false is needed")
         if not 0.0 <= self.dropout < 1.0:
             raise ConfigError(f"model dropout is {self.dropout}; a number from 0 up to, not including, 1 is needed")
 

@@ -21,14 +21,18 @@ INIT_STD = 0.02
 ROTARY_BASE = 10_000.0
 """Base of the rotary frequencies, arXiv 2104.09864, section 3.2."""
 
+VALUE_SHARES = (0.5, 0.5)
+"""Where the shares of the first block's values and of a block's own begin: Learnable-ResFormer, arXiv 2410.17897."""
+
 
 class Step:
-    """What every block of one forward pass shares: positions, rotation tables and, when decoding, the caches and how
-    they are attended to."""
+    """What every block of one forward pass shares: positions, rotation tables, the first block's values and, when
+    decoding, the caches and how they are attended to."""
 
     def __init__(self, positions: Tensor, cache: DecodeCache | None) -> None:
         self.positions = positions  # (B or 1, T)
         self.cache = cache
+        self.first_values: Tensor | None = None  # (B, T, 1, D), once the first block has made them
         self._tables: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def rotate(self, x: Tensor) -> Tensor:
@@ -62,9 +66,10 @@ class Step:
 class Attention(nn.Module):
     """Multi-head attention of x to one or more sources; the sources of a self-attention block are x alone."""
 
-    def __init__(self, config: ModelConfig, heads: int) -> None:
+    def __init__(self, config: ModelConfig, heads: int, first: bool) -> None:
         super().__init__()
         self.heads = heads
+        self.value_shares = nn.Parameter(torch.tensor(VALUE_SHARES)) if config.value_residual and not first else None
         self.rotary = config.position == "rotary"
         self.query = nn.Linear(config.width, config.width)
         self.keys_values = nn.Linear(config.width, 2 * config.width)
@@ -73,16 +78,26 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, sources: Tensor, step: Step, cache: KVCache | None) -> Tensor:
         """x: (B, T, D), sources: (B, T, L, D). Returns (B, T, D)."""
         query = self._split(self.query(x)).transpose(1, 2)  # (B, H, T, E)
-        keys, values = self._split(self.keys_values(sources)).chunk(2, dim=3)  # (B, T, L, H, E) each
+        keys, values = self.keys_values(sources).chunk(2, dim=-1)  # (B, T, L, D) each
+        keys, values = self._split(keys), self._split(self.mixed(values, step))  # (B, T, L, H, E) each
         keys, values = keys.permute(0, 3, 1, 2, 4), values.permute(0, 3, 1, 2, 4)  # (B, H, T, L, E)
         if self.rotary:
             query, keys = step.rotate(query), step.rotate(keys)
         out = prefix_attention(query, keys, values) if cache is None else step.attend(query, keys, values, cache)
         return self.out(out.transpose(1, 2).flatten(2))  # (B, T, D)
 
+    def mixed(self, values: Tensor, step: Step) -> Tensor:
+        """Values, (B, T, L, D), mixed with the first block's of the same position; as given without value residual."""
+        if step.first_values is None:
+            step.first_values = values
+        if self.value_shares is None:
+            return values
+        first, own = self.value_shares.unbind()  # as numbers in f32: bf16's steps are as large as their changes
+        return first * step.first_values + own * values
+
     def _split(self, x: Tensor) -> Tensor:
-        """(..., n*D) -> (..., n*H, E), so that keys and values come out as 2·H heads."""
-        return x.unflatten(-1, (-1, self.query.out_features // self.heads))
+        """(..., D) -> (..., H, E)."""
+        return x.unflatten(-1, (self.heads, -1))
 
 
 class FeedForward(nn.Module):
@@ -101,11 +116,11 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """A decoder block: attention to itself or, for the shortcut block, to `sources`; then its MLP."""
 
-    def __init__(self, config: ModelConfig, heads: int) -> None:
+    def __init__(self, config: ModelConfig, heads: int, first: bool) -> None:
         super().__init__()
         self.literal = config.residual == "literal"
         self.attention_norm = nn.LayerNorm(config.width)
-        self.attention = Attention(config, heads)
+        self.attention = Attention(config, heads, first)
         self.mlp_norm = nn.LayerNorm(config.width)
         self.mlp = FeedForward(config)
         self.drop = nn.Dropout(config.dropout)
@@ -168,7 +183,7 @@ class LayerShortcut(nn.Module):
         self.attend_current = config.attend_current
         self.features = FeatureMaps(config) if config.features == "mlp" else None
         self.features_norm = nn.LayerNorm(config.width)
-        self.block = Block(config, config.shortcut_heads)
+        self.block = Block(config, config.shortcut_heads, first=False)
 
     def forward(self, x: Tensor, tapped: list[Tensor], step: Step, cache: KVCache | None) -> Tensor:
         """x: (B, T, D); tapped: L values of (B, T, D). Returns (B, T, D)."""
@@ -188,7 +203,7 @@ class ShortcutLM(nn.Module):
         self.positions = nn.Embedding(config.context, config.width) if config.position == "learned" else None
         self.drop = nn.Dropout(config.dropout)
         plain = config.layers - 1 if config.taps else config.layers
-        self.blocks = nn.ModuleList([Block(config, config.heads) for _ in range(plain)])
+        self.blocks = nn.ModuleList([Block(config, config.heads, first=number == 0) for number in range(plain)])
         self.residual_mlps = nn.ModuleDict({str(block): ResidualMLP(config) for block in config.residual_mlps})
         self.shortcut = LayerShortcut(config) if config.taps else None
         self.norm = nn.LayerNorm(config.width)
@@ -256,7 +271,7 @@ class ShortcutLM(nn.Module):
 
         6 per weight of a matrix product (2 forward, 4 backward; arXiv 2001.08361, section 2.1) and, for attention,
         6·D per visible key on average: half of the window from each source. The key and value projections of the
-        shortcut block are counted once per source.
+        shortcut block are counted once per source, and so is each share of a value residual.
         """
         config = self.config
         length = length or config.context
@@ -270,4 +285,6 @@ class ShortcutLM(nn.Module):
         if self.shortcut is not None:
             extra = (config.sources - 1) * 2 * config.width**2
             sources += config.sources
+        if config.value_residual:
+            extra += 2 * config.width * (sources - 1)
         return 6 * (matrices + extra) + sources * 6 * config.width * length

@@ -19,6 +19,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     "literal": {"residual": "literal"},
     "rotary": {"position": "rotary"},
     "one-tap": {"taps": (3,)},
+    "value-residual": {"value_residual": True},
+    "value-residual-alone": {"value_residual": True, "taps": (), "position": "rotary"},
     "residual-mlps": {"taps": (), "residual_mlps": (2, 4)},
     "residual-mlps-and-taps": {"residual_mlps": (4, 5)},
 }

@@ -171,6 +171,7 @@ def test_flops_count_every_product() -> None:
         ({"taps": (4, 2)}, "rising"),
         ({"taps": (0,)}, "blocks 1 to 9"),
         ({"taps": (), "attend_current": True}, "attend_current"),
+        ({"value_residual": 1}, "value_residual is 1; true or false"),
         ({"residual_mlps": (2, 2)}, r"residual_mlps are \(2, 2\); rising"),
         ({"residual_mlps": (11,)}, "blocks 1 to 10"),
         ({"layers": 0}, "layers is 0"),
@@ -186,7 +187,7 @@ def test_a_config_that_cannot_be_built_says_why(wrong: dict[str, object], says: 
 
 
 def test_config_round_trip_and_unknown_key() -> None:
-    config = ModelConfig(taps=(1, 3), position="rotary", residual_mlps=(4,))
+    config = ModelConfig(taps=(1, 3), position="rotary", residual_mlps=(4,), value_residual=True)
     assert ModelConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ConfigError, match="unknown key 'depth'"):
         ModelConfig.from_dict({"depth": 3})

@@ -44,6 +44,10 @@ def perturbed(model: ShortcutLM) -> ShortcutLM:
     return model
 
 
+def shares_of(model: ShortcutLM) -> list[torch.nn.Parameter]:
+    return [value for name, value in model.named_parameters() if name.endswith("value_shares")]
+
+
 def tokens() -> torch.Tensor:
     return torch.randint(0, 13, (2, 12), generator=torch.Generator().manual_seed(1))
 
@@ -56,9 +60,8 @@ def tokens() -> torch.Tensor:
 def test_a_trial_of_the_stack_begins_as_the_baseline_of_the_same_seed(name: str, position: str) -> None:
     base = replace(SMALL, position=position)
     model, baseline = made(name, base), made("baseline", base)
-    assert isinstance(model, TrialLM)
     with torch.no_grad():
-        for shares in model.value_shares.values():  # these begin in the middle, not at the baseline
+        for shares in shares_of(model):  # these begin in the middle, not at the baseline
             assert shares.tolist() == [0.5, 0.5]
             shares.copy_(torch.tensor([0.0, 1.0]))
         torch.testing.assert_close(model(tokens()), baseline(tokens()))
@@ -68,15 +71,14 @@ def test_a_trial_of_the_stack_begins_as_the_baseline_of_the_same_seed(name: str,
 def test_the_shares_weigh_the_first_blocks_values_and_a_blocks_own() -> None:
     model, baseline = perturbed(made("value-residual")), made("baseline")
     baseline.load_state_dict(model.state_dict(), strict=False)
-    assert isinstance(model, TrialLM)
     with torch.no_grad():
-        for shares in model.value_shares.values():
+        for shares in shares_of(model):
             shares.copy_(torch.tensor([0.0, 2.0]))
         for block in baseline.blocks[1:]:
             block.attention.keys_values.weight[16:] *= 2
             block.attention.keys_values.bias[16:] *= 2
         torch.testing.assert_close(model(tokens()), baseline(tokens()))
-        model.value_shares["3"].copy_(torch.tensor([1.0, 0.0]))
+        model.blocks[3].attention.value_shares.copy_(torch.tensor([1.0, 0.0]))
     model(tokens()).sum().backward()
     gradient = model.blocks[3].attention.keys_values.weight.grad
     assert gradient is not None and gradient[:16].any() and not gradient[16:].any()  # of the keys, not of the values
@@ -153,7 +155,7 @@ def test_no_trial_is_the_librarys_config() -> None:
         ({}, {"depth": "stream"}, "no taps"),
         ({"taps": ()}, {"source_norms": True}, "taps are needed"),
         ({"features": "identity"}, {"shared_features": True}, "needs features mlp"),
-        ({"taps": (), "residual": "literal"}, {"value_residual": True}, "residual prenorm"),
+        ({"taps": (), "residual": "literal"}, {"depth": "stream"}, "residual prenorm"),
         ({"taps": ()}, {"extra_heads": 2, "extra_taps": (5,)}, "blocks 1 to 4 can be named"),
         ({"taps": ()}, {"extra_heads": 2}, "both or neither"),
         ({"taps": ()}, {"depth": "sideways"}, "one of none, stream, qkv"),
@@ -177,6 +179,8 @@ def test_a_trial_has_no_cache() -> None:
 D, T = 128, 512
 ONE_MAP = (D * 128 + 128) + (128 * 128 + 128) + (128 * D + D)
 MAP_256 = (D * 256 + 256) + (256 * 256 + 256) + (256 * D + D)
+FULL_MAP = (D * 1024 + 1024) + (1024 * 1024 + 1024) + (1024 * D + D)
+SOURCES = 3 * (2 * D * D + D * T)  # the last block reads four keys a position
 SUMS = 9 + 10 + 11
 COSTS = {  # beside the baseline's: parameters, and multiplications forward with attention's D a key
     "current-small": (4 * ONE_MAP + 2 * D, 4 * (3 * D * 128) + 4 * 2 * D * D + 4 * D * T),
@@ -184,6 +188,7 @@ COSTS = {  # beside the baseline's: parameters, and multiplications forward with
     "shared-256": (MAP_256 + 5 * D + 2 * D, 4 * (2 * D * 256 + 256 * 256) + 4 * 2 * D * D + 4 * D * T),
     "depth": (SUMS * (D + 1), SUMS * 2 * D),
     "value-residual": (9 * 2, 9 * 2 * D),
+    "shortcut-value": (4 * FULL_MAP + 2 * D + 9 * 2, 4 * (2 * D * 1024 + 1024 * 1024) + SOURCES + 12 * 2 * D),
     "extra-heads": (
         2 * (4 * 2 * D + (D + 1) * 64 + (D + 1) * 128 + 64 * D + D),
         2 * (D * 64 + 4 * D * 128 + 64 * D + 4 * 64 * T),
@@ -229,7 +234,8 @@ def test_a_trial_and_its_control_through_a_grid(
     assert reproduce.main(words) == 0
     trial, control = read(tmp_path / "out/results.jsonl")
     assert (trial["arm"], control["arm"]) == tuple(arms)
-    assert trial["model"]["trial"] == {"depth": "stream", "value_residual": True}
+    assert trial["model"]["trial"] == {"depth": "stream"}
+    assert trial["model"]["value_residual"] is True
     assert "trial" not in control["model"]
     for key in ("parameters", "flops_per_token"):
         assert control[key] >= trial[key]

@@ -90,14 +90,20 @@ def _plain(base: ModelConfig, **changes: Any) -> ModelConfig:
     return with_trial(baseline(base), Trial(**changes))
 
 
+def _value_residual(base: ModelConfig) -> ModelConfig:
+    """The baseline with the first block's values mixed into those above."""
+    return replace(baseline(base), value_residual=True)
+
+
 TRIALS: dict[str, Arm] = {
     "current-small": lambda base: _current(base, feature_hidden=128),
     "current-identity": lambda base: _current(base, Trial(source_norms=True), features="identity"),
     "shared-256": lambda base: _current(base, Trial(shared_features=True), features="mlp", feature_hidden=256),
     "depth": lambda base: _plain(base, depth="stream"),
-    "value-residual": lambda base: _plain(base, value_residual=True),
+    "value-residual": _value_residual,
+    "shortcut-value": lambda base: replace(base, value_residual=True),
     "extra-heads": lambda base: _plain(base, extra_heads=4, extra_taps=base.taps),
-    "depth-value": lambda base: _plain(base, depth="stream", value_residual=True),
+    "depth-value": lambda base: with_trial(_value_residual(base), Trial(depth="stream")),
     "muddformer-kv": lambda base: _plain(base, depth="qkv"),
 }
 """Trials beyond the paper by their names; training/trials.py says what each changes."""

@@ -94,8 +94,9 @@ def take_apart(attention: Attention, query: Tensor, sources: Tensor, step: Step)
     """The attention of query, (B, T, D), to sources, (B, T, L, D): any choice of those that entered the block."""
     heads = attention.heads
     queries = attention.query(query).unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, H, T, E)
-    projected = attention.keys_values(sources).unflatten(-1, (2, heads, -1))  # (B, T, L, 2, H, E)
-    keys, values = projected.permute(3, 0, 4, 1, 2, 5)  # (B, H, T, L, E) each
+    keys, values = attention.keys_values(sources).chunk(2, dim=-1)  # (B, T, L, D) each
+    both = torch.stack((keys, attention.mixed(values, step)))
+    keys, values = both.unflatten(-1, (heads, -1)).permute(0, 1, 4, 2, 3, 5)  # (B, H, T, L, E) each
     if attention.rotary:
         queries, keys = step.rotate(queries), step.rotate(keys)
     keys, values = keys.transpose(2, 3), values.transpose(2, 3)  # (B, H, L, T, E)

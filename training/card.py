@@ -53,6 +53,8 @@ def _model(info: CheckpointInfo) -> str:
         hidden = f" of hidden width {model.feature_hidden}" if model.features == "mlp" else ""
         current = ", and the last block's own input" if model.attend_current else ""
         parts.append(f"taps {_list(model.taps)} ({model.features} features{hidden}){current}")
+    if model.value_residual:
+        parts.append("value residual from the first block")
     if model.residual_mlps:
         parts.append(f"residual MLPs of hidden width {model.feature_hidden} behind blocks {_list(model.residual_mlps)}")
     parts.append(f"{model.position} positions, context {model.context} tokens")

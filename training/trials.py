@@ -24,8 +24,6 @@ HEAD_WIDTH = 16
 """Of the extra heads."""
 LAST = 2
 """Blocks at the end of the stack that get extra heads, or an input from all depths."""
-VALUE_SHARES = (0.5, 0.5)
-"""Where the shares of the first block's values and of a block's own begin: Learnable-ResFormer, arXiv 2410.17897."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +38,6 @@ class Trial:
     """Sums over all depths with a weight for each token and depth. `stream` (arXiv 2402.02622, the weights made
     dynamic as in 2502.12170): the inputs of the last two blocks and of the final norm are such sums. `qkv`
     (2502.12170): the inputs of the last block's queries, keys and values are three; its residual stays."""
-    value_residual: bool = False
-    """Every block's values but the first's are mixed with the first's (arXiv 2410.17897), by two learned shares."""
     extra_heads: int = 0
     """Heads of width 16 that the last two blocks have besides their own, and that attend to `extra_taps`."""
     extra_taps: tuple[int, ...] = ()
@@ -59,7 +55,7 @@ class Trial:
     @property
     def of_the_stack(self) -> bool:
         """Whether it changes ordinary blocks, not the shortcut block."""
-        return self.depth != "none" or self.value_residual or bool(self.extra_heads)
+        return self.depth != "none" or bool(self.extra_heads)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values of what is not at its default."""
@@ -96,8 +92,8 @@ class TrialConfig(ModelConfig):
             raise ConfigError(f"trial shared_features needs features mlp, not {self.features}")
         if trial.of_the_stack and (self.taps or self.residual_mlps or self.residual != "prenorm"):
             raise ConfigError(
-                "trial depth, value_residual and extra_heads are of the baseline's blocks; no taps, no residual_mlps "
-                "and residual prenorm are needed"
+                "trial depth and extra_heads are of the baseline's blocks; no taps, no residual_mlps and residual "
+                "prenorm are needed"
             )
         if any(tap not in range(1, self.layers) for tap in trial.extra_taps):
             raise ConfigError(f"trial extra_taps are {trial.extra_taps}; blocks 1 to {self.layers - 1} can be named")
@@ -143,8 +139,6 @@ class TrialLM(ShortcutLM):
         summed = {"stream": [*end, layers], "qkv": [layers - 1], "none": []}[trial.depth]  # `layers`: the final norm
         streams = 3 if trial.depth == "qkv" else 1
         self.depths = nn.ModuleDict({str(n): DepthSum(config.width, n + 1, streams) for n in summed})
-        later = range(1, layers if trial.value_residual else 1)
-        self.value_shares = nn.ParameterDict({str(n): nn.Parameter(torch.tensor(VALUE_SHARES)) for n in later})
         below = {n: [tap for tap in trial.extra_taps if tap <= n] for n in end}
         self.extra = nn.ModuleDict({str(n): ExtraHeads(config, taps) for n, taps in below.items() if taps})
         added: list[nn.Module] = [self.depths, self.extra]
@@ -163,12 +157,10 @@ class TrialLM(ShortcutLM):
         x = self.embedding(tokens)  # (B, T, D)
         if self.positions is not None:
             x = x + self.positions(step.positions)
-        outputs, first = [self.drop(x)], None
+        outputs = [self.drop(x)]
         for number, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            x, values = self._block(number, block, outputs, first, step)
-            outputs.append(x)
-            first = values if first is None else first
+            outputs.append(self._block(number, block, outputs, step))
         (x,) = self._sums(len(self.blocks), outputs)
         return F.linear(self.norm(x), self.embedding.weight)  # (B, T, V)
 
@@ -176,28 +168,23 @@ class TrialLM(ShortcutLM):
         """What is handed to block `number`, or to the final norm: the newest output, or one or three sums of all."""
         return self.depths[str(number)](outputs) if str(number) in self.depths else outputs[-1:]
 
-    def _block(
-        self, number: int, block: Block, outputs: list[Tensor], first: Tensor | None, step: Step
-    ) -> tuple[Tensor, Tensor]:
-        """A block from the outputs below it, (B, T, D) each, and the first block's values; its output and values."""
+    def _block(self, number: int, block: Block, outputs: list[Tensor], step: Step) -> Tensor:
+        """A block's output from the outputs below it, (B, T, D) each."""
         name, sums = str(number), self._sums(number, outputs)
         x = sums[0] if len(sums) == 1 else outputs[-1]
         inputs = [block.attention_norm(value) for value in sums]  # one for all, or the queries', keys' and values'
-        query, keys, values = _heads(block.attention, inputs)  # (B, T, H, E) each
-        if first is not None and name in self.value_shares:
-            values = self.value_shares[name][0] * first + self.value_shares[name][1] * values
+        query, keys, values = _heads(block.attention, inputs, step)  # (B, T, H, E) each
         attended = block.attention.out(_attend(query, keys.unsqueeze(2), values.unsqueeze(2), block.attention, step))
         if name in self.extra:
             attended = attended + self.extra[name](inputs[0], outputs, step)
         x = x + block.drop(attended)
-        return x + block.drop(block.mlp(block.mlp_norm(x))), values
+        return x + block.drop(block.mlp(block.mlp_norm(x)))
 
     def flops_per_token(self, length: int | None = None) -> int:
         """As the library's; and 6 for each source and entry of a weighted sum, and for a matrix used again."""
         config, length = self.config, length or self.config.context
         sums = [module for module in self.modules() if isinstance(module, DepthSum)]
         again = sum(depth.sources * depth.streams for depth in sums) * config.width
-        again += len(self.value_shares) * 2 * config.width
         for heads in self.extra.values():
             assert isinstance(heads, ExtraHeads)
             again += (len(heads.taps) - 1) * heads.keys_values.weight.numel()
@@ -288,7 +275,7 @@ class ExtraHeads(nn.Module):
         return self.out(_attend(query, keys, values, self, step))
 
 
-def _heads(attention: Attention, inputs: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _heads(attention: Attention, inputs: list[Tensor], step: Step) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of a block's own heads, (B, T, H, E) each, from one input, (B, T, D), or from three."""
     query = attention.query(inputs[0])
     if len(inputs) == 1:
@@ -296,6 +283,7 @@ def _heads(attention: Attention, inputs: list[Tensor]) -> tuple[Tensor, Tensor, 
     else:
         weights, biases = attention.keys_values.weight.chunk(2), attention.keys_values.bias.chunk(2)
         keys, values = (F.linear(x, w, b) for x, w, b in zip(inputs[1:], weights, biases, strict=True))
+    values = attention.mixed(values, step)
     query, keys, values = (x.unflatten(-1, (attention.heads, -1)) for x in (query, keys, values))
     return query, keys, values
 

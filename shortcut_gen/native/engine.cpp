@@ -14,24 +14,24 @@
 
 // -------------------------------------------------------------------------------------------------- what Python calls
 
-EXPORT int shortcut_abi() { return 2; }
+EXPORT int shortcut_abi() { return 3; }
 
 // The best instruction set of this machine: 0 plain, 1 AVX2, 2 AVX-512, 3 AVX-512 with bf16 and int8 products.
 EXPORT int shortcut_level() { return best_level(); }
 
 // shape: vocab, context, layers, width, heads, feedforward, hidden, shortcut heads, features (0 the taps themselves,
-// 1 MLPs), attend current, literal, rotary; then for each block 1 where it is tapped, and 2 where an MLP stands behind
-// it. Null where the tensors do not fit it, or memory is short.
+// 1 MLPs), attend current, literal, rotary, value residual; then for each block 1 where it is tapped, and 2 where an MLP
+// stands behind it. Null where the tensors do not fit it, or memory is short.
 EXPORT Model* shortcut_model(const int32_t* shape, const float* const* tensors, const int64_t* sizes, int count,
                              int precision, int level, int threads) try {
     auto m = std::make_unique<Model>();
     m->vocab = shape[0], m->context = shape[1], m->layers = shape[2], m->width = shape[3];
     m->feedforward = shape[5], m->hidden = shape[6], m->features = shape[8], m->current = shape[9];
-    m->literal = shape[10], m->d = padded(m->width);
+    m->literal = shape[10], m->value_residual = shape[12], m->d = padded(m->width);
     m->heads = Heads(m->width, shape[4]);
     for (int i = 0; i < m->layers; i++) {
-        m->tapped.push_back(shape[12 + i] & 1);
-        m->followed.push_back(shape[12 + i] >> 1 & 1);
+        m->tapped.push_back(shape[13 + i] & 1);
+        m->followed.push_back(shape[13 + i] >> 1 & 1);
         m->taps += m->tapped.back();
     }
     if (m->taps) m->shortcut_heads = Heads(m->width, shape[7]);

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shortcut_gen.errors import SettingsError
 
-ABI = 2
+ABI = 3
 """What `shortcut_abi` must answer: a library built from other sources is not used."""
 
 LEVELS = ("plain", "avx2", "avx512", "avx512-dot")

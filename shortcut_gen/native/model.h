@@ -29,6 +29,7 @@ struct Heads {
 struct Block {
     Norm before, middle;
     Weight inward, keys_values, out, up, down;  // inward: q, k and v of each group; the shortcut block's: q alone
+    const float* shares = nullptr;  // of the first block's values and of its own; null where it keeps its own alone
 };
 
 struct Mlp {
@@ -37,7 +38,7 @@ struct Mlp {
 };
 
 struct Model {
-    int vocab, context, layers, width, feedforward, hidden, features, current, literal;
+    int vocab, context, layers, width, feedforward, hidden, features, current, literal, value_residual;
     std::vector<int> tapped, followed;  // [layers]: whether a block is tapped; whether a residual MLP stands behind it
     int d, taps = 0, sources = 0;       // d: the padded width
     Heads heads{16, 1}, shortcut_heads{16, 1};
@@ -102,6 +103,7 @@ void read_block(Reader& in, Model& m, Block& b, const Heads& heads, bool shortcu
     b.middle = in.norm(m);
     in.weight(m, b.up, padded(m.feedforward), m.d);
     in.weight(m, b.down, m.d, padded(m.feedforward));
+    if (m.value_residual && &b != &m.blocks[0]) b.shares = in.vector(m, 2);
 }
 
 void read_mlp(Reader& in, Model& m, Mlp& mlp) {

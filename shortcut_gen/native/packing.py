@@ -28,6 +28,7 @@ def shape(config: ModelConfig) -> list[int]:
         int(config.attend_current),
         int(config.residual == "literal"),
         int(config.position == "rotary"),
+        int(config.value_residual),
         *flags,
     ]
 
@@ -90,6 +91,7 @@ def _block(block: nn.Module, config: ModelConfig, heads: int, shortcut: bool) ->
         *(tensor for part in parts for tensor in part),
         *(_pad(out), _pad_vector(out_bias), *norm),
         *(_pad(up), _pad_vector(up_bias), _pad(down), _pad_vector(down_bias)),
+        *([] if attention.value_shares is None else [attention.value_shares.detach().float().cpu()]),
     ]
 
 

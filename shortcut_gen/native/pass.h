@@ -164,10 +164,21 @@ private:
         return (size_t(p.slots[row]) * heads->count + head) * blocks * sources * heads->width * 16;
     }
 
+    // A group's values of one row with the first block's, which are kept when they come.
+    void mix(float* values, int group, int row) {
+        const int from = group * heads->per_group * heads->width;
+        const int n = std::min((group + 1) * heads->per_group, heads->count) * heads->width - from;
+        float* first = s.first.get() + long(row) * m.width + from;
+        if (!block->shares) std::memcpy(first, values, size_t(n) * 4);
+        else
+            for (int i = 0; i < n; i++) values[i] = block->shares[0] * first[i] + block->shares[1] * values[i];
+    }
+
     // Write a group's keys and values of one row and source.
-    void keep(const float* keys, const float* values, int group, int row, int source, int sources) {
+    void keep(const float* keys, float* values, int group, int row, int source, int sources) {
         const int position = p.positions[row], width = heads->width;
         const int last = std::min((group + 1) * heads->per_group, heads->count);
+        if (m.value_residual) mix(values, group, row);
         for (int head = group * heads->per_group; head < last; head++, keys += width, values += width) {
             const size_t at =
                 place(row, head, sources) + (size_t(position / 16) * sources + source) * width * 16 + position % 16;

@@ -26,6 +26,7 @@ struct State {
     std::vector<size_t> slot_bytes;
     std::vector<Worker> workers;
     Array<float> shared_hidden, parts;
+    Array<float> first;  // for every row of a pass, the first block's values: [H][E]; with a value residual
 };
 
 constexpr int ROWS_A_THREAD = 24;  // from so many rows a thread on, rows are shared out instead of matrices
@@ -68,6 +69,7 @@ State* new_state(Model* m, int slots) {
             w.attended_last = Array<float>(chunk * m->shortcut_heads.all());
         }
     }
+    if (m->value_residual) s->first = Array<float>(rows * m->width);
     if (m->threads > 1) {
         s->parts = Array<float>(2 * m->threads * sources * chunk * d);
         if (mlps) s->shared_hidden = Array<float>(sources * chunk * hidden);
