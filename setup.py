@@ -20,7 +20,7 @@ HOW = {
 
 def headers(folder: str) -> list[str]:
     """What a change to must build anew."""
-    return sorted(str(path) for path in Path(folder).glob("*.h"))
+    return sorted(str(path) for path in [*Path(folder).glob("*.h"), *Path("shortcut_gen").glob("*.h")])
 
 
 ENGINE = Extension(

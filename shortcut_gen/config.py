@@ -58,6 +58,13 @@ class ModelConfig:
         self._check_blocks("residual_mlps", self.layers)
         if self.attend_current and not self.taps:
             raise ConfigError("attend_current is set but taps is empty; it is an option of the shortcut block")
+        self._check_choices()
+        if self.position == "rotary" and any((self.width // h) % 2 for h in self._head_counts()):
+            raise ConfigError("rotary positions need an even head width; choose another width or number of heads")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(f"model dropout is {self.dropout}; a number from 0 up to, not including, 1 is needed")
+
+    def _check_choices(self) -> None:
         for name, choices in (
             ("features", ("mlp", "identity")),
             ("residual", ("prenorm", "literal")),
@@ -65,13 +72,9 @@ class ModelConfig:
         ):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"model {name} is {getattr(self, name)!r}; one of {', '.join(choices)} is needed")
-        if self.position == "rotary" and any((self.width // h) % 2 for h in self._head_counts()):
-            raise ConfigError("rotary positions need an even head width; choose another width or number of heads")
         for name in ("attend_current", "value_residual"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(f"model {name} is {getattr(self, name)!r}; true or false is needed")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"model dropout is {self.dropout}; a number from 0 up to, not including, 1 is needed")
 
     def _head_counts(self) -> tuple[int, ...]:
         return (self.heads, self.shortcut_heads) if self.taps else (self.heads,)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from shortcut_gen import cpu_kernels
 from shortcut_gen.attention import prefix_attention
+from shortcut_gen.compiled import FORCED_LEVEL
 from shortcut_gen.cpu_kernels import LEVELS, functions, gelu, library, native_attention, takes
 
 PROBLEM = cpu_kernels.problem()
@@ -38,7 +39,7 @@ def test_equal_to_the_plain_form_with_its_gradients(
     level: str, width: int, length: int, sources: int, seed: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(library.FORCED_LEVEL, level)
+        patch.setenv(FORCED_LEVEL, level)
         torch.manual_seed(seed)
         inputs = operands(length, sources, width)
         out_grad = torch.randn(2, 3, length, width)
@@ -82,7 +83,7 @@ def test_bfloat16_is_summed_in_float32() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_gelu_is_pytorchs(level: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """At every size of number, over a length that fills no register; gelu(-100) is 0 and not NaN."""
-    monkeypatch.setenv(library.FORCED_LEVEL, level)
+    monkeypatch.setenv(FORCED_LEVEL, level)
     torch.manual_seed(2)
     x = torch.cat([torch.randn(functions.LEAST), torch.tensor([0.0, -0.0, 100.0, -100.0, -9.0, 3e38, -3e38])]).to(dtype)
     x.requires_grad_()

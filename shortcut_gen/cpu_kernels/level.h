@@ -5,7 +5,8 @@
 
 namespace LEVEL {
 
-#include "vectors.h"
+#include "../vectors.h"
+#include "numbers.h"
 
 #include "attention.h"
 #include "gelu.h"

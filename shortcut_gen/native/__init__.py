@@ -1,7 +1,8 @@
 """The native engine: decoding on a CPU in C++, called through ctypes. Where it was not built, `problem()` says so."""
 
+from shortcut_gen.compiled import LEVELS
 from shortcut_gen.native.engine import NativeDecoding, NativeEngine, Precision, default_precision
-from shortcut_gen.native.library import LEVELS, machine_level, problem
+from shortcut_gen.native.library import machine_level, problem
 
 __all__ = [
     "LEVELS",

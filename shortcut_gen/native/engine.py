@@ -4,7 +4,6 @@ The caches, and all that is computed, are behind engine.cpp. A row of a batch is
 """
 
 import ctypes
-import os
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -12,28 +11,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shortcut_gen.compiled import LEVELS
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.model import ShortcutLM
-from shortcut_gen.native.library import LEVELS, Choice, Draw, library, machine_level
+from shortcut_gen.native.library import Choice, Draw, chosen_level, library
 from shortcut_gen.native.packing import padded, shape, tensors
 from shortcut_gen.sampling import SamplingParams
 
 Precision = Literal["f32", "bf16", "int8"]
 """Of the weights, and with them of the caches: f32, or bf16 beside narrower weights. Sums are float32 always."""
 
-WITH_DOT_PRODUCTS: Precision = "bf16"
-"""The precision where none is named, on a CPU that multiplies bf16; f32 on others."""
+DEFAULTS: dict[str, Precision] = {"plain": "f32", "avx2": "bf16", "avx512": "bf16", "avx512-dot": "int8"}
+"""The precision where none is named, by instruction set: the fastest that loses under 0.005 nats a token (docs/
+performance.md). Without vectors narrow weights gain little, and f32 gives PyTorch's own ids."""
 
 MOST_THREADS = 8
 """Threads where their number is not named, at most: more wait for each other longer than they compute."""
 
-FORCED_LEVEL = "SHORTCUT_GEN_NATIVE"
-"""An environment variable: one of LEVELS, to run below what the machine can do."""
-
 
 def default_precision() -> Precision:
-    """The precision where none is named. Raises SettingsError where the library is not built."""
-    return WITH_DOT_PRODUCTS if machine_level() == LEVELS[-1] else "f32"
+    """The precision where none is named. Raises SettingsError where the library is not built, or the environment names
+    an instruction set that is not to be had.
+    """
+    return DEFAULTS[chosen_level()]
 
 
 class NativeEngine:
@@ -61,11 +61,7 @@ class NativeEngine:
         self.threads = min(torch.get_num_threads(), MOST_THREADS) if threads is None else threads
         if not 1 <= self.threads <= 256:
             raise SettingsError(f"threads is {threads}; a number from 1 to 256 is needed")
-        best = machine_level()
-        self.level = level or os.environ.get(FORCED_LEVEL) or best
-        if self.level not in LEVELS[: LEVELS.index(best) + 1]:
-            there = ", ".join(LEVELS[: LEVELS.index(best) + 1])
-            raise SettingsError(f"the instruction set {self.level!r} is not to be had here; one of {there} is needed")
+        self.level = chosen_level(level)
         self._model = self._pack(model)
 
     def _pack(self, model: ShortcutLM) -> int:

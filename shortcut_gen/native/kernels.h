@@ -2,37 +2,18 @@
 // with LEVEL (the namespace), TARGET (the attribute that switches the instructions on), WIDTH (floats in a register),
 // TILE_ROWS and TILE_PANELS (what of a product stays in registers) and DOT (whether there are bf16 and int8 products).
 //
-// Vectors are the compiler's own (GCC, Clang), so that the same lines become AVX-512, AVX2, SSE or NEON.
 // Every sum runs over its terms in one order, whatever the tile: a row's result does not depend on its company.
 
 namespace LEVEL {
 
 #define FN static inline __attribute__((always_inline)) TARGET
 
-typedef float Floats __attribute__((vector_size(4 * WIDTH)));
-typedef int32_t Ints __attribute__((vector_size(4 * WIDTH)));
-typedef uint32_t Words __attribute__((vector_size(4 * WIDTH)));
-typedef uint16_t Halves __attribute__((vector_size(2 * WIDTH)));
+#include "../vectors.h"
+
 typedef double Doubles __attribute__((vector_size(4 * WIDTH)));
 typedef int64_t Longs __attribute__((vector_size(4 * WIDTH)));
 
 constexpr int PARTS = 16 / WIDTH;  // registers that hold sixteen floats
-
-template <class V, class T>
-FN V load(const T* from) {
-    V v;
-    std::memcpy(&v, from, sizeof v);
-    return v;
-}
-
-template <class V, class T>
-FN void store(T* to, V v) {
-    std::memcpy(to, &v, sizeof v);
-}
-
-FN Floats all(float value) { return value - Floats{}; }
-
-FN Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 
 // The sum of a register's floats.
 FN float total(Floats v) {

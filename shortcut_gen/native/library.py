@@ -5,13 +5,12 @@ from ctypes import POINTER, c_double, c_int, c_int32, c_int64, c_long, c_void_p
 from functools import cache
 from pathlib import Path
 
+from shortcut_gen import compiled
+from shortcut_gen.compiled import LEVELS
 from shortcut_gen.errors import SettingsError
 
 ABI = 3
 """What `shortcut_abi` must answer: a library built from other sources is not used."""
-
-LEVELS = ("plain", "avx2", "avx512", "avx512-dot")
-"""Instruction sets by number, each with those before it; avx512-dot has products of bf16 and of int8 too."""
 
 
 class Choice(ctypes.Structure):
@@ -26,7 +25,7 @@ class Draw(ctypes.Structure):
     _fields_ = (("how", c_void_p), ("allowed", c_void_p), ("uniforms", c_void_p), ("ids", c_void_p))
 
 
-_FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
+_FUNCTIONS: compiled.Functions = {
     "shortcut_abi": (c_int, ()),
     "shortcut_level": (c_int, ()),
     "shortcut_model": (
@@ -45,19 +44,10 @@ _FUNCTIONS: dict[str, tuple[object, tuple[object, ...]]] = {
 @cache
 def _load() -> ctypes.CDLL | str:
     """The library, or why there is none."""
-    found = [path for suffix in ("so", "dylib", "pyd") for path in Path(__file__).parent.glob(f"_engine*.{suffix}")]
-    if not found:
-        return "the native engine was not built (a C++17 compiler was missing when this was installed)"
-    try:
-        lib = ctypes.CDLL(str(found[0]))
-        for name, (result, arguments) in _FUNCTIONS.items():
-            function = getattr(lib, name)
-            function.restype, function.argtypes = result, arguments
-    except (OSError, AttributeError) as error:
-        return f"the native engine cannot be loaded ({' '.join(str(error).split())})"
-    if lib.shortcut_abi() != ABI:
+    found = compiled.load(Path(__file__).parent, "_engine", "the native engine was", _FUNCTIONS)
+    if not isinstance(found, str) and found.shortcut_abi() != ABI:
         return "the native engine was built from other sources; install the project again"
-    return lib
+    return found
 
 
 def problem() -> str | None:
@@ -77,3 +67,15 @@ def library() -> ctypes.CDLL:
 def machine_level() -> str:
     """The best of LEVELS that this machine has. Raises SettingsError where the library is not built."""
     return LEVELS[library().shortcut_level()]
+
+
+def chosen_level(wanted: str | None = None) -> str:
+    """The one of LEVELS to use: `wanted`, or what the environment names, or the machine's best. Raises SettingsError
+    where this machine does not have it.
+    """
+    best = machine_level()
+    named = wanted or compiled.forced_level() or best
+    if named not in LEVELS[: LEVELS.index(best) + 1]:
+        there = ", ".join(LEVELS[: LEVELS.index(best) + 1])
+        raise SettingsError(f"the instruction set {named!r} is not to be had here; one of {there} is needed")
+    return named

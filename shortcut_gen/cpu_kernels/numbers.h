@@ -1,29 +1,4 @@
-// Registers of WIDTH floats, as the compiler's own vectors (GCC, Clang): the same lines become AVX-512, AVX2, SSE or NEON.
-
-template <int N>
-struct Vector {
-    typedef float Floats __attribute__((vector_size(4 * N)));
-};
-typedef Vector<WIDTH>::Floats Floats;
-typedef int32_t Ints __attribute__((vector_size(4 * WIDTH)));
-typedef uint32_t Words __attribute__((vector_size(4 * WIDTH)));
-typedef uint16_t Halves __attribute__((vector_size(2 * WIDTH)));
-
-template <class V>
-FN V load(const float* from) {
-    V v;
-    std::memcpy(&v, from, sizeof v);
-    return v;
-}
-
-template <class V>
-FN void store(float* to, V v) {
-    std::memcpy(to, &v, sizeof v);
-}
-
-FN Floats all(float value) { return value - Floats{}; }
-
-FN Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+// Powers of two, and numbers from and to memory; level.h includes this file, inside its namespace.
 
 // 2^x to 2 units in the last place, for x up to 126: 2^n by the exponent's bits, 2^r for |r| <= 1/2 by its Taylor
 // polynomial in r·ln 2, of degree 6. n is found by adding 1.5·2^23.
