@@ -58,7 +58,7 @@ def lost(scored: Sequence[tuple[float, int]], by_torch: Sequence[tuple[float, in
     """How much higher a mean is than PyTorch's, over all pieces; with the least and the most of the parts'."""
 
     def gap(chosen: slice) -> float:
-        tokens = sum(count for _, count in by_torch[chosen])
+        tokens = max(sum(count for _, count in by_torch[chosen]), 1)  # a part may hold pieces of one token alone
         return (sum(total for total, _ in scored[chosen]) - sum(total for total, _ in by_torch[chosen])) / tokens
 
     figure = Figure.of([gap(slice(part, None, parts)) for part in range(parts)])

@@ -1,5 +1,6 @@
 """The benchmarks at a tiny size: what they write, and what they say of what is not there. No time is judged."""
 
+import dataclasses
 import importlib
 import importlib.util
 import json
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import decode, first_sound, prepare, render, train, workers
+from benchmarks import decode, first_sound, precision, prepare, render, train, workers
 from benchmarks.decode_floor import step_bytes
 from benchmarks.decode_round import prompts_of, random_model
 from benchmarks.timing import Figure, alternate, command, ratio, table
@@ -23,7 +24,10 @@ from shortcut_gen.config import ModelConfig
 from shortcut_gen.media import Note, Score
 from shortcut_gen.render import RELEASE_SECONDS
 from tests.small_models import tiny_speech_checkpoint
+from tests.tiny_runs import write_corpus
 from training import memory
+from training.evaluate import score
+from training.shards import Corpus
 
 TINY = ModelConfig(
     vocab_size=61,
@@ -204,6 +208,31 @@ def test_a_peer_draws_the_ids_that_the_baseline_would(engine: str) -> None:
             logits = baseline(torch.tensor([prompt + row[:-1]]))[0, 8:]  # (12, V)
         likeliest = logits.amax(-1) - logits[torch.arange(12), row]
         assert likeliest.max() < 1e-3  # f16 may take another where two are equally likely
+
+
+@pytest.mark.skipif(native.problem() is not None, reason=native.problem() or "")
+def test_precision_scores_as_evaluate_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_corpus(tmp_path / "data", {"train": [40], "validation": [40], "test": [150, 33, 2, 1, 90]})
+    torch.manual_seed(0)
+    small = model.ShortcutLM(dataclasses.replace(TINY, vocab_size=388)).eval()
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    info = CheckpointInfo(model=small.config, tokenizer="piano", licence="none")
+    save_checkpoint(tmp_path / "mine", small, info, dtype=torch.float32)
+    arguments = [f"--checkpoints=[{tmp_path / 'mine'}]", f"--data=[{tmp_path / 'data'}]", "--parts=2"]
+    assert command(precision.main, [*arguments, "--limit=5", f"--json={tmp_path / 'lost.json'}"]) == 0
+    written = json.loads((tmp_path / "lost.json").read_text())
+    split = Corpus.open(tmp_path / "data").split("test")
+    want = score(small, [split[index][1] for index in range(5)], 48, 24, 4, bf16=False)
+    exact, bf16, int8 = written["rows"]
+    assert exact["tokens"] == want["tokens"]
+    assert exact["nll_by_torch"] == pytest.approx(want["nll"], abs=1e-4)
+    assert abs(exact["lost"]) < 1e-4 < abs(bf16["lost"]) < 0.05 > abs(int8["lost"]) > 1e-4
+    assert int8["range"][0] <= int8["lost"] <= int8["range"][1]
+    assert "the default here: " in capsys.readouterr().out
+    assert command(precision.main, [*arguments, "--limit=1"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_train_compares_steps(here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
