@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from shortcut_gen.checkpoint import read_info
 from shortcut_gen.errors import ConfigError
 from shortcut_gen.media import read_score
 from tests.tiny_runs import ROOT, arguments, differences, train, write_corpus
@@ -340,6 +341,18 @@ def test_the_configs_build(folder: Path, config: str, millions: tuple[float, flo
     run = fit.build([*options, "--runs", str(folder / "runs"), "--trainer.accelerator", "cpu"])
     assert millions[0] < run.task.model.num_parameters() / 1e6 < millions[1]
     assert run.folder.name == config
+
+
+def test_the_shipped_demo_model_can_be_trained_further(folder: Path, root: Path) -> None:
+    """With the configs that the README names."""
+    shipped = root / "checkpoints/piano"
+    if not shipped.is_dir():
+        pytest.skip("no checkpoint is shipped yet")
+    files = [str(ROOT / f"training/configs/{name}.yaml") for name in ("piano", "piano-small")]
+    configs = [word for file in files for word in ("--config", file)]
+    options = ["--data.path", str(folder / "data"), "--runs", str(folder / "runs"), "--trainer.accelerator", "cpu"]
+    run = fit.build([*configs, "--init", str(shipped), *options])
+    assert run.task.model.num_parameters() == read_info(shipped).recipe["parameters"]
 
 
 def test_the_papers_two_models_differ_in_the_taps_alone(folder: Path) -> None:

@@ -185,6 +185,7 @@ SUMS = 9 + 10 + 11
 COSTS = {  # beside the baseline's: parameters, and multiplications forward with attention's D a key
     "current-small": (4 * ONE_MAP + 2 * D, 4 * (3 * D * 128) + 4 * 2 * D * D + 4 * D * T),
     "current-identity": (5 * 2 * D, 4 * 2 * D * D + 4 * D * T),
+    "identity-value": (5 * 2 * D + 18, 4 * 2 * D * D + 4 * D * T + 13 * 2 * D),
     "shared-256": (MAP_256 + 5 * D + 2 * D, 4 * (2 * D * 256 + 256 * 256) + 4 * 2 * D * D + 4 * D * T),
     "depth": (SUMS * (D + 1), SUMS * 2 * D),
     "value-residual": (9 * 2, 9 * 2 * D),

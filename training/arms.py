@@ -98,6 +98,7 @@ def _value_residual(base: ModelConfig) -> ModelConfig:
 TRIALS: dict[str, Arm] = {
     "current-small": lambda base: _current(base, feature_hidden=128),
     "current-identity": lambda base: _current(base, Trial(source_norms=True), features="identity"),
+    "identity-value": lambda base: _current(base, Trial(source_norms=True), features="identity", value_residual=True),
     "shared-256": lambda base: _current(base, Trial(shared_features=True), features="mlp", feature_hidden=256),
     "depth": lambda base: _plain(base, depth="stream"),
     "value-residual": _value_residual,

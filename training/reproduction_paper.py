@@ -79,6 +79,7 @@ ARMS: Mapping[str, str] = {
 TRIALS: Mapping[str, str] = {
     "current-small": "the last block attends to its own input and to taps through MLPs of 128",
     "current-identity": "the last block attends to its own input and to taps as they are, each through its own norm",
+    "identity-value": "current-identity and value-residual together",
     "shared-256": "the last block attends to its own input and to taps through one MLP of 256 for all",
     "depth": "baseline, but the last two blocks and the final norm read sums over all depths, weighted token by token",
     "value-residual": "baseline, but the values of every block above the first are mixed with the first's",
