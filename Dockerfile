@@ -17,6 +17,7 @@ RUN mkdir shortcut_gen training ui \
  && pip uninstall --yes shortcut-gen
 # The native engine; the code itself is copied below.
 COPY setup.py MANIFEST.in ./
+COPY shortcut_gen/vectors.h shortcut_gen/
 COPY shortcut_gen/native shortcut_gen/native
 RUN pip install "setuptools>=77" && python setup.py build_ext --inplace
 
