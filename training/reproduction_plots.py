@@ -29,7 +29,10 @@ COLOURS = {
     "mlps": "#7570b3",
 }
 """After Okabe and Ito's palette; models without a shortcut are dashed as well."""
-OTHERS = ("#1b9e77", "#a6761d", "#e7298a", "#66a61e", "#666666", "#332288")
+OTHERS = (
+    *("#1b9e77", "#a6761d", "#e7298a", "#66a61e", "#666666", "#332288"),
+    *("#17becf", "#ff7f0e", "#f7a6d0", "#2ca02c", "#8b0000", "#9acd32"),
+)
 UNITS: dict[Axis, str] = {
     "tokens": "tokens seen, millions",
     "FLOPs": "training FLOPs, 10¹²",
