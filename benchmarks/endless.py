@@ -69,7 +69,7 @@ def main(
     variations: int = 4,
     prompt_seconds: float = 12.0,
     temperature: float = 1.0,
-    top_p: float = 0.95,
+    top_p: float = 0.98,
     seed: int = 0,
     pieces: int = 60,
     plot: str | None = None,

@@ -24,7 +24,7 @@ Kind = type[Score] | type[Audio]
 
 FOLDERS: dict[Kind, Path] = {Score: Path("checkpoints/piano"), Audio: Path("checkpoints/speech")}
 """The checkpoint for a kind of prompt where none is named."""
-USUAL: dict[Kind, Usual] = {Score: Usual(seconds=30.0, top_p=0.95), Audio: Usual(seconds=10.0, top_p=1.0)}
+USUAL: dict[Kind, Usual] = {Score: Usual(seconds=30.0, top_p=0.98), Audio: Usual(seconds=10.0, top_p=1.0)}
 """Settings of a continuation where they are not given. Speech below top-p 1 falls silent (docs/experiments.md)."""
 SUFFIXES = (*PianoTokenizer.suffixes, *SpeechTokenizer.suffixes)
 """Of the files that a folder of prompts may hold where no checkpoint is named."""

@@ -44,7 +44,7 @@ class BatchSettings:
     top_k: int = 0
     """Keep only the k likeliest ids; 0 keeps all."""
     top_p: float | None = None
-    """Keep the fewest ids whose probabilities reach p, 1 all; 0.95 for music and 1 for speech if not given."""
+    """Keep the fewest ids whose probabilities reach p, 1 all; 0.98 for music and 1 for speech if not given."""
     min_p: float = 0.0
     """Keep ids at least this share as likely as the likeliest; 0 keeps all."""
     prompt_seconds: float | None = None

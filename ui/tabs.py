@@ -38,7 +38,7 @@ def piano_tab(models: Models, sessions: Sessions) -> None:
         most_used=MAX_USED,
         seconds=20,
         most_seconds=MAX_SECONDS,
-        top_p=0.95,
+        top_p=0.98,
         waiting=(
             "Here the piece goes on.",
             "Choose a beginning, then press <b>Continue</b>: the notes appear as the model finds them.",
