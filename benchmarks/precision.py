@@ -8,7 +8,7 @@ them: windows of the model's context moved by half of it. A loss is the differen
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,11 +20,11 @@ from shortcut_gen.checkpoint import load_checkpoint
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.model import ShortcutLM
 from shortcut_gen.native import NativeEngine, Precision, default_precision
-from training.evaluate import check_ids, windows
+from training.evaluate import check_ids, usual_stride, windows
 from training.joined import open_corpus
 from training.shards import spread, write_json
 
-PRECISIONS: tuple[Precision, ...] = ("f32", "bf16", "int8")
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 AIMS = {"bf16": 0.002, "int8": 0.01}
 """Nats a token that a precision may lose at most."""
 SPLIT = "test"
@@ -34,7 +34,7 @@ Reader = Callable[[list[int]], torch.Tensor]
 
 def losses(read: Reader, pieces: Sequence[NDArray[np.uint16]], context: int, frame: int) -> Iterator[tuple[float, int]]:
     """The summed NLL of each piece and how many tokens it is of; `read` gives logits, (T, V), of a window's T ids."""
-    stride = max(frame, context // 2 // frame * frame)
+    stride = usual_stride(context, frame)
     for ids in pieces:
         total, count = 0.0, 0
         for part, skip in windows(ids, context, stride):

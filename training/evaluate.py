@@ -75,6 +75,11 @@ def windows(ids: NDArray[np.uint16], window: int, stride: int) -> Iterator[tuple
         end = start + len(part) - 1
 
 
+def usual_stride(window: int, frame: int) -> int:
+    """Half the window, in whole frames."""
+    return max(frame, window // 2 // frame * frame)
+
+
 def score(
     model: ShortcutLM,
     pieces: Sequence[NDArray[np.uint16]],
@@ -138,7 +143,7 @@ def _stack(batch: list[tuple[NDArray[np.int64], int]]) -> tuple[Tensor, Tensor]:
 def figures(model: ShortcutLM, split: Split, settings: EvaluationSettings, frame: int = 1) -> dict[str, Any]:
     """The figures of a split whose ids stand in frames of `frame`. Raises SettingsError, DataError."""
     window = settings.window or model.config.context
-    stride = settings.stride or max(frame, window // 2 // frame * frame)
+    stride = settings.stride or usual_stride(window, frame)
     if stride % frame:
         raise SettingsError(f"the stride is {stride}; a multiple of {frame}, the ids of a frame, is needed")
     if not stride <= window <= model.config.context:
