@@ -22,7 +22,9 @@ class ModelConfig:
     heads: int = 8
     """Heads of every self-attention block."""
     feedforward: int = 512
-    """Hidden width of the blocks' MLPs."""
+    """Hidden width of the blocks' MLPs. SwiGLU has three matrices where GELU has two: two thirds make them equal."""
+    activation: Literal["gelu", "swiglu"] = "gelu"
+    """The blocks' MLPs: GELU (the paper), or a SiLU gate times a linear map (SwiGLU, arXiv 2002.05202, section 2)."""
     taps: tuple[int, ...] = (2, 4, 6, 8)
     """Blocks (1-based) whose outputs the last block attends to; empty for the baseline."""
     features: Literal["mlp", "identity"] = "mlp"
@@ -66,6 +68,7 @@ class ModelConfig:
 
     def _check_choices(self) -> None:
         for name, choices in (
+            ("activation", ("gelu", "swiglu")),
             ("features", ("mlp", "identity")),
             ("residual", ("prenorm", "literal")),
             ("position", ("learned", "rotary")),

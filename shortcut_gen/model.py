@@ -113,6 +113,20 @@ class FeedForward(nn.Module):
         return self.down(gelu(self.up(x)))
 
 
+class GatedFeedForward(nn.Module):
+    """The block's MLP as SwiGLU (arXiv 2002.05202): D -> feedforward twice -> D; one half, through SiLU, is a gate."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(config.width, 2 * config.feedforward)
+        self.down = nn.Linear(config.feedforward, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)  # (..., feedforward) each
+        return self.down(F.silu(gate) * up)
+
+
 class Block(nn.Module):
     """A decoder block: attention to itself or, for the shortcut block, to `sources`; then its MLP."""
 
@@ -122,7 +136,7 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(config.width)
         self.attention = Attention(config, heads, first)
         self.mlp_norm = nn.LayerNorm(config.width)
-        self.mlp = FeedForward(config)
+        self.mlp = GatedFeedForward(config) if config.activation == "swiglu" else FeedForward(config)
         self.drop = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, step: Step, cache: KVCache | None, sources: Tensor | None = None) -> Tensor:

@@ -140,7 +140,7 @@ class LanguageModelTask(L.LightningModule):
         for name, parameter in self.model.named_parameters():
             if parameter.dim() < 2 or ".biases." in name or name.startswith(("embedding", "positions")):
                 rest.append(parameter)
-            elif name.endswith("keys_values.weight"):
+            elif name.endswith(("keys_values.weight", "gate_up.weight")):
                 stacked.append(parameter)
             else:
                 single.append(parameter)
