@@ -18,7 +18,7 @@ RUN mkdir shortcut_gen training ui \
 # The native engine; the code itself is copied below.
 COPY setup.py MANIFEST.in ./
 COPY shortcut_gen/vectors.h shortcut_gen/
-COPY shortcut_gen/native shortcut_gen/native
+COPY shortcut_gen/decoding/native shortcut_gen/decoding/native
 RUN pip install "setuptools>=77" && python setup.py build_ext --inplace
 
 
@@ -32,7 +32,7 @@ COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY LICENSE ./
 COPY shortcut_gen shortcut_gen
-COPY --from=build /build/shortcut_gen/native/ shortcut_gen/native/
+COPY --from=build /build/shortcut_gen/decoding/native/ shortcut_gen/decoding/native/
 COPY ui ui
 COPY checkpoints checkpoints
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OMP_WAIT_POLICY=PASSIVE MPLCONFIGDIR=/tmp/matplotlib

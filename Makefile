@@ -58,5 +58,5 @@ format: $(READY)  ## Format the code and apply Ruff's safe fixes
 	$(BIN)/ruff check --fix .
 
 clean:  ## Remove caches and the environment; checkpoints, data/ and runs/ stay
-	rm -rf $(VENV) build dist *.egg-info shortcut_gen/native/_engine* shortcut_gen/cpu_kernels/_kernels* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info shortcut_gen/decoding/native/_engine* shortcut_gen/network/cpu_kernels/_kernels* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './data/*' -prune -exec rm -rf {} +

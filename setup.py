@@ -24,15 +24,15 @@ def headers(folder: str) -> list[str]:
 
 
 ENGINE = Extension(
-    "shortcut_gen.native._engine",
-    sources=["shortcut_gen/native/engine.cpp"],
-    depends=headers("shortcut_gen/native"),
+    "shortcut_gen.decoding.native._engine",
+    sources=["shortcut_gen/decoding/native/engine.cpp"],
+    depends=headers("shortcut_gen/decoding/native"),
     **HOW,
 )
 KERNELS = Extension(
-    "shortcut_gen.cpu_kernels._kernels",
-    sources=["shortcut_gen/cpu_kernels/kernels.cpp"],
-    depends=headers("shortcut_gen/cpu_kernels"),
+    "shortcut_gen.network.cpu_kernels._kernels",
+    sources=["shortcut_gen/network/cpu_kernels/kernels.cpp"],
+    depends=headers("shortcut_gen/network/cpu_kernels"),
     **HOW,
 )
 

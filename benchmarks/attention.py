@@ -14,7 +14,7 @@ from typing import get_args
 import torch
 from jsonargparse import auto_cli
 
-from shortcut_gen.attention import Form, prefix_attention
+from shortcut_gen.network.attention import Form, prefix_attention
 
 
 def main(

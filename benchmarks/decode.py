@@ -14,28 +14,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.decode_report import Measured, floor_rows, ratio_rows, share_rows, speed_rows
-from benchmarks.timing import about, alternate, command, describe, progress, table
-from benchmarks.workers import Worker, WorkerError, why
-from shortcut_gen.config import ModelConfig
+from benchmarks.decoding.report import Measured, floor_rows, ratio_rows, share_rows, speed_rows
+from benchmarks.measuring.timing import about, alternate, command, describe, progress, table
+from benchmarks.measuring.workers import Worker, WorkerError, why
+from shortcut_gen.decoding.native import problem
 from shortcut_gen.errors import SettingsError
-from shortcut_gen.native import problem
-from training.shards import write_json
+from shortcut_gen.network.config import ModelConfig
+from training.corpus.shards import write_json
 
-OURS = "benchmarks.decode_ours:ours"
+OURS = "benchmarks.decoding.ours:ours"
 ENGINES: dict[str, tuple[str, dict[str, str]]] = {
     "torch": (OURS, {"engine": "torch"}),
     "torch-eager": (OURS, {"engine": "eager"}),
     "native-f32": (OURS, {"engine": "native", "precision": "f32"}),
     "native-bf16": (OURS, {"engine": "native", "precision": "bf16"}),
     "native-int8": (OURS, {"engine": "native", "precision": "int8"}),
-    "transformers": ("benchmarks.peers_torch:transformers", {}),
-    "x-transformers": ("benchmarks.peers_torch:x_transformers", {}),
-    "llama.cpp-f16": ("benchmarks.peers_llama:llama", {"precision": "f16"}),
-    "llama.cpp-q8_0": ("benchmarks.peers_llama:llama", {"precision": "q8_0"}),
-    "ctranslate2-f32": ("benchmarks.peers_ctranslate2:ctranslate2", {"precision": "f32"}),
-    "ctranslate2-int8": ("benchmarks.peers_ctranslate2:ctranslate2", {"precision": "int8"}),
-    "onnxruntime-f32": ("benchmarks.peers_onnx:onnxruntime", {}),
+    "transformers": ("benchmarks.peers.torch:transformers", {}),
+    "x-transformers": ("benchmarks.peers.torch:x_transformers", {}),
+    "llama.cpp-f16": ("benchmarks.peers.llama:llama", {"precision": "f16"}),
+    "llama.cpp-q8_0": ("benchmarks.peers.llama:llama", {"precision": "q8_0"}),
+    "ctranslate2-f32": ("benchmarks.peers.ctranslate2:ctranslate2", {"precision": "f32"}),
+    "ctranslate2-int8": ("benchmarks.peers.ctranslate2:ctranslate2", {"precision": "int8"}),
+    "onnxruntime-f32": ("benchmarks.peers.onnx:onnxruntime", {}),
 }
 ON = {
     "cpu": tuple(name for name in ENGINES if name != "torch-eager"),  # there it is the torch engine itself
@@ -135,7 +135,7 @@ class Bench:
         readers: dict[int, Worker] = {}
         if floor:
             for count in {keys[key] for key in measured.own()}:
-                readers[count] = Worker("benchmarks.decode_floor:reader", count, device=self.device).ready()
+                readers[count] = Worker("benchmarks.decoding.floor:reader", count, device=self.device).ready()
         timed: dict[Any, Any] = {
             key: (lambda key=key, count=count: self.round(self.workers[key, count], batch, self.work.new))
             for key, count in keys.items()
@@ -153,7 +153,7 @@ class Bench:
         """Where the time of our engine goes, by engine and model."""
         found = {}
         for key in measured.own():
-            factory, settings = "benchmarks.decode_floor:parts", self.factory(key[0])[1]
+            factory, settings = "benchmarks.decoding.floor:parts", self.factory(key[0])[1]
             config = self.configs[key[1]].to_dict()
             with Worker(factory, measured.threads[key], config=config, **settings) as worker:
                 worker.ready()

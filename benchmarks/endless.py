@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from shortcut_gen import Pipeline, Prompt, SamplingParams, Score, ShortcutGenError
-from training.shards import Corpus
+from training.corpus.shards import Corpus
 
 WINDOW_SECONDS = 15.0
 MEASURES = ("notes a second", "mean velocity", "pitch spread (semitones)", "notes at once")

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.measuring.timing import Figure, about, command, describe, progress, table
 from benchmarks.screenshots import FLAGS, View, opened, start
-from benchmarks.timing import Figure, about, command, describe, progress, table
 from shortcut_gen.errors import SettingsError
-from training.shards import write_json
+from training.corpus.shards import write_json
 
 LISTEN = """
     const LEVEL = 0.001;  // -60 dBFS

@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from benchmarks.timing import Figure, about, command, describe, progress, table
+from benchmarks.measuring.timing import Figure, about, command, describe, progress, table
 from shortcut_gen.checkpoint import load_checkpoint
+from shortcut_gen.decoding.native import NativeEngine, Precision, default_precision
 from shortcut_gen.errors import SettingsError
-from shortcut_gen.model import ShortcutLM
-from shortcut_gen.native import NativeEngine, Precision, default_precision
+from shortcut_gen.network.model import ShortcutLM
+from training.corpus.joined import open_corpus
+from training.corpus.shards import spread, write_json
 from training.evaluate import check_ids, usual_stride, windows
-from training.joined import open_corpus
-from training.shards import spread, write_json
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 AIMS = {"bf16": 0.002, "int8": 0.01}

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.timing import Figure, about, alternate, command, describe, progress, ratio, table
-from benchmarks.workers import started
+from benchmarks.measuring.timing import Figure, about, alternate, command, describe, progress, ratio, table
+from benchmarks.measuring.workers import started
 from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.media import parse_score
-from training.shards import write_json
-from training.sources import open_files
+from training.corpus.scores import open_files
+from training.corpus.shards import write_json
 
 SELF = "benchmarks.prepare"
 ENGINES = {

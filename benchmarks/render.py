@@ -16,12 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.timing import Figure, about, alternate, command, describe, progress, ratio, table
-from benchmarks.workers import WorkerError, started
-from shortcut_gen import render
+from benchmarks.measuring.timing import Figure, about, alternate, command, describe, progress, ratio, table
+from benchmarks.measuring.workers import WorkerError, started
 from shortcut_gen.errors import SettingsError
-from shortcut_gen.media import Score, midi_bytes, read_score
-from training.shards import write_json
+from shortcut_gen.media import Score, midi_bytes, read_score, render
+from training.corpus.shards import write_json
 
 SELF = "benchmarks.render"
 ENGINES = ("ours", "ours, block by block", "fluidsynth", "pretty_midi", "pretty_midi, soundfont kept")

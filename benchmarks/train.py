@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.timing import Figure, about, alternate, command, describe, progress, ratio, table
-from benchmarks.workers import started
-from shortcut_gen.config import ModelConfig
+from benchmarks.measuring.timing import Figure, about, alternate, command, describe, progress, ratio, table
+from benchmarks.measuring.workers import started
 from shortcut_gen.errors import SettingsError
-from training.shards import write_json
+from shortcut_gen.network.config import ModelConfig
+from training.corpus.shards import write_json
 
 Precision = Literal["f32", "bf16"]
 SELF = "benchmarks.train"
@@ -109,7 +109,7 @@ def _clock(device: str) -> float:
 
 
 def _served(make: Callable[..., tuple[nn.Module, Callable[[Tensor], Tensor]]]) -> Callable[..., Any]:
-    """Makes a factory of a model and its logits one for benchmarks.workers, trained with AdamW."""
+    """Makes a factory of a model and its logits one for benchmarks.measuring.workers, trained with AdamW."""
 
     @functools.wraps(make)
     def factory(config: dict[str, Any], threads: int, device: str, precision: Precision, **settings: Any) -> Any:
@@ -128,10 +128,10 @@ def ours(
     config: dict[str, Any], threads: int, device: str, precision: Precision, kind: str, form: str = "auto"
 ) -> Callable[..., dict[str, Any]]:
     """Our model as training.fit trains it, its optimiser and its way with memory too; `form` is the last block's."""
-    from shortcut_gen import attention, model
-    from training.memory import keep_freed_memory
-    from training.recipe import OptimizerConfig
-    from training.task import LanguageModelTask
+    from shortcut_gen.network import attention, model
+    from training.run.recipe import OptimizerConfig
+    from training.run.task import LanguageModelTask
+    from training.support.memory import keep_freed_memory
 
     keep_freed_memory()
     torch.set_num_threads(threads)
@@ -155,7 +155,7 @@ def plain(config: ModelConfig) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
 @_served
 def transformers(config: ModelConfig) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     """transformers' GPT-2."""
-    from benchmarks.peers_torch import gpt2
+    from benchmarks.peers.torch import gpt2
 
     model = gpt2(config)
     return model, lambda ids: model(ids, use_cache=False).logits
@@ -164,7 +164,7 @@ def transformers(config: ModelConfig) -> tuple[nn.Module, Callable[[Tensor], Ten
 @_served
 def x_transformers(config: ModelConfig) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     """x-transformers' decoder."""
-    from benchmarks.peers_torch import x_transformer
+    from benchmarks.peers.torch import x_transformer
 
     model = x_transformer(config)
     return model, model
@@ -192,7 +192,7 @@ def main(
     Args:
         engines: What is measured.
         precisions: Of the products: f32, or bf16 by autocast.
-        forms: Forms of the last block's attention to measure the shortcut model with too; see shortcut_gen.attention.
+        forms: Forms of the last block's attention to measure the shortcut model with too; see network.attention.
         batch: Sequences of a batch.
         length: Ids of a sequence.
         steps: Steps of a round.

@@ -5,15 +5,15 @@ positions, C context or channels, V vocabulary, Q codebooks, F frames, S samples
 """
 
 from shortcut_gen.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, save_checkpoint
-from shortcut_gen.config import ModelConfig
+from shortcut_gen.decoding.sampler import Sampler, Stream
+from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import ShortcutGenError
 from shortcut_gen.media import Audio, Note, Score
 from shortcut_gen.modalities.codec import Codec, EncodecCodec
 from shortcut_gen.modalities.speech import SpeechTokenizer
-from shortcut_gen.model import ShortcutLM
+from shortcut_gen.network.config import ModelConfig
+from shortcut_gen.network.model import ShortcutLM
 from shortcut_gen.pipeline import Continuation, Pipeline, Progress, Prompt
-from shortcut_gen.sampler import Sampler, Stream
-from shortcut_gen.sampling import SamplingParams
 
 __all__ = [
     "Audio",

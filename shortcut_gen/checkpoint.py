@@ -7,12 +7,12 @@ from typing import Any, Self
 
 import torch
 
-from shortcut_gen.config import ModelConfig
 from shortcut_gen.errors import CheckpointError, ConfigError
 from shortcut_gen.folder import CONFIG, read_config, read_weights, write_config, write_weights
 from shortcut_gen.modalities import TOKENIZERS, get_tokenizer
 from shortcut_gen.modalities.base import Tokenizer
-from shortcut_gen.model import ShortcutLM
+from shortcut_gen.network.config import ModelConfig
+from shortcut_gen.network.model import ShortcutLM
 
 FORMAT = 1
 """Version of the folder's layout."""

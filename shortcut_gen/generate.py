@@ -22,14 +22,14 @@ import numpy as np
 from tqdm import tqdm
 
 from shortcut_gen import media
-from shortcut_gen.batch_models import Kind, Model, Models
-from shortcut_gen.batch_settings import BatchSettings, arguments
+from shortcut_gen.batch.manifest import Manifest
+from shortcut_gen.batch.models import Kind, Model, Models
+from shortcut_gen.batch.settings import BatchSettings, arguments
 from shortcut_gen.errors import MediaError, PromptError, SettingsError, ShortcutGenError
 from shortcut_gen.files import reason
-from shortcut_gen.manifest import Manifest
 from shortcut_gen.media import Audio, Score
+from shortcut_gen.media.render import renderer_name
 from shortcut_gen.pipeline import Continuation, Prompt
-from shortcut_gen.render import renderer_name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,13 @@ import torch
 
 from shortcut_gen import media
 from shortcut_gen.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
-from shortcut_gen.engines import make_engine, resolve
+from shortcut_gen.decoding.engines import make_engine, resolve
+from shortcut_gen.decoding.sampler import Sampler, Stream
+from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import PromptError, SettingsError
 from shortcut_gen.media import Audio, Score
+from shortcut_gen.media.render import render
 from shortcut_gen.modalities.base import Media, Tokenizer
-from shortcut_gen.render import render
-from shortcut_gen.sampler import Sampler, Stream
-from shortcut_gen.sampling import SamplingParams
 
 
 @dataclass(frozen=True, kw_only=True)

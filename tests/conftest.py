@@ -39,8 +39,8 @@ def maestro_zip() -> Path:
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder with a random three-block shortcut model for piano, context 128. Don't write into it."""
     from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
-    from shortcut_gen.config import ModelConfig
-    from shortcut_gen.model import ShortcutLM
+    from shortcut_gen.network.config import ModelConfig
+    from shortcut_gen.network.model import ShortcutLM
 
     config = ModelConfig(
         context=128, layers=3, width=32, heads=2, feedforward=64, taps=(1, 2), feature_hidden=32, shortcut_heads=4

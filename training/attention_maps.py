@@ -22,16 +22,16 @@ from tqdm import tqdm
 
 from shortcut_gen.errors import DataError, MediaError, PromptError, SettingsError
 from shortcut_gen.files import reason, write_whole
-from shortcut_gen.model import ShortcutLM
+from shortcut_gen.network.model import ShortcutLM
 from shortcut_gen.pipeline import Pipeline, Prompt
-from training.attention_changes import View, average, changes, outcome
-from training.attention_plot import draw_figures, draw_heads
-from training.attention_taps import leave, source_names
-from training.attention_use import Use, figures, joined, kinds_of, look, surprise
-from training.commands import add_data, device_of, plain, run
+from training.attention.changes import View, average, changes, outcome
+from training.attention.plot import draw_figures, draw_heads
+from training.attention.taps import leave, source_names
+from training.attention.use import Use, figures, joined, kinds_of, look, surprise
+from training.corpus.joined import open_corpus
+from training.corpus.shards import Split, spread
 from training.evaluate import check_ids
-from training.joined import open_corpus
-from training.shards import Split, spread
+from training.support.command_line import add_data, device_of, plain, run
 
 WINDOW = 512
 """Tokens of a window where none are given: the paper's context. Of longer windows all weights would be gigabytes."""

@@ -6,7 +6,7 @@ from typing import Any
 from shortcut_gen.errors import CheckpointError
 from shortcut_gen.files import write_whole
 from shortcut_gen.modalities.codec import CodecInfo
-from training.card import CARD, LICENCES
+from training.cards.model import CARD, LICENCES
 
 
 def write_codec_card(folder: Path, info: CodecInfo) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from shortcut_gen.errors import ConfigError, DataError
 from shortcut_gen.modalities._torchaudio import torchaudio
-from training.audio_files import is_recording
+from training.corpus.recordings import is_recording
 
 log = logging.getLogger(__name__)
 

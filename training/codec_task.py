@@ -11,8 +11,8 @@ from shortcut_gen.errors import ConfigError
 from shortcut_gen.modalities.encodec_model import CodecConfig, build
 from training.codec_losses import Balancer, MultiScaleMel, discriminator_loss, generator_losses, to_one_loudness
 from training.codec_quantizer import draw_levels, initialise, powers_of_two, quantize, revive
-from training.muon import MuonAdamW
-from training.recipe import OptimizerConfig
+from training.run.muon import MuonAdamW
+from training.run.recipe import OptimizerConfig
 
 DISCRIMINATOR_WINDOW = 2048
 """Longest window of the package's multi-scale STFT discriminator, in samples."""

@@ -24,11 +24,11 @@ from tqdm import tqdm
 
 from shortcut_gen.checkpoint import CheckpointInfo, load_checkpoint, write_info
 from shortcut_gen.errors import DataError, SettingsError
-from shortcut_gen.model import ShortcutLM
-from training.card import write_card
-from training.commands import add_checkpoint, add_data, device_of, run
-from training.joined import JoinedCorpus, describe_ids, open_corpus
-from training.shards import IGNORED, Corpus, Split, spread
+from shortcut_gen.network.model import ShortcutLM
+from training.cards.model import write_card
+from training.corpus.joined import JoinedCorpus, describe_ids, open_corpus
+from training.corpus.shards import IGNORED, Corpus, Split, spread
+from training.support.command_line import add_checkpoint, add_data, device_of, run
 
 
 @dataclass(frozen=True, kw_only=True)

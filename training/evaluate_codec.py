@@ -31,12 +31,12 @@ from shortcut_gen.media import Audio, read_audio
 from shortcut_gen.modalities.codec import EncodecCodec, read_codec_info, write_codec_info
 from shortcut_gen.modalities.codec_folder import quietly
 from shortcut_gen.modalities.encodec_model import CodecConfig, EncodecModel, build
-from training.audio_files import SUFFIXES
 from training.codec_card import write_codec_card
-from training.commands import plain, run
-from training.shards import spread
-from training.speech_metrics import RATE, Signal, codebook_use, lag, shifted, similarity, to_rate
-from training.state import LAST, read_run_checkpoint
+from training.corpus.recordings import SUFFIXES
+from training.corpus.shards import spread
+from training.run.checkpoints import LAST, read_run_checkpoint
+from training.scoring.sound import RATE, Signal, codebook_use, lag, shifted, similarity, to_rate
+from training.support.command_line import plain, run
 
 LEVELS = (1, 2, 4, 8)
 """Numbers of codebooks at which a codec is judged, as far as it has them."""

@@ -16,15 +16,15 @@ import torch
 from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
+from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, SettingsError
 from shortcut_gen.files import write_whole
 from shortcut_gen.media import Audio
 from shortcut_gen.pipeline import Pipeline, Prompt
-from shortcut_gen.sampling import SamplingParams
-from training.commands import plain, run
-from training.speech_metrics import RATE, Voices, to_rate
-from training.speech_plot import draw
-from training.speech_takes import CODED, MADE, REAL, Take, coded, compare, faults, limits, real_takes, spread
+from training.scoring.continuations import CODED, MADE, REAL, Take, coded, compare, faults, limits, real_takes, spread
+from training.scoring.sound import RATE, Voices, to_rate
+from training.scoring.spectrograms import draw
+from training.support.command_line import plain, run
 
 ROWS = (
     ("similarity", "voice like the prompt's", "{:.3f}"),

@@ -22,20 +22,20 @@ from jsonargparse import ArgumentParser
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from shortcut_gen import native
 from shortcut_gen.checkpoint import load_checkpoint
-from shortcut_gen.engines import make_engine
+from shortcut_gen.decoding import native
+from shortcut_gen.decoding.engines import make_engine
+from shortcut_gen.decoding.sampler import Sampler, Stream
+from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.modalities.base import Tokenizer
-from shortcut_gen.model import ShortcutLM
-from shortcut_gen.sampler import Sampler, Stream
-from shortcut_gen.sampling import SamplingParams
-from training.commands import add_checkpoint, add_data, plain, run
-from training.data import Crops, WindowLoader
+from shortcut_gen.network.model import ShortcutLM
+from training.corpus.joined import open_corpus
+from training.corpus.shards import IGNORED, Split, write_json
 from training.evaluate import check_ids
-from training.exit_head_costs import measure
-from training.joined import open_corpus
-from training.shards import IGNORED, Split, write_json
+from training.run.batches import Crops, WindowLoader
+from training.scoring.speculation_costs import measure
+from training.support.command_line import add_checkpoint, add_data, plain, run
 
 
 @dataclass(frozen=True, kw_only=True)

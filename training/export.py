@@ -10,10 +10,10 @@ from jsonargparse import ArgumentError, auto_cli, set_parsing_settings
 
 from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
 from shortcut_gen.errors import CheckpointError, ShortcutGenError
-from training.card import write_card
+from training.cards.model import write_card
 from training.export_codec import export_codec
-from training.state import BEST, LAST, model_of_run, read_run_checkpoint
-from training.trials import KEY
+from training.run.checkpoints import BEST, LAST, model_of_run, read_run_checkpoint
+from training.run.trials import KEY
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 

@@ -20,16 +20,16 @@ from shortcut_gen.checkpoint import load_checkpoint
 from shortcut_gen.errors import ConfigError, ShortcutGenError
 from shortcut_gen.files import reason, write_whole
 from shortcut_gen.modalities import get_tokenizer
-from training.callbacks import BudgetStop, RunCheckpoint, Stopped
-from training.data import CorpusDataModule
-from training.joined import JoinedCorpus
-from training.memory import keep_freed_memory
-from training.recipe import Budget, RunConfig
-from training.reporting import Report, Samples
-from training.shards import Corpus
-from training.state import LAST, read_run_checkpoint
-from training.task import LanguageModelTask
-from training.trials import KEY, read_config
+from training.corpus.joined import JoinedCorpus
+from training.corpus.shards import Corpus
+from training.run.batches import CorpusDataModule
+from training.run.callbacks import BudgetStop, RunCheckpoint, Stopped
+from training.run.checkpoints import LAST, read_run_checkpoint
+from training.run.recipe import Budget, RunConfig
+from training.run.reporting import Report, Samples
+from training.run.task import LanguageModelTask
+from training.run.trials import KEY, read_config
+from training.support.memory import keep_freed_memory
 
 CONFIG = "config.yaml"
 HYPERPARAMETERS = "hyperparameters.json"

@@ -20,10 +20,10 @@ from shortcut_gen.modalities.encodec_model import CodecConfig
 from training.codec_data import Ahead, CropConfig, Crops
 from training.codec_init import initialise_scales
 from training.codec_task import CodecTask, LossConfig
-from training.commands import device_of
-from training.memory import keep_freed_memory
-from training.recipe import Budget, OptimizerConfig, check_run_name
-from training.state import LAST, read_run_checkpoint
+from training.run.checkpoints import LAST, read_run_checkpoint
+from training.run.recipe import Budget, OptimizerConfig, check_run_name
+from training.support.command_line import device_of
+from training.support.memory import keep_freed_memory
 
 METRICS = "metrics.jsonl"
 HYPERPARAMETERS = "hyperparameters.json"

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from shortcut_gen.checkpoint import read_info, write_info
 from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.modalities import get_tokenizer
-from training.card import write_card
-from training.commands import add_data, run
+from training.cards.model import write_card
+from training.corpus.joined import JoinedCorpus, open_corpus
+from training.corpus.shards import Corpus, spread
 from training.evaluate import check_ids
-from training.joined import JoinedCorpus, open_corpus
-from training.shards import Corpus, spread
+from training.support.command_line import add_data, run
 
 ORDERS = ("unigram", "bigram", "trigram")
 DISCOUNTS = (0.0, 0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.97)

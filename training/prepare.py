@@ -17,13 +17,13 @@ from tqdm import tqdm
 
 from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
 from shortcut_gen.files import reason
-from training.audio_commands import AudioFolder, LibriSpeech, SpeechCommand, processes_of, source_of
-from training.encoding import Encoded, Failed, Source, encode_all
-from training.lock import locked
-from training.plan import PROGRESS, Plan, PlannedShard
-from training.shards import MANIFEST, Shard, ShardWriter, write_json
-from training.sources import MaestroSource, MidiFolderSource
-from training.text_sources import NovelsSource, Text8Source, WikiTextSource
+from training.corpus.encoding import Encoded, Failed, Source, encode_all
+from training.corpus.plan import PROGRESS, Plan, PlannedShard
+from training.corpus.scores import MaestroSource, MidiFolderSource
+from training.corpus.shards import MANIFEST, Shard, ShardWriter, write_json
+from training.corpus.speech_commands import AudioFolder, LibriSpeech, SpeechCommand, processes_of, source_of
+from training.corpus.texts import NovelsSource, Text8Source, WikiTextSource
+from training.support.lock import locked
 
 PIECES_PER_SHARD = 64
 """Of scores: about 1.6 million tokens of piano."""

@@ -13,16 +13,16 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from training.arms import ARMS, MATCHED, TRIALS
-from training.commands import run as run_command
+from training.experiment.arms import ARMS, MATCHED, TRIALS
+from training.experiment.grid import CORPORA, GridConfig, GridRun, corpora_of, plan, runs_of
+from training.experiment.jobs import Job, JobRunner, last_line
+from training.experiment.results import RESULTS, append, claimed, finished
+from training.experiment.score import SCORE
+from training.experiment.speed import SPEEDS, measure
 from training.fit import quiet
-from training.memory import keep_freed_memory
-from training.recipe import Budget
-from training.reproduce_grid import CORPORA, GridConfig, GridRun, corpora_of, plan, runs_of
-from training.reproduce_jobs import Job, JobRunner, last_line
-from training.reproduce_records import RESULTS, append, claimed, finished
-from training.reproduce_score import SCORE
-from training.reproduce_speed import SPEEDS, measure
+from training.run.recipe import Budget
+from training.support.command_line import run as run_command
+from training.support.memory import keep_freed_memory
 
 FOLDER = Path("runs/reproduce")
 
@@ -67,7 +67,7 @@ def _job(run: GridRun) -> Job:
     grid = run.corpus.grid
     fit = [sys.executable, "-m", "training.fit", *run.arguments()]
     limit = [] if grid.limit is None else ["--limit", str(grid.limit)]
-    score = [sys.executable, "-m", "training.reproduce_score", str(run.folder), "--threads", str(grid.threads), *limit]
+    score = [sys.executable, "-m", "training.experiment.score", str(run.folder), "--threads", str(grid.threads), *limit]
     return Job(name=run.folder.name, commands=(fit, score), log=grid.out / "logs" / f"{run.folder.name}.log")
 
 
@@ -149,7 +149,7 @@ def _parser() -> ArgumentParser:
 
 def _do(command: str, values: dict[str, Any]) -> int:
     if command == "report":
-        from training import reproduction_report  # its plots need matplotlib, a run does not
+        from training.experiment.report import page as reproduction_report  # its plots need matplotlib, a run does not
 
         reproduction_report.write(values["results"], values["speeds"], values["out"], values["attention"])
         return 0

@@ -82,7 +82,7 @@ def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
     """Build the page and serve it. The slow imports are here, after what can be refused at once."""
     import torch
 
-    from shortcut_gen.engines import resolve
+    from shortcut_gen.decoding.engines import resolve
     from ui.app import build, launch_settings
     from ui.models import Models, find_checkpoints
     from ui.tabs import TABS

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from shortcut_gen.render import renderer_name
+from shortcut_gen.media.render import renderer_name
 from ui import live
 from ui.layout import RUNS_AT_ONCE
 from ui.models import Entry, Models

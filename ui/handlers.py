@@ -12,10 +12,10 @@ from typing import Any
 
 import gradio as gr
 
+from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, PromptError, SettingsError, ShortcutGenError
 from shortcut_gen.media import Score
 from shortcut_gen.pipeline import Continuation, Progress, Prompt
-from shortcut_gen.sampling import SamplingParams
 from ui.cards import Take, prompt_card, status, takes_html
 from ui.figures import Roll, clock, count, piano_roll
 from ui.models import Models

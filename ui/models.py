@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shortcut_gen.checkpoint import CheckpointInfo, read_info
+from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import CheckpointError
 from shortcut_gen.modalities.codec_folder import is_codec
 from shortcut_gen.pipeline import Pipeline, Prompt
-from shortcut_gen.sampling import SamplingParams
 
 log = logging.getLogger(__name__)
 

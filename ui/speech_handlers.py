@@ -11,11 +11,11 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
+from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import PromptError, ShortcutGenError
 from shortcut_gen.media import Audio, read_audio
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
-from shortcut_gen.sampling import SamplingParams
 from ui.cards import Take, prompt_card, status, takes_html
 from ui.handlers import EXAMPLES, Handlers, buttons, slug
 from ui.live import address

@@ -1,0 +1,126 @@
+"""What the batch command takes, and how its command line is read."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
+
+import docstring_parser
+import torch
+from jsonargparse import ArgumentError, ArgumentParser
+
+from shortcut_gen.decoding.sampling import SamplingParams
+from shortcut_gen.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usual:
+    """What a kind of prompt takes where a setting is not given."""
+
+    seconds: float
+    top_p: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings:
+    """What the batch command takes beside the prompts."""
+
+    out: Path
+    """Folder for the results; made if need be."""
+    variations: int = 1
+    """Continuations of each prompt."""
+    seconds: float | None = None
+    """Length of each continuation, in seconds; 30 of music or 10 of speech if not given."""
+    seed: int = 0
+    """Seed; with a variation's number it fixes that variation, whatever else is in the batch."""
+    checkpoint: Path | None = None
+    """Checkpoint folder; checkpoints/piano for MIDI files and checkpoints/speech for sound if not given."""
+    temperature: float = 1.0
+    """Divides the logits; 0 takes the likeliest id."""
+    top_k: int = 0
+    """Keep only the k likeliest ids; 0 keeps all."""
+    top_p: float | None = None
+    """Keep the fewest ids whose probabilities reach p, 1 all; 0.98 for music and 1 for speech if not given."""
+    min_p: float = 0.0
+    """Keep ids at least this share as likely as the likeliest; 0 keeps all."""
+    prompt_seconds: float | None = None
+    """Use only this much of each prompt's start; all of it if not given."""
+    from_scratch: int = 0
+    """Pieces to make from no prompt at all: of music, unless the checkpoint is one for speech."""
+    midi_only: bool = False
+    """Write no WAV files of music; speech has nothing else."""
+    batch_size: int = 8
+    """Continuations that are generated together; more is faster and takes more memory."""
+    overwrite: bool = False
+    """Make again what is there already."""
+    device: str = "cpu"
+    """Where the model runs, such as cpu or cuda."""
+    engine: str = "auto"
+    """What runs it: torch, native (in C++, on a CPU), or auto, which is native on a CPU where that was built."""
+    precision: str | None = None
+    """Of the native engine's weights: f32, bf16 or int8; the fastest that loses next to nothing if not given."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("variations", 1), ("batch_size", 1), ("from_scratch", 0)):
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} is {getattr(self, name)}; a whole number of at least {least} is needed")
+        if self.prompt_seconds is not None and not (math.isfinite(self.prompt_seconds) and self.prompt_seconds > 0):
+            raise SettingsError(f"prompt_seconds is {self.prompt_seconds}; a number above 0 is needed")
+        if self.device not in ("cpu", "mps") and not re.fullmatch(r"cuda(:\d+)?", self.device):
+            raise SettingsError(f"device is {self.device!r}; cpu, cuda, cuda:N or mps is needed")
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise SettingsError(f"device is {self.device!r}, which this machine or this PyTorch lacks") from error
+        self.params(Usual(seconds=1.0, top_p=1.0))  # validates the rest
+
+    def params(self, usual: Usual) -> SamplingParams:
+        """The sampler's part of the settings; `usual` is for what is not set."""
+        values = {name: getattr(self, name) for name in ("temperature", "top_k", "min_p", "seed", "seconds", "top_p")}
+        unset = {name for name, value in values.items() if value is None}
+        return SamplingParams(**values | {name: getattr(usual, name) for name in unset})
+
+    def recorded(self, usual: Usual) -> dict[str, Any]:
+        """The settings that decide the result, as the manifest has them (the seed has a field of its own)."""
+        values = dataclasses.asdict(self.params(usual)) | {"prompt_seconds": self.prompt_seconds}
+        return {name: value for name, value in values.items() if name != "seed"}
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m shortcut_gen.generate",
+        description="Continue piano performances and speech: a MIDI file and a WAV file, or for speech a WAV file, "
+        "and a line in manifest.jsonl for each.",
+        exit_on_error=False,
+    )
+    parser.add_argument("prompts", nargs="*", default=[], help="MIDI files, sound files, or folders of them")
+    helps = {p.args[1]: p.description for p in docstring_parser.parse_from_object(BatchSettings).params}
+    for field in dataclasses.fields(BatchSettings):
+        option = "--" + field.name.replace("_", "-")
+        if field.type is bool:
+            parser.add_argument(option, action="store_true", help=helps[field.name])
+            continue
+        kind: Any = next((part for part in get_args(field.type) if part is not NoneType), field.type)
+        required = field.default is dataclasses.MISSING
+        rest: dict[str, Any] = {"required": True} if required else {"default": field.default}
+        parser.add_argument(option, type=kind, help=helps[field.name], **rest)
+    return parser
+
+
+def arguments(argv: Sequence[str] | None) -> tuple[list[str], BatchSettings]:
+    """Prompts and settings. Raises SettingsError."""
+    try:
+        values = vars(_parser().parse_args(argv))
+    except ArgumentError as error:
+        text = " ".join(str(error).split())
+        wrong = re.search(r"key \"(\w+)\": Expected a <class '(?:float|int)'>\. Got value: (.*)", text)
+        raise SettingsError(f"{wrong[1]} is {wrong[2]}; a number is needed" if wrong else text) from error
+    prompts = values.pop("prompts")
+    settings = BatchSettings(**values)
+    if not prompts and not settings.from_scratch:
+        raise SettingsError("no prompt is given; name MIDI files, sound files or folders, or use --from-scratch N")
+    return prompts, settings

@@ -1,0 +1,205 @@
+"""What computes the logits and draws from them, behind `Sampler.stream`: PyTorch, anywhere, or the native engine."""
+
+import logging
+from collections.abc import Sequence
+from functools import cache
+from typing import Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from shortcut_gen.decoding import native, sampling
+from shortcut_gen.decoding.cuda_graphs import GraphDecoding
+from shortcut_gen.decoding.native import NativeEngine, Precision
+from shortcut_gen.decoding.sampling import SamplingParams
+from shortcut_gen.errors import SettingsError
+from shortcut_gen.network.cache import DecodeCache
+from shortcut_gen.network.model import ShortcutLM
+
+EngineName = Literal["auto", "torch", "native"]
+"""`auto` is the native engine for a model on a CPU where it was built, and torch everywhere else;
+on a GPU torch runs one CUDA graph a step (cuda_graphs.py)."""
+
+log = logging.getLogger(__name__)
+
+
+class Decoding(Protocol):
+    """The state of some streams that are decoded side by side."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Tokens that each row's cache holds."""
+        ...
+
+    def read(self, row: int, tokens: Sequence[int]) -> Tensor:
+        """Read tokens into a row from its start: alone, so that no other row changes its numbers. Logits, (1, V)."""
+        ...
+
+    def read_all(self, rows: Sequence[int], windows: Sequence[Sequence[int]]) -> Tensor:
+        """`read` of several rows. Logits, (rows, V)."""
+        ...
+
+    def copy(self, row: int, twin: int) -> None:
+        """Make a row hold what another holds."""
+        ...
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the rows alone, in that order."""
+        ...
+
+    def step(self, tokens: Sequence[int], skipped: Sequence[int] = ()) -> Tensor:
+        """Read one token in every row but the skipped; logits of the next, (B, V), undefined in skipped rows."""
+        ...
+
+    def draw(
+        self,
+        tokens: Sequence[int],
+        masks: Sequence[Tensor | None],
+        params: SamplingParams,
+        uniforms: Sequence[float],
+        skipped: Sequence[int] = (),
+    ) -> list[int]:
+        """`step`, and the next id of each row as `Engine.choose` chooses it; any id in skipped rows."""
+        ...
+
+
+class Engine(Protocol):
+    """A model made ready to decode; nothing in it changes while it does."""
+
+    @property
+    def name(self) -> str:
+        """What the settings call it."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """Of the weights."""
+        ...
+
+    def decoding(self, batch: int) -> Decoding:
+        """Empty caches for so many streams."""
+        ...
+
+    def choose(
+        self, logits: Tensor, masks: Sequence[Tensor | None], params: SamplingParams, uniforms: Sequence[float]
+    ) -> list[int]:
+        """The next id of each row of logits, (B, V), of those its mask allows; see `sampling.choose`."""
+        ...
+
+
+class TorchEngine:
+    """The model itself, wherever it is and whatever its dtype."""
+
+    name = "torch"
+    precision: Precision = "f32"
+
+    def __init__(self, model: ShortcutLM, *, graphs: bool = False) -> None:
+        """`graphs`: decode with shapes that never change, a CUDA graph a step where the model is on a GPU."""
+        self.model = model
+        self.graphs = graphs
+
+    def decoding(self, batch: int) -> Decoding:
+        """Empty caches for so many streams."""
+        return GraphDecoding(self.model, batch) if self.graphs else TorchDecoding(self.model, batch)
+
+    @torch.inference_mode()
+    def choose(
+        self, logits: Tensor, masks: Sequence[Tensor | None], params: SamplingParams, uniforms: Sequence[float]
+    ) -> list[int]:
+        """The next id of each row."""
+        return sampling.choose(logits.float().cpu(), masks, params, uniforms)
+
+
+class TorchDecoding:
+    """A model and the caches of some streams."""
+
+    def __init__(self, model: ShortcutLM, batch: int) -> None:
+        weight = model.embedding.weight
+        self._model = model
+        self._device = weight.device
+        self._cache = DecodeCache.create(model.config, batch, weight.device, weight.dtype)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens that each row's cache holds."""
+        return self._cache.lengths
+
+    @torch.inference_mode()
+    def read(self, row: int, tokens: Sequence[int]) -> Tensor:
+        """Read tokens into a row from its start. Logits, (1, V)."""
+        logits = self._model(torch.tensor([list(tokens)], device=self._device), self._cache.row(row))[:, -1]
+        self._cache.lengths[row] = len(tokens)
+        return logits
+
+    @torch.inference_mode()
+    def read_all(self, rows: Sequence[int], windows: Sequence[Sequence[int]]) -> Tensor:
+        """`read` of several rows, one after the other. Logits, (rows, V)."""
+        return torch.cat([self.read(row, window) for row, window in zip(rows, windows, strict=True)])
+
+    @torch.inference_mode()
+    def copy(self, row: int, twin: int) -> None:
+        """Make a row hold what another holds."""
+        for block in self._cache.blocks:
+            block.keys[row], block.values[row] = block.keys[twin], block.values[twin]
+        self._cache.lengths[row] = self._cache.lengths[twin]
+
+    @torch.inference_mode()
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the rows alone, in that order."""
+        self._cache = self._cache.take(list(rows))
+
+    @torch.inference_mode()
+    def step(self, tokens: Sequence[int], skipped: Sequence[int] = ()) -> Tensor:
+        """Read one token in every row but the skipped. Logits, (B, V)."""
+        lengths = list(self._cache.lengths)
+        for row in skipped:
+            self._cache.lengths[row] = 0  # a place for the step to write, where a window will be read
+        logits = self._model(torch.tensor(tokens, device=self._device).unsqueeze(1), self._cache)[:, -1]
+        self._cache.lengths = [length + (row not in skipped) for row, length in enumerate(lengths)]
+        return logits
+
+    @torch.inference_mode()
+    def draw(
+        self,
+        tokens: Sequence[int],
+        masks: Sequence[Tensor | None],
+        params: SamplingParams,
+        uniforms: Sequence[float],
+        skipped: Sequence[int] = (),
+    ) -> list[int]:
+        """`step`, and the next id of each row; any id in skipped rows."""
+        return sampling.choose(self.step(tokens, skipped).float().cpu(), masks, params, uniforms)
+
+
+def resolve(
+    engine: str = "auto", precision: str | None = None, device: torch.device | str = "cpu"
+) -> tuple[Literal["torch", "native"], Precision]:
+    """Which engine runs for these settings, and in which precision. Raises SettingsError."""
+    for name, value, choices in (("engine", engine, EngineName), ("precision", precision, Precision)):
+        if value is not None and value not in get_args(choices):
+            raise SettingsError(f"{name} is {value!r}; one of {', '.join(get_args(choices))} is needed")
+    elsewhere = torch.device(device).type != "cpu"
+    problem = f"the model is on {device}, but the native engine runs on a CPU" if elsewhere else native.problem()
+    if engine == "native" and problem:
+        raise SettingsError(f"engine is 'native', but {problem}")
+    if engine == "torch" or problem:
+        if precision not in (None, "f32"):
+            raise SettingsError(f"precision is {precision!r}, but the torch engine computes in f32 alone")
+        if engine == "auto" and problem and not elsewhere:
+            _say_once(problem)
+        return "torch", "f32"
+    return "native", precision or native.default_precision()  # type: ignore[return-value]
+
+
+@cache
+def _say_once(problem: str) -> None:
+    log.warning("%s; PyTorch decodes instead, which is slower", problem)
+
+
+def make_engine(model: ShortcutLM, engine: str = "auto", precision: str | None = None) -> Engine:
+    """The engine for a model. The native one takes torch's number of threads. Raises SettingsError."""
+    device = model.embedding.weight.device
+    name, resolved = resolve(engine, precision, device)
+    if name == "native":
+        return NativeEngine(model, precision=resolved)
+    return TorchEngine(model, graphs=device.type == "cuda")

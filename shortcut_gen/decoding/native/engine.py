@@ -1,0 +1,232 @@
+"""The Python half of the native engine: it packs a model's weights once and hands ids and logits over.
+
+The caches, and all that is computed, are behind engine.cpp. A row of a batch is a slot there for as long as it lives.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shortcut_gen.compiled import LEVELS
+from shortcut_gen.decoding.native.library import Choice, Draw, chosen_level, library
+from shortcut_gen.decoding.native.packing import padded, shape, tensors
+from shortcut_gen.decoding.sampling import SamplingParams
+from shortcut_gen.errors import SettingsError
+from shortcut_gen.network.model import ShortcutLM
+
+Precision = Literal["f32", "bf16", "int8"]
+"""Of the weights, and with them of the caches: f32, or bf16 beside narrower weights. Sums are float32 always."""
+
+DEFAULTS: dict[str, Precision] = {"plain": "f32", "avx2": "bf16", "avx512": "bf16", "avx512-dot": "int8"}
+"""The precision where none is named, by instruction set: the fastest that loses under 0.005 nats a token (docs/
+performance.md). Without vectors narrow weights gain little, and f32 gives PyTorch's own ids."""
+
+MOST_THREADS = 8
+"""Threads where their number is not named, at most: more wait for each other longer than they compute."""
+
+
+def default_precision() -> Precision:
+    """The precision where none is named. Raises SettingsError where the library is not built, or the environment names
+    an instruction set that is not to be had.
+    """
+    return DEFAULTS[chosen_level()]
+
+
+class NativeEngine:
+    """A model's weights, packed for a CPU. Later changes to the model do not reach it.
+
+    Its decodings may run in different threads at once; with `threads` above 1 their passes take turns.
+    """
+
+    name = "native"
+
+    def __init__(
+        self,
+        model: ShortcutLM,
+        *,
+        precision: Precision | None = None,
+        threads: int | None = None,
+        level: str | None = None,
+    ) -> None:
+        """`threads` is torch's number if None, `level` the machine's best. Raises SettingsError."""
+        self._library = library()
+        self.config = model.config
+        self.precision: Precision = precision or default_precision()
+        if self.precision not in get_args(Precision):
+            raise SettingsError(f"precision is {precision!r}; one of {', '.join(get_args(Precision))} is needed")
+        self.threads = min(torch.get_num_threads(), MOST_THREADS) if threads is None else threads
+        if not 1 <= self.threads <= 256:
+            raise SettingsError(f"threads is {threads}; a number from 1 to 256 is needed")
+        self.level = chosen_level(level)
+        self._model = self._pack(model)
+
+    def _pack(self, model: ShortcutLM) -> int:
+        weights, sizes = tensors(model), shape(self.config)
+        counts = (ctypes.c_int64 * len(weights))(*(weight.numel() for weight in weights))
+        pointers = (ctypes.c_void_p * len(weights))(*(weight.data_ptr() for weight in weights))
+        precision, level = get_args(Precision).index(self.precision), LEVELS.index(self.level)
+        made = self._library.shortcut_model(
+            (ctypes.c_int32 * len(sizes))(*sizes), pointers, counts, len(weights), precision, level, self.threads
+        )
+        if not made:
+            raise MemoryError("there is not enough memory for the native engine's weights")
+        return int(made)
+
+    def __del__(self) -> None:
+        if getattr(self, "_model", None):
+            self._library.shortcut_free_model(self._model)
+
+    def decoding(self, batch: int) -> "NativeDecoding":
+        """Empty caches for so many streams."""
+        return NativeDecoding(self, batch)
+
+    def choose(
+        self, logits: Tensor, masks: Sequence[Tensor | None], params: SamplingParams, uniforms: Sequence[float]
+    ) -> list[int]:
+        """The next id of each row of logits, (B, V): what `sampling.choose` does, in a few microseconds."""
+        rows, vocab = logits.shape
+        draw = _Draw(rows)
+        draw.fill(masks, params, uniforms)
+        if self._library.shortcut_choose(self._model, logits.data_ptr(), logits.stride(0), rows, vocab, draw.address):
+            raise MemoryError("there is not enough memory to draw an id")
+        return draw.ids[:]
+
+
+class _Draw:
+    """How to draw the ids of some rows, and those that are drawn, where C finds them."""
+
+    def __init__(self, rows: int) -> None:
+        self.ids = (ctypes.c_int32 * rows)()
+        self._allowed = (ctypes.c_void_p * rows)()
+        self._uniforms = (ctypes.c_double * rows)()
+        self._choice = Choice()
+        self._params: SamplingParams | None = None
+        places = (ctypes.addressof(part) for part in (self._choice, self._allowed, self._uniforms, self.ids))
+        self._draw = Draw(*places)
+        self.address = ctypes.addressof(self._draw)
+
+    def fill(self, masks: Sequence[Tensor | None], params: SamplingParams, uniforms: Sequence[float]) -> None:
+        if params is not self._params:
+            self._params = params
+            self._choice.temperature, self._choice.top_k = params.temperature, params.top_k
+            self._choice.top_p, self._choice.min_p = params.top_p, params.min_p
+        self._allowed[:] = [None if mask is None else mask.data_ptr() for mask in masks]
+        self._uniforms[:] = list(uniforms)
+
+
+class NativeDecoding:
+    """Streams that are decoded side by side."""
+
+    def __init__(self, engine: NativeEngine, batch: int) -> None:
+        self._engine = engine  # keeps the weights alive
+        self._library = engine._library
+        self._config = engine.config
+        self._state = self._library.shortcut_state(engine._model, batch)
+        if not self._state:
+            raise MemoryError(f"there is not enough memory for the caches of {batch} streams")
+        self._padded = padded(self._config.vocab_size)
+        self._hold(list(range(batch)), [0] * batch)
+
+    def _hold(self, slots: list[int], lengths: list[int]) -> None:
+        """What a step hands over, for the rows there are: allocated here, not at every step."""
+        batch = len(slots)
+        self._ids, self._slots, self._lengths = ((ctypes.c_int32 * batch)(*given) for given in ([], slots, lengths))
+        self._logits = torch.zeros(batch, self._padded)
+        self._shown = self._logits[:, : self._config.vocab_size]
+        self._draw = _Draw(batch)
+        places = (ctypes.addressof(part) for part in (self._ids, self._slots, self._lengths))
+        self._step = (self._state, batch, *places, batch, self._logits.data_ptr())
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", None):
+            self._library.shortcut_free_state(self._state)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens that each row's cache holds."""
+        return self._lengths[:]
+
+    def read(self, row: int, tokens: Sequence[int], *, start: int = 0, every: bool = False) -> Tensor:
+        """Read tokens into a row behind its first `start` tokens, forgetting what stood there.
+
+        Returns the logits of the id after the last of them, (1, V), or after each, (T, V), with `every`.
+        """
+        count = len(tokens)
+        if not 0 <= start <= self._lengths[row]:
+            raise ValueError(f"start is {start}; row {row} holds {self._lengths[row]} tokens")
+        if count < 1 or start + count > self._config.context:
+            raise ValueError(f"{start + count} tokens do not fit the context of {self._config.context}")
+        given = np.empty((3, count), np.int32)
+        given[0], given[1], given[2] = tokens, self._slots[row], np.arange(start, start + count)
+        logits = torch.empty(count if every else 1, self._padded)
+        places = (part.ctypes.data for part in given)
+        self._pass((self._state, count, *places, logits.shape[0], logits.data_ptr()), None)
+        self._lengths[row] = start + count
+        return logits[:, : self._config.vocab_size]
+
+    def read_all(self, rows: Sequence[int], windows: Sequence[Sequence[int]]) -> Tensor:
+        """`read` of several rows, one after the other. Logits, (rows, V)."""
+        return torch.cat([self.read(row, window) for row, window in zip(rows, windows, strict=True)])
+
+    def copy(self, row: int, twin: int) -> None:
+        """Make a row hold what another holds."""
+        self._library.shortcut_copy(self._state, self._slots[row], self._slots[twin], self._lengths[twin])
+        self._lengths[row] = self._lengths[twin]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with some of the rows alone, in that order."""
+        self._hold([self._slots[row] for row in rows], [self._lengths[row] for row in rows])
+
+    def step(self, tokens: Sequence[int], skipped: Sequence[int] = ()) -> Tensor:
+        """Read one token in every row but the skipped; logits of the next, (B, V), undefined in skipped rows.
+
+        The next step overwrites them.
+        """
+        if not skipped:
+            self._ids[:] = list(tokens)
+            self._pass(self._step, None)
+            going: Sequence[int] = range(len(tokens))
+        elif going := [row for row in range(len(tokens)) if row not in skipped]:
+            some = np.array(
+                [[source[row] for row in going] for source in (tokens, self._slots, self._lengths)], np.int32
+            )
+            logits = torch.empty(len(going), self._padded)
+            places = (part.ctypes.data for part in some)
+            self._pass((self._state, len(going), *places, len(going), logits.data_ptr()), None)
+            self._logits[list(going)] = logits
+        for row in going:
+            self._lengths[row] += 1
+        return self._shown
+
+    def draw(
+        self,
+        tokens: Sequence[int],
+        masks: Sequence[Tensor | None],
+        params: SamplingParams,
+        uniforms: Sequence[float],
+        skipped: Sequence[int] = (),
+    ) -> list[int]:
+        """`step` and `choose` in one call of the library, which allocates nothing; any id in skipped rows."""
+        if skipped:
+            return self._engine.choose(self.step(tokens, skipped), masks, params, uniforms)
+        draw, lengths = self._draw, self._lengths
+        self._ids[:] = list(tokens)
+        draw.fill(masks, params, uniforms)
+        self._pass(self._step, draw.address)
+        for row in range(len(lengths)):
+            lengths[row] += 1
+        return draw.ids[:]
+
+    def _pass(self, given: tuple[int, ...], draw: int | None) -> None:
+        """`given` is what shortcut_pass takes but for its last argument, `draw`."""
+        problem = self._library.shortcut_pass(*given, draw)
+        if problem == 1:
+            raise MemoryError("there is not enough memory for a pass of the native engine")
+        if problem == 2:
+            raise ValueError(f"an id lies outside 0 to {self._config.vocab_size - 1}")
+        if problem:
+            raise ValueError(f"{self._config.context + 1} tokens do not fit the context of {self._config.context}")

@@ -1,0 +1,368 @@
+"""Drives the real page in headless Chromium, against a server of its own with a random model."""
+
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
+from shortcut_gen.media import read_score
+from shortcut_gen.network.config import ModelConfig
+from shortcut_gen.network.model import ShortcutLM
+from tests.shared.small_models import tiny_speech_checkpoint
+
+pytestmark = pytest.mark.browser
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",  # a microphone that beeps
+    "--use-fake-ui-for-media-stream",
+]
+NEW_NOTES = """() => [...document.querySelectorAll('.take path.new')]
+    .reduce((sum, path) => sum + path.getAttribute('d').split('M').length - 1, 0)"""
+
+# Notes what is given to the loudspeaker: when, at which rate, and the samples.
+LISTEN = """
+    window.pieces = [];
+    const start = AudioBufferSourceNode.prototype.start;
+    AudioBufferSourceNode.prototype.start = function (when, ...rest) {
+        window.pieces.push({ when, rate: this.context.sampleRate, samples: this.buffer.getChannelData(0).slice() });
+        return start.call(this, when, ...rest);
+    };
+"""
+
+# The pieces that were played, all their samples, and how far from these the browser's own mixing of them is.
+PLAYED = """async () => {
+    const played = [...window.pieces];  // LISTEN hears what follows too
+    const count = played.reduce((sum, piece) => sum + piece.samples.length, 0);
+    const joined = new Float32Array(count);
+    const context = new OfflineAudioContext(1, count + 1234, 16000);
+    let at = 0;
+    for (const { samples } of played) {
+        joined.set(samples, at);
+        const buffer = new AudioBuffer({ length: samples.length, sampleRate: 16000 });
+        buffer.copyToChannel(samples, 0);
+        const source = new AudioBufferSourceNode(context, { buffer });
+        source.connect(context.destination);
+        source.start((at + 1234) / 16000);
+        at += samples.length;
+    }
+    const mixed = (await context.startRendering()).getChannelData(0);
+    const error = joined.reduce((most, sample, i) => Math.max(most, Math.abs(sample - mixed[i + 1234])), 0);
+    const pieces = played.map(({ when, rate, samples }) => [when, rate, samples.length]);
+    return JSON.stringify([pieces, Array.from(joined, sample => Math.round(sample * 32767)), error]);
+}"""
+
+
+def chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    return os.environ.get("CHROMIUM") or next((path for name in names if (path := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    # Big enough that two minutes of four variations take a while: there must be time to see it grow and to press Stop.
+    config = ModelConfig(width=512, feedforward=2048, feature_hidden=512)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_checkpoint(folder / "piano", ShortcutLM(config), CheckpointInfo(model=config, tokenizer="piano"))
+    tiny_speech_checkpoint(folder / "speech")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # With the native engine these tiny models are done before a browser can look at them growing or stop them.
+    command = [sys.executable, "-m", "ui", "--checkpoints", str(folder), "--port", str(port), "--engine", "torch"]
+    temporary = tmp_path_factory.mktemp("tmp")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
+    # -m ui wants the checkout on the path, wherever the tests were started.
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen(command, env=environment, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        # A library may print a line of its own first.
+        assert any(f"http://127.0.0.1:{port}" in line for line in process.stdout), "the server ended"
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+        assert process.wait(60) == 0
+    assert list(temporary.iterdir()) == []  # results and uploads are gone with the server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = chromium()
+    if path is None:
+        pytest.skip("no Chromium was found; install it or name it with CHROMIUM=FILE")
+    with playwright.sync_playwright() as driver:
+        made = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def page(browser: Any, server: str) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.add_init_script(LISTEN)
+    made = context.new_page()
+    made.set_default_timeout(60_000)
+    made.outside = []
+    made.problems = []
+    made.on("request", lambda r: None if r.url.startswith((server, "data:", "blob:")) else made.outside.append(r.url))
+    made.on("pageerror", lambda error: made.problems.append(str(error)))
+    made.goto(server)
+    made.wait_for_selector("#go:not([disabled])")
+    yield made
+    assert made.outside == []
+    assert made.problems == []
+    context.close()
+
+
+def fill(page: Any, name: str, value: float) -> None:
+    field = page.locator(f"#{name} input[type=number]")
+    field.fill(str(value))
+    field.press("Tab")
+
+
+def shorter(page: Any, seed: int = 5, tab: str = "") -> None:
+    """Four seconds after four, from a fixed seed."""
+    fill(page, f"{tab}used", 4)
+    fill(page, f"{tab}seconds", 4)
+    page.locator(f"#{tab}fresh input").uncheck()
+    fill(page, f"{tab}seed", seed)
+
+
+def finish(page: Any, tab: str = "") -> None:
+    # What an earlier run left must not be taken for this one's.
+    page.evaluate("document.querySelectorAll('.take audio').forEach(audio => audio.remove())")
+    page.click(f"#{tab}go")
+    page.wait_for_function(
+        f"!document.querySelector('#{tab}go').disabled && document.querySelector('#{tab}takes .take audio')"
+    )
+
+
+def speech(page: Any) -> str:
+    """Opens the speech tab; returns the beginning of its ids."""
+    page.get_by_role("tab", name="Speech").click()
+    page.wait_for_selector("#speech-go:not([disabled])")
+    return "speech-"
+
+
+def download(page: Any, label: str, folder: Path) -> Path:
+    with page.expect_download() as waiting:
+        page.locator(".take .listen a:visible", has_text=label).first.click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
+def test_an_example_is_continued_heard_and_downloaded(page: Any, tmp_path: Path) -> None:
+    page.locator("#examples label", has_text="Entertainer").click()
+    page.wait_for_function("document.querySelector('#prompt').textContent.includes('Joplin')")
+    shorter(page)
+    finish(page)
+    assert page.evaluate(NEW_NOTES) > 0
+    duration = page.wait_for_function("document.querySelector('.take audio').duration").json_value()
+    assert duration > 7
+    midi, wav = download(page, "MIDI", tmp_path), download(page, "WAV", tmp_path)
+    assert midi.name == "s-joplin-the-entertainer-seed5-v1.mid"
+    score = read_score(midi)
+    assert len(score.notes) > 20
+    samples, rate = soundfile.read(wav)
+    assert rate == 44100
+    assert len(samples) / rate == pytest.approx(duration, abs=0.1)
+    assert np.abs(samples).max() > 0.01
+    # Clicking on the roll plays from there, with the playhead where the click was.
+    box = page.locator(".take .field").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 20)
+    page.wait_for_function("document.querySelector('.take audio').currentTime > 3")
+    assert page.locator(".playhead.on").count() == 1
+
+
+def test_the_same_seed_gives_the_same_file(page: Any, tmp_path: Path) -> None:
+    shorter(page, seed=11)
+    made = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        finish(page)
+        made.append(download(page, "MIDI", tmp_path / name).read_bytes())
+    assert made[0] == made[1]
+    assert "seed 11" in page.locator(".take h3").inner_text()
+
+
+def test_the_roll_grows_and_stop_keeps_what_is_there(page: Any, tmp_path: Path) -> None:
+    fill(page, "seconds", 120)
+    page.locator("#variations label", has_text="4").click()
+    began = time.monotonic()
+    page.click("#go")
+    page.wait_for_function(f"({NEW_NOTES})() > 0", polling=20)
+    first = time.monotonic() - began
+    seen = page.evaluate(NEW_NOTES)
+    page.wait_for_function(f"({NEW_NOTES})() > {seen}", polling=50)
+    page.click("#stop")
+    page.wait_for_selector(".take audio")
+    assert page.locator(".take audio").count() == 4
+    assert "Stopped." in page.locator("#status").inner_text()
+    assert 0 < read_score(download(page, "MIDI", tmp_path)).duration < 140
+    # A second on two idle cores; CI's are not idle.
+    assert first < 10, f"the first notes came after {first:.1f} s"
+
+
+def test_a_wav_called_mid_shows_one_message_and_loses_nothing(page: Any, tmp_path: Path) -> None:
+    shorter(page)
+    finish(page)
+    path = tmp_path / "song.mid"
+    soundfile.write(path.with_suffix(".wav"), np.zeros(4000), 8000)
+    path.with_suffix(".wav").rename(path)
+    page.locator("#upload input[type=file]").set_input_files(path)
+    page.wait_for_selector("#prompt [role=alert]")
+    assert page.locator("[role=alert]").count() == 1
+    message = page.locator("[role=alert]").inner_text()
+    assert message.startswith("song.mid")
+    assert "\n" not in message
+    assert page.locator("#examples input:checked").count() == 1
+    assert page.locator(".take audio").count() == 1
+
+
+def test_two_pages_at_once_keep_to_themselves(page: Any, server: str) -> None:
+    other = page.context.new_page()
+    other.goto(server)
+    other.wait_for_selector("#go:not([disabled])")
+    shorter(page, seed=1)
+    shorter(other, seed=2)
+    page.click("#go")
+    finish(other)
+    page.wait_for_selector(".take audio")
+    assert "seed 1" in page.locator(".take h3").inner_text()
+    assert "seed 2" in other.locator(".take h3").inner_text()
+
+
+def test_speech_is_heard_while_it_is_made_without_a_gap(page: Any, tmp_path: Path) -> None:
+    tab = speech(page)
+    page.locator("#speech-examples label", has_text="Reader 3005").click()
+    page.wait_for_function("document.querySelector('#speech-prompt').textContent.includes('Reader 3005: 7.9 s')")
+    shorter(page, tab=tab)
+    finish(page, tab)
+    wav = download(page, "WAV", tmp_path)
+    assert wav.name == "reader-3005-seed5-v1.wav"
+    samples, rate = soundfile.read(wav)
+    assert (rate, len(samples)) == (16000, 8 * 16000)
+    page.wait_for_function("window.pieces.reduce((sum, piece) => sum + piece.samples.length, 0) === 64000")
+    pieces, heard, error = json.loads(page.evaluate(PLAYED))
+    assert len(pieces) > 5
+    assert {rate for _, rate, _ in pieces} == {16000}  # the browser resamples no piece by itself
+    assert np.abs(np.array(heard) / 32767 - samples[4 * 16000 :]).max() < 1e-3
+    # Each begins with the sample after the last one of the piece before, but where a busy machine was too slow.
+    waits = [round((b[0] - a[0]) * 16000 - a[2], 6) for a, b in itertools.pairwise(pieces)]
+    assert min(waits) == 0
+    assert np.mean(np.array(waits) == 0) > 0.5
+    # What the browser makes of pieces put so is the samples themselves.
+    assert error < 1e-3
+
+
+def test_stop_silences_speech_and_keeps_what_is_there(page: Any, tmp_path: Path) -> None:
+    tab = speech(page)
+    fill(page, "speech-seconds", 20)
+    page.locator("#speech-variations label", has_text="4").click()
+    page.click(f"#{tab}go")
+    page.wait_for_function("window.pieces.length > 1", polling=20)
+    page.wait_for_selector("#speech-takes .playhead.on", state="attached")
+    page.click(f"#{tab}stop")
+    page.wait_for_selector("#speech-takes .take audio")
+    assert page.locator("#speech-takes .take audio").count() == 4
+    assert "Stopped." in page.locator("#speech-status").inner_text()
+    assert page.locator("#speech-takes .playhead.on").count() == 0
+    samples, _ = soundfile.read(download(page, "WAV", tmp_path))
+    assert 5 * 16000 < len(samples) < 25 * 16000
+
+
+def test_a_recording_is_continued_in_silence_if_so_wanted(page: Any, tmp_path: Path) -> None:
+    tab = speech(page)
+    page.click("#record")
+    page.wait_for_function("document.querySelector('#record').textContent.includes('(3 s)')")
+    page.click("#record")
+    page.wait_for_function("document.querySelector('#speech-prompt').textContent.includes('recording.wav: ')")
+    assert page.locator("#speech-examples input:checked").count() == 0
+    assert "recording" in page.locator("#speech-upload").inner_text()
+    assert page.locator("#record").inner_text() == "Record with the microphone"
+    fill(page, "speech-seconds", 2)
+    page.locator("#aloud input").uncheck()
+    finish(page, tab)
+    assert page.evaluate("window.pieces.length") == 0
+    wav = download(page, "WAV", tmp_path)
+    assert wav.name.startswith("recording-seed")
+    assert np.abs(soundfile.read(wav)[0]).max() > 0
+
+
+def test_text_called_wav_shows_one_message_and_loses_nothing(page: Any, tmp_path: Path) -> None:
+    tab = speech(page)
+    shorter(page, tab=tab)
+    finish(page, tab)
+    path = tmp_path / "talk.wav"
+    path.write_text("words, not sound\n" * 9)
+    page.locator("#speech-upload input[type=file]").set_input_files(path)
+    page.wait_for_selector("#speech-prompt [role=alert]")
+    assert page.locator("[role=alert]").count() == 1
+    assert page.locator("[role=alert]").inner_text().startswith("talk.wav is text")
+    assert page.locator("#speech-examples input:checked").count() == 1
+    assert page.locator("#speech-takes .take audio").count() == 1
+
+
+def test_the_tabs_of_a_page_keep_each_others_results(page: Any) -> None:
+    shorter(page)
+    finish(page)
+    heard = page.locator("#takes audio").get_attribute("src")
+    tab = speech(page)
+    shorter(page, tab=tab)
+    finish(page, tab)
+    assert page.request.get(f"{page.url.rstrip('/')}/{heard}").status == 200
+    spoken = page.locator("#speech-takes audio").get_attribute("src")
+    assert page.request.get(f"{page.url.rstrip('/')}/{spoken}").status == 200
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_and_is_labelled(page: Any, width: int, scheme: str) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    page.emulate_media(color_scheme=scheme)
+    page.reload()
+    page.wait_for_selector("#go:not([disabled])")
+    shorter(page)
+    page.locator("#variations label", has_text="2").click()
+    finish(page)
+    check_looks(page, width)
+    tab = speech(page)
+    shorter(page, tab=tab)
+    page.locator("#speech-variations label", has_text="2").click()
+    finish(page, tab)
+    check_looks(page, width)
+
+
+def check_looks(page: Any, width: int) -> None:
+    """Nothing reaches over the side, and what can be used has a name for those who cannot see it."""
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll('main input:not([type=file]), main button, main audio')]
+            .filter(e => e.offsetParent && !(e.labels && e.labels.length) && !e.getAttribute('aria-label')
+                && !e.textContent.trim() && !e.title)
+            .map(e => e.outerHTML.slice(0, 120))"""
+    )
+    assert unnamed == []

@@ -1,0 +1,364 @@
+"""The speech tab's handlers, and the sound that is heard while it is made, without a browser."""
+
+import asyncio
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from html import unescape
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from shortcut_gen.decoding.sampling import SamplingParams
+from shortcut_gen.errors import ShortcutGenError
+from shortcut_gen.media import Audio, read_audio
+from shortcut_gen.pipeline import Prompt
+from tests.shared.small_models import tiny_speech_checkpoint
+from ui.__main__ import usable
+from ui.app import footer, header
+from ui.handlers import NO_PROMPT, load_examples
+from ui.live import LiveSound, route
+from ui.models import Models, find_checkpoints
+from ui.sessions import Sessions
+from ui.speech_handlers import SHOWN_SECONDS, SpeechHandlers
+from ui.tabs import TABS, VOICES
+
+FIRST = load_examples(VOICES)[0].file
+SETTINGS: dict[str, Any] = {
+    "used": 2.0,
+    "seconds": 3.0,
+    "variations": 1,
+    "temperature": 1.0,
+    "top_p": 0.95,
+    "fresh_seed": False,
+    "seed": 7,
+    "checkpoint": None,
+}
+
+
+@pytest.fixture
+def sessions() -> Iterator[Sessions]:
+    made = Sessions()
+    yield made
+    made.clear()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("checkpoints")
+    tiny_speech_checkpoint(made / "speech")
+    return made
+
+
+@pytest.fixture(scope="module")
+def models(folder: Path) -> Models:
+    return Models(find_checkpoints(folder)["speech"])
+
+
+@pytest.fixture
+def do(models: Models, sessions: Sessions) -> SpeechHandlers:
+    return SpeechHandlers(models, sessions)
+
+
+def page(key: str = "page") -> Any:
+    return SimpleNamespace(session_hash=key)
+
+
+def run(do: SpeechHandlers, choice: str | None = FIRST, upload: str | None = None, key: str = "page", **changes: Any):  # type: ignore[no-untyped-def]
+    return do.run(choice, upload, *(SETTINGS | changes).values(), request=page(key))
+
+
+def wavs(do: SpeechHandlers) -> list[Path]:
+    return sorted(do.sessions.results.glob("*/*.wav"))
+
+
+def token(steps: list[tuple[Any, ...]]) -> str:
+    """What the page was told to ask for."""
+    found = {t for step in steps for t in re.findall(r'data-live="live/(\w+)"', str(step[1]))}
+    assert len(found) == 1
+    return found.pop()
+
+
+def heard(sound: LiveSound | None) -> np.ndarray:
+    assert sound is not None
+    data, last = sound.after(0)
+    assert last
+    return np.frombuffer(data, "<i2") / 32767
+
+
+def test_what_is_heard_is_the_continuation_sample_for_sample(do: SpeechHandlers, models: Models) -> None:
+    steps = list(run(do, variations=2))
+    one, two = wavs(do)
+    assert [one.name, two.name] == ["reader-3080-seed7-v1.wav", "reader-3080-seed7-v2.wav"]
+    assert (steps[-1][0].count("<audio"), steps[-1][0].count("download=")) == (2, 2)
+    assert 'data-rate="16000"' in steps[1][1]
+    live = heard(do.sessions.live(token(steps)))
+    assert len(live) == 3 * 16000
+    # The whole decoded at once, apart from the page: pieces put together leave no gap and no click.
+    prompt = Prompt.from_file(VOICES / FIRST, 2.0)
+    params = SamplingParams(temperature=1.0, top_p=0.95, seed=7, seconds=3.0)
+    audio = models.pipeline().continue_prompt(prompt, params).audio()
+    assert audio.samples.shape == (1, 5 * 16000)
+    assert np.abs(live - audio.samples[0, 2 * 16000 :]).max() < 1e-3
+    saved, rate = soundfile.read(one)
+    assert (rate, soundfile.info(one).subtype) == (16000, "PCM_16")
+    assert np.abs(saved - audio.samples[0]).max() < 1e-3
+    assert np.abs(soundfile.read(two)[0][2 * 16000 :] - live).max() > 1e-3
+
+
+def test_sound_is_there_long_before_the_run_ends(do: SpeechHandlers) -> None:
+    steps = run(do, seconds=20.0)
+    first = [next(steps) for _ in range(3)]
+    sound = do.sessions.live(token(first))
+    assert sound is not None
+    data, last = sound.after(0)
+    assert 0 < len(data) < 2 * 16000 * 5
+    assert not last
+    assert "new" in first[-1][0]
+    steps.close()
+    assert sound.after(0)[1]  # an answer that waits for more ends
+
+
+def test_a_run_without_a_prompt(do: SpeechHandlers) -> None:
+    steps = list(run(do, choice=NO_PROMPT))
+    assert "from-scratch-seed7-v1.wav" in steps[-1][0]
+    live = heard(do.sessions.live(token(steps)))
+    assert len(live) == len(soundfile.read(wavs(do)[0])[0]) == 3 * 16000
+
+
+def test_stop_keeps_what_is_there(do: SpeechHandlers) -> None:
+    steps = run(do, seconds=20.0, variations=4)
+    made = [next(steps) for _ in range(3)]
+    assert "Stop keeps" in made[-1][1]
+    do.stop(page())
+    made += steps
+    assert "Stopped." in made[-1][1]
+    assert made[-1][0].count("<audio") == 4
+    lengths = [soundfile.info(path).frames for path in wavs(do)]
+    assert 2 * 16000 < lengths[0] < 15 * 16000
+    assert set(lengths) == {lengths[0]}
+    assert len(heard(do.sessions.live(token(made)))) == lengths[0] - 2 * 16000
+
+
+def test_two_pages_and_two_tabs_do_not_mix(do: SpeechHandlers) -> None:
+    one, two = run(do, key="one", seconds=4.0), run(do, key="two", seed=99)
+    first = [next(one), next(two), next(one)]
+    piano = do.sessions.start_run("one", "piano")
+    do.stop(page("two"))
+    last_two, last_one = list(two)[-1], [*first[2:], *one]
+    assert "Stopped." in last_two[1]
+    assert "seed7" in last_one[-1][0]
+    assert "seed99" not in last_one[-1][0]
+    assert len(heard(do.sessions.live(token(last_one)))) == 4 * 16000
+    assert not piano.stop.is_set()
+    assert piano.folder.is_dir()
+    do.sessions.close("one")
+    assert piano.stop.is_set()
+    assert do.sessions.live("0" * 32) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": None}, "seed is empty"),
+        ({"used": 0.0}, "prompt seconds is 0"),
+        ({"seconds": -1}, "seconds is -1"),
+        ({"variations": 5}, "variations is 5"),
+        ({"checkpoint": "../speech"}, "there is no checkpoint '../speech'"),
+        ({"choice": "../index.json"}, "no prompt is chosen"),
+    ],
+)
+def test_a_bad_setting_is_one_line_and_loses_nothing(do: SpeechHandlers, changes: dict[str, Any], message: str) -> None:
+    last = list(run(do, **changes))[-1]
+    assert message in unescape(last[1])
+    assert 'role="alert"' in last[1]
+    assert isinstance(last[0], dict)  # gr.skip(): the takes stay
+    assert last[3]["interactive"] is True
+
+
+def tone(seconds: float, rate: int = 16000) -> np.ndarray:
+    return 0.3 * np.sin(np.arange(round(seconds * rate)) * 0.1)
+
+
+def write_silence(path: Path) -> None:
+    soundfile.write(path, np.zeros(32000), 16000, format="WAV")
+
+
+def write_short(path: Path) -> None:
+    soundfile.write(path, tone(0.05), 16000, format="WAV")
+
+
+def write_nan(path: Path) -> None:
+    soundfile.write(path, np.where(np.arange(32000) == 9, np.nan, tone(2)), 16000, format="WAV", subtype="FLOAT")
+
+
+def write_text(path: Path) -> None:
+    path.write_text("This is no sound.\n" * 20)
+
+
+def write_video(path: Path) -> None:
+    path.write_bytes(b"\0\0\0\x20ftypisom" + bytes(4000))
+
+
+def write_notes(path: Path) -> None:
+    path.write_bytes((VOICES.parent / "satie-gymnopedie.mid").read_bytes())
+
+
+@pytest.mark.parametrize("write", [write_silence, write_short, write_nan, write_text, write_video, write_notes])
+def test_a_bad_file_is_one_line_and_loses_nothing(
+    do: SpeechHandlers, write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.wav"
+    write(path)
+    card, slider, listed, upload = do.choose_upload(str(path), FIRST, 5.0)
+    said = re.findall(r'role="alert">([^<]*)<', card)
+    assert len(said) == 1
+    assert said[0].startswith("mine.wav")  # its name, not where the server keeps it
+    assert "\n" not in said[0]
+    assert "Reader 3080" in card  # what was chosen before still is
+    assert upload is None
+    assert isinstance(listed, dict)
+    assert "maximum" not in slider
+    # From the microphone: what was uploaded before stays.
+    soundfile.write(tmp_path / "good.wav", tone(3), 16000)
+    card, *_, kept, emptied = do.choose_recording(str(path), None, str(tmp_path / "good.wav"), 2.0)
+    assert card.count('role="alert"') == 1
+    assert "good.wav: 3.0 s" in card
+    assert "value" not in kept
+    assert emptied is None
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "form"),
+    [
+        ("a.wav", 8000, 1, {"format": "WAV", "subtype": "PCM_U8"}),
+        ("b.flac", 48000, 2, {"format": "FLAC"}),
+        ("c.mp3", 44100, 2, {"format": "MP3"}),
+        ("d.ogg", 24000, 1, {"format": "OGG", "subtype": "VORBIS"}),
+        ("e.opus", 16000, 1, {"format": "OGG", "subtype": "OPUS"}),
+        ("f.wav", 192000, 6, {"format": "WAV"}),
+    ],
+)
+def test_recordings_of_all_kinds_are_continued(
+    do: SpeechHandlers, tmp_path: Path, name: str, rate: int, channels: int, form: dict[str, str]
+) -> None:
+    path = tmp_path / name
+    soundfile.write(path, np.repeat(tone(3, rate)[:, None], channels, axis=1), rate, **form)
+    card, slider, listed, upload = do.choose_upload(str(path), FIRST, 5.0)
+    assert f"{name}: 3." in card
+    assert "<audio" in card
+    assert listed is None
+    assert slider["maximum"] == pytest.approx(3, abs=0.5)
+    assert "role" not in card.partition("<svg")[0].replace('role="img"', "")
+    assert "value" not in upload  # gr.skip()
+    last = list(run(do, upload=str(path), choice=None, seconds=2.0))[-1]
+    assert last[0].count("<audio") == 1
+    assert soundfile.info(wavs(do)[0]).frames == 4 * 16000
+
+
+def test_a_long_recording_is_read_from_its_start_alone(do: SpeechHandlers, tmp_path: Path) -> None:
+    path = tmp_path / "lecture.flac"
+    soundfile.write(path, np.tile(tone(1, 8000), 700), 8000)
+    card, slider, *_ = do.choose_upload(str(path), FIRST, 5.0)
+    assert "lecture.flac: the first 20 s" in card
+    assert slider["maximum"] == 10
+    media = do.read_prompt(None, str(path)).media
+    assert isinstance(media, Audio)
+    assert media.duration == SHOWN_SECONDS
+
+
+def test_choosing_and_recording(do: SpeechHandlers, tmp_path: Path) -> None:
+    card, slider, upload = do.choose_example("3005-163389-0005.ogg", 5.0)
+    assert "Reader 3005: 7.9 s" in card
+    assert "Not used" in card
+    assert "examples/speech/3005-163389-0005.ogg" in card
+    assert upload is None
+    assert (slider["value"], slider["maximum"]) == (5.0, 8.0)
+    assert "Not used" not in do.change_used("3005-163389-0005.ogg", None, 8.0)
+    assert "begins by itself" in do.choose_example(NO_PROMPT, 5.0)[0]
+    path = tmp_path / "recording.wav"
+    soundfile.write(path, tone(4), 16000)
+    card, slider, listed, kept, emptied = do.choose_recording(str(path), FIRST, None, 5.0)
+    assert "recording.wav: 4.0 s" in card
+    assert slider["value"] == 4.0
+    assert (listed, kept, emptied) == (None, str(path), None)
+
+
+def test_the_example_voices_are_small_credited_and_of_use() -> None:
+    table = json.loads((VOICES / "index.json").read_text(encoding="utf-8"))
+    assert table["licence"] == "CC BY 4.0"
+    assert "LibriSpeech" in table["corpus"]
+    examples = load_examples(VOICES)
+    assert len({re.findall(r"speaker (\d+)", example.source)[0] for example in examples}) == len(examples) >= 4
+    assert sorted(path.name for path in VOICES.glob("*.ogg")) == sorted(example.file for example in examples)
+    assert sum(path.stat().st_size for path in VOICES.iterdir()) < 400_000
+    for example in examples:
+        audio = read_audio(VOICES / example.file)
+        assert 5 <= audio.duration <= 8
+        assert audio.duration == pytest.approx(example.seconds, abs=0.05)
+        assert audio.sample_rate == 16000
+    assert "CC BY 4.0" in TABS["speech"].credit
+
+
+def test_the_route_gives_sound_as_it_grows() -> None:
+    sound = LiveSound()
+    sound.push(np.array([0.0, 0.5], np.float32))
+    answer: Any = route({"abc": sound}.get).endpoint
+    sent: list[bytes] = []
+
+    async def ask(token: str) -> Any:
+        return await answer(SimpleNamespace(path_params={"token": token}))
+
+    async def listen() -> None:
+        response = await ask("abc")
+        threading.Timer(0.1, lambda: (sound.push(np.array([-1.0, 2.0], np.float32)), sound.close())).start()
+        async for piece in response.body_iterator:
+            sent.append(piece)
+
+    asyncio.run(listen())
+    assert len(sent) >= 2
+    assert np.frombuffer(b"".join(sent), "<i2").tolist() == [0, 16384, -32767, 32767]
+    assert asyncio.run(ask("abd")).status_code == 404
+
+
+def test_a_missing_codec_leaves_the_tab_out_or_is_said(
+    folder: Path, tiny_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for file in (folder / "speech").iterdir():
+        (alone / file.name).write_bytes(file.read_bytes())
+    speech = Models(find_checkpoints(alone)["speech"])
+    piano = Models(find_checkpoints(tiny_checkpoint)["piano"])
+    prompts = {name: tab.warm_up for name, tab in TABS.items()}
+    assert list(usable({"piano": piano, "speech": speech}, prompts)) == ["piano"]
+    assert "codec-tiny" in caplog.text
+    with pytest.raises(ShortcutGenError, match="codec-tiny"):
+        usable({"speech": speech}, prompts)
+    # The codec's folder itself is no model, and no damaged one either.
+    caplog.clear()
+    assert list(find_checkpoints(folder)) == ["speech"]
+    assert caplog.text == ""
+
+
+def test_the_page_speaks_of_what_it_has_models_for(models: Models, tiny_checkpoint: Path) -> None:
+    piano = Models(find_checkpoints(tiny_checkpoint)["piano"])
+    for there in ({"piano": piano}, {"speech": models}, {"piano": piano, "speech": models}):
+        words = header(list(there)) + footer(there)
+        assert ("a piano performance" in words, "Piano sound" in words) == ("piano" in there,) * 2
+        assert ("a spoken sentence" in words, "LibriSpeech" in words) == ("speech" in there,) * 2
+
+
+def test_a_wrong_source_of_the_voices_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ui.examples import make_speech
+
+    monkeypatch.setattr(make_speech, "FOLDER", tmp_path / "out")
+    assert make_speech.main(["--source", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,80 @@
+"""results.jsonl, a line for every finished run of a grid: which of them are there, and one more."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from shortcut_gen.errors import ConfigError, DataError
+from shortcut_gen.files import reason
+from training.experiment.grid import GridRun
+from training.run.trials import read_config
+from training.support.lock import locked
+
+RESULTS = "results.jsonl"
+
+
+@contextmanager
+def claimed(out: Path) -> Iterator[None]:
+    """Keeps a second grid out of the folder."""
+    with ExitStack() as stack:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(
+                locked(out / "lock", f"{out} is in use by another training.reproduce; another --out is needed")
+            )
+        except OSError as error:
+            raise DataError(f"{out} cannot be written into: {reason(error)}") from error
+        yield
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Every record. A last line that was cut off by a crash is taken away. Raises DataError at any other damage."""
+    if not path.exists():
+        return []
+    try:
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            print(f"note: the last line of {path} was cut short and is taken away; its run is scored again", flush=True)
+            os.truncate(path, len(whole))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {reason(error)}") from error
+    records = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            record = json.loads(line)
+            records.append(record | {"model": read_config(record["model"]).to_dict()})
+        except (ValueError, KeyError, TypeError, ConfigError) as error:
+            raise DataError(f"{path}, line {number}: no record of a run ({error}); take the line out") from error
+    return records
+
+
+def finished(path: Path, runs: Sequence[GridRun]) -> set[str]:
+    """Names of the folders of those runs that have a record with the same settings."""
+    held = {json.dumps(record, sort_keys=True) for record in map(_identity, read(path))}
+    return {run.folder.name for run in runs if json.dumps(run.identity(), sort_keys=True) in held}
+
+
+def append(path: Path, record: dict[str, Any]) -> None:
+    """Add a line in one write, on disk when this returns. Raises DataError."""
+    line = (json.dumps(record) + "\n").encode()
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(file, line)
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {reason(error)}") from error
+
+
+IDENTITY = ("arm", "corpus", "seed", "model", "optimizer", "data", "budget", "precision", "split", "limit")
+"""What says which run a record is of: the keys of `GridRun.identity`."""
+
+
+def _identity(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: record.get(key) for key in IDENTITY}
