@@ -22,7 +22,7 @@ from shortcut_gen.errors import SettingsError
 from shortcut_gen.network.model import ShortcutLM
 from training.corpus.joined import open_corpus
 from training.corpus.shards import spread, write_json
-from training.evaluate import check_ids, usual_stride, windows
+from training.scoring.likelihood import check_ids, usual_stride, windows
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 AIMS = {"bf16": 0.002, "int8": 0.01}

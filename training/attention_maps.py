@@ -30,7 +30,7 @@ from training.attention.taps import leave, source_names
 from training.attention.use import Use, figures, joined, kinds_of, look, surprise
 from training.corpus.joined import open_corpus
 from training.corpus.shards import Split, spread
-from training.evaluate import check_ids
+from training.scoring.likelihood import check_ids
 from training.support.command_line import add_data, device_of, plain, run
 
 WINDOW = 512

@@ -32,8 +32,8 @@ from shortcut_gen.modalities.base import Tokenizer
 from shortcut_gen.network.model import ShortcutLM
 from training.corpus.joined import open_corpus
 from training.corpus.shards import IGNORED, Split, write_json
-from training.evaluate import check_ids
 from training.run.batches import Crops, WindowLoader
+from training.scoring.likelihood import check_ids
 from training.scoring.speculation_costs import measure
 from training.support.command_line import add_checkpoint, add_data, plain, run
 

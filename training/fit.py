@@ -2,18 +2,14 @@
 
 import dataclasses
 import json
-import logging
 import signal
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import lightning as L
-import torch
-from jsonargparse import ArgumentError, set_parsing_settings
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from jsonargparse import ArgumentError
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from shortcut_gen.checkpoint import load_checkpoint
@@ -27,56 +23,13 @@ from training.run.callbacks import BudgetStop, RunCheckpoint, Stopped
 from training.run.checkpoints import LAST, read_run_checkpoint
 from training.run.recipe import Budget, RunConfig
 from training.run.reporting import Report, Samples
+from training.run.settings import CONFIG, HYPERPARAMETERS, NO_MATTER, TrainingCLI, quiet, read_settings
 from training.run.task import LanguageModelTask
 from training.run.trials import KEY, read_config
 from training.support.memory import keep_freed_memory
 
-CONFIG = "config.yaml"
-HYPERPARAMETERS = "hyperparameters.json"
 CHECKED = ("model", "optimizer", "data", "corpus", "codec", "seed", "accumulate", "devices")
 """What decides the weights a run ends with, beside its budget."""
-NO_MATTER = ("path", "workers", "validation_windows")
-"""Settings of the data that do not."""
-TRAINER_DEFAULTS = {
-    "accelerator": "auto",
-    "devices": 1,
-    "precision": "32-true",
-    "max_epochs": -1,
-    "gradient_clip_val": 1.0,
-    "val_check_interval": 500,
-    "check_val_every_n_epoch": None,
-    "num_sanity_val_steps": 0,
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "enable_checkpointing": False,
-    "use_distributed_sampler": False,
-    "log_every_n_steps": 50,
-}
-"""Lightning's settings where a config says nothing. Checkpoints, progress and the ends of runs are our callbacks'."""
-
-
-class TrainingCLI(LightningCLI):
-    """LightningCLI with a run's name, folder and budget; one seed and one context for model and data."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the run's own settings and ties together what must agree."""
-        parser.add_class_arguments(RunConfig, None)
-        parser.add_class_arguments(Budget, "budget")
-        parser.link_arguments("model.config.context", "data.context")
-        parser.link_arguments("seed_everything", "data.seed")
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Lightning's own warns when a list is given while sys.argv is not empty, as it is under pytest."""
-        self.config = parser.parse_args(args)
-
-    def before_instantiate_classes(self) -> None:
-        """Threads before anything runs."""
-        if self.config.threads:
-            torch.set_num_threads(self.config.threads)
-
-
-Read = TypeVar("Read", bound=TrainingCLI)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,33 +43,6 @@ class Run:
     stop: BudgetStop
     checkpoint: Path | None
     """What it resumes from."""
-
-
-class Settings(TrainingCLI):
-    """The settings of a command line, in `config`, with nothing built from them."""
-
-    def before_instantiate_classes(self) -> None:
-        """Leaves the threads as they are."""
-
-    def instantiate_classes(self) -> None:
-        """Builds nothing."""
-
-
-def read_settings(arguments: Sequence[str] | None, kind: type[Read]) -> Read:
-    """A command line, read. Raises jsonargparse's ArgumentError."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    return kind(
-        LanguageModelTask,
-        CorpusDataModule,
-        args=list(arguments) if arguments is not None else None,
-        run=False,
-        save_config_callback=None,
-        seed_everything_default=0,
-        trainer_defaults=TRAINER_DEFAULTS,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        parser_kwargs={"exit_on_error": False, "description": __doc__},
-    )
 
 
 def build(arguments: Sequence[str] | None = None) -> Run:
@@ -246,13 +172,6 @@ def _write_settings(folder: Path, config: str, about: dict[str, Any]) -> None:
         raise ConfigError(f"{folder}: the run's folder cannot be made: {reason(error)}") from error
     for name, text in ((CONFIG, config), (HYPERPARAMETERS, json.dumps(about, indent=2) + "\n")):
         write_whole(folder / name, text.encode(), ConfigError)
-
-
-def quiet() -> None:
-    """Keeps Lightning's tips and notices out of the output; its errors stay."""
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning.*")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

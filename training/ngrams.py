@@ -29,7 +29,7 @@ from shortcut_gen.modalities import get_tokenizer
 from training.cards.model import write_card
 from training.corpus.joined import JoinedCorpus, open_corpus
 from training.corpus.shards import Corpus, spread
-from training.evaluate import check_ids
+from training.scoring.likelihood import check_ids
 from training.support.command_line import add_data, run
 
 ORDERS = ("unigram", "bigram", "trigram")

@@ -19,8 +19,8 @@ from training.experiment.jobs import Job, JobRunner, last_line
 from training.experiment.results import RESULTS, append, claimed, finished
 from training.experiment.score import SCORE
 from training.experiment.speed import SPEEDS, measure
-from training.fit import quiet
 from training.run.recipe import Budget
+from training.run.settings import quiet
 from training.support.command_line import run as run_command
 from training.support.memory import keep_freed_memory
 

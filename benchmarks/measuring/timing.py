@@ -73,7 +73,7 @@ def progress(text: str) -> None:
 
 def about(packages: Sequence[str] = ()) -> dict[str, Any]:
     """The machine, what else it was doing when this was asked, and the versions of packages that are installed."""
-    from training.experiment.score import machine
+    from training.support.machine import machine
 
     versions = {"python": platform.python_version()}
     for name in ("torch", *packages):

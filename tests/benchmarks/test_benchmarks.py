@@ -28,7 +28,7 @@ from shortcut_gen.network.config import ModelConfig
 from tests.shared.small_models import tiny_speech_checkpoint
 from tests.shared.tiny_runs import write_corpus
 from training.corpus.shards import Corpus
-from training.evaluate import score
+from training.scoring.likelihood import score
 from training.support import memory
 
 TINY = ModelConfig(

@@ -15,7 +15,7 @@ from shortcut_gen.network.model import ShortcutLM
 from tests.shared.tiny_runs import CODEC, write_corpus, write_speech
 from training import evaluate
 from training.corpus.shards import Corpus
-from training.evaluate import score, windows
+from training.scoring.likelihood import score, windows
 
 PIECES = {"train": [40], "validation": [40], "test": [150, 33, 32, 2, 1, 0]}
 CONFIG = ModelConfig(

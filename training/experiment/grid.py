@@ -13,8 +13,8 @@ from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.network.config import ModelConfig
 from training.corpus.joined import open_corpus
 from training.experiment.arms import model_of, sizes
-from training.fit import NO_MATTER, Settings, read_settings
 from training.run.recipe import Budget
+from training.run.settings import NO_MATTER, Settings, read_settings
 from training.run.trials import KEY
 
 CONFIGS = Path(__file__).resolve().parent / "configs"

@@ -5,7 +5,6 @@ and the seconds of training out of the run's log, and the machine.
 """
 
 import csv
-import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +19,12 @@ from shortcut_gen.errors import DataError
 from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.network.model import ShortcutLM
 from training.corpus.shards import IGNORED, write_json
-from training.evaluate import EvaluationSettings, figures
-from training.fit import CONFIG, Settings, quiet, read_settings
 from training.run.batches import CorpusDataModule
 from training.run.checkpoints import LAST, model_of_run, read_run_checkpoint
+from training.run.settings import CONFIG, Settings, quiet, read_settings
+from training.scoring.likelihood import EvaluationSettings, figures
 from training.support.command_line import run
+from training.support.machine import machine
 
 SCORE = "score.json"
 Point = dict[str, float]
@@ -101,24 +101,6 @@ def validate(model: ShortcutLM, data: CorpusDataModule, half: bool) -> Point:
             hits += int((logits.argmax(-1) == targets)[targets != IGNORED].sum())
             count += int((targets != IGNORED).sum())
     return {"loss": loss / max(count, 1), "accuracy": hits / max(count, 1)}
-
-
-def machine() -> dict[str, Any]:
-    """What a run is timed on."""
-    if torch.cuda.is_available():
-        device, name = "cuda", torch.cuda.get_device_name()
-    else:
-        device, name = "cpu", _processor()
-    return {"device": device, "name": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _parser() -> ArgumentParser:

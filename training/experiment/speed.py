@@ -18,9 +18,9 @@ from shortcut_gen.errors import SettingsError
 from training.corpus.shards import write_json
 from training.experiment.arms import model_of
 from training.experiment.grid import GridConfig, GridCorpus, corpora_of
-from training.experiment.score import machine
 from training.run.recipe import OptimizerConfig
 from training.run.task import LanguageModelTask
+from training.support.machine import machine
 
 SPEEDS = "speed.json"
 
