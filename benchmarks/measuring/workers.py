@@ -19,7 +19,7 @@ from typing import Any
 
 from shortcut_gen.errors import ShortcutGenError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 INSTALL = "pip install .[bench]"
 
 

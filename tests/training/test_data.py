@@ -281,7 +281,7 @@ DEVICES = textwrap.dedent("""
     import sys, lightning as L, torch
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
-    from test_data import CONTEXT, Recorder
+    from tests.training.test_data import CONTEXT, Recorder
     from training.run.batches import CorpusDataModule
 
     corpus, out, stop, resume = Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5:]

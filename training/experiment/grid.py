@@ -17,7 +17,7 @@ from training.run.recipe import Budget
 from training.run.settings import NO_MATTER, Settings, read_settings
 from training.run.trials import KEY
 
-CONFIGS = Path(__file__).resolve().parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 CORPORA = {
     "maestro": "piano-paper",
     "speech": "speech-paper",
