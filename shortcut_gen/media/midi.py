@@ -1,71 +1,114 @@
-"""Standard MIDI files, bytes to notes in seconds: every type, division and tempo map of the specification.
+"""Standard MIDI files, bytes to events: every type and division of the specification, and what players accept.
 
 Read here rather than with pretty_midi or mido for three reasons: they refuse files that players accept (a key
-signature out of range, SMPTE time), pretty_midi drops a note whose end falls on the tick of its start and takes eight
-times as long, which counts over a corpus. What the notes are follows pretty_midi, and tests compare the two.
+signature out of range, SMPTE time, a wrong length), pretty_midi drops a note whose end falls on the tick of its start
+and takes many times as long, which counts over a corpus. What the notes are follows pretty_midi, and tests compare the
+two.
+
+A fault that leaves no doubt about the notes is mended and said, in `Events.mended`; any other is a MediaError.
 """
 
-from collections.abc import Iterator
+from array import array
 from dataclasses import dataclass, field
-from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shortcut_gen.errors import MediaError
 
+MAX_EVENTS = 1_000_000
+"""Events that are read at most: the longest performance of MAESTRO has 69,000."""
 SUSTAIN = 64
-PEDAL_DOWN = 64  # a value of at least 64 is down: MIDI 1.0, table of control changes
-DRUMS = 9  # General MIDI keeps its tenth channel for percussion
 DEFAULT_TEMPO = 500_000  # microseconds a quarter note, 120 a minute, until the file says otherwise
+DEFAULT_DIVISION = 480  # ticks a quarter note, where a file says 0
 
-_OFF, _ON, _CONTROL, _PROGRAM = 0x8, 0x9, 0xB, 0xC
-_ALL_SOUND_OFF, _RESET, _ALL_NOTES_OFF = 120, 121, 123
-_KEPT = frozenset((_OFF, _ON, _CONTROL, _PROGRAM))
-_DATA_LENGTH = {0x8: 2, 0x9: 2, 0xA: 2, 0xB: 2, 0xC: 1, 0xD: 1, 0xE: 2}  # data bytes of a channel message, by kind
+OFF, ON, CONTROL, PROGRAM = range(4)
+"""Kinds of events, as `Events.kinds` has them."""
+ALL_SOUND_OFF, RESET, ALL_NOTES_OFF = 120, 121, 123
+
+_KINDS = {0x8: OFF, 0x9: ON, 0xB: CONTROL, 0xC: PROGRAM}
+_DATA_LENGTH = (0,) * 8 + (2, 2, 2, 2, 1, 1, 2, 0)  # data bytes of a channel message, by the status byte's upper half
 _SYSTEM_LENGTH = {0xF1: 1, 0xF2: 2, 0xF3: 1}  # data bytes after a system message; none after the others
+_HEADER = 8  # bytes before a chunk's content: name and length
+
+# An event as one number: tick, kind, port and channel, first and second data byte.
+_SECOND, _FIRST, _CHANNEL, _KIND = 0, 7, 14, 26
+_TICK = 28
+_LAST_TICK = 1 << 35
 
 
-@dataclass(frozen=True, slots=True)
-class MidiNote:
-    """One note as the file has it, the sustain pedal folded into its end; times in seconds."""
+class _TooManyError(Exception):
+    pass
 
-    pitch: int
-    velocity: int
-    start: float
-    end: float
-    channel: int
-    program: int
-    track: int
+
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """The events of tracks that play together, in order, those within a tick as the file has them. N each."""
+
+    ticks: NDArray[np.int64]
+    kinds: NDArray[np.int64]
+    channels: NDArray[np.int64]
+    """Port · 16 + channel."""
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    tracks: NDArray[np.int64]
+    tempos: list[tuple[int, int]]
+    """(tick, microseconds a quarter note)."""
+    last_tick: int
+    """Where the last track ends."""
 
 
 @dataclass(slots=True)
 class _Track:
-    """One track's events that bear on notes: (tick, kind, channel, first data byte, second), and its tempo changes."""
+    """One track's events that bear on notes, packed, and its tempo changes."""
 
-    events: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    events: "array[int]" = field(default_factory=lambda: array("q"))
     tempos: list[tuple[int, int]] = field(default_factory=list)
     last_tick: int = 0
+    end: int = 0
+    """Where in the file it ends."""
+    ended: bool = False
+    """It said so."""
+    cut: bool = False
+    """It ends inside an event."""
+    clipped: int = 0
+    """Data bytes above 127."""
+    count: int = 0
+    """Events in all."""
 
 
-def parse(data: bytes) -> list[MidiNote]:
-    """The notes of a MIDI file in order of start and pitch. Raises MediaError with the reason where it is damaged."""
+@dataclass(slots=True)
+class File:
+    """What a file holds: its time base, its sequences, and what had to be mended to read it."""
+
+    division: bytes
+    sequences: list[Events]
+    mended: list[str]
+
+
+def read_events(data: bytes, most: int = MAX_EVENTS) -> File:
+    """The events of a MIDI file. Raises MediaError with the reason where it is damaged or has more than `most`."""
     data = _unwrap(data)
     if len(data) < 14 or data[:4] != b"MThd":
         raise MediaError("is no MIDI file: it does not start with a MIDI header")
-    kind = int.from_bytes(data[8:10], "big")
-    division = data[12:14]
-    tracks = list(_tracks(data))
-    notes: list[MidiNote] = []
-    if kind == 2:  # independent patterns: one after another
-        offset = 0.0
-        for number, track in enumerate(tracks):
-            part, length = _sequence([track], division, number, offset)
-            notes += part
-            offset += length
-    else:
-        notes, _ = _sequence(tracks, division, 0, 0.0)
-    return sorted(notes, key=lambda note: (note.start, note.pitch, note.end))
+    kind, division = int.from_bytes(data[8:10], "big"), data[12:14]
+    mended: list[str] = []
+    try:
+        tracks = _tracks(data, most, mended)
+    except _TooManyError:
+        raise MediaError(f"is a MIDI file of more than {most:,} events; at most so many are read") from None
+    if clipped := sum(track.clipped for track in tracks):
+        mended.append(f"clipped {clipped:,} values above 127")
+    if not any(division):
+        division = DEFAULT_DIVISION.to_bytes(2, "big")
+        mended.append(f"read a division of 0 as {DEFAULT_DIVISION}")
+    if any(not tempo for track in tracks for _, tempo in track.tempos):
+        mended.append("read a tempo of 0 as 120 a minute")
+    # Type 2 holds independent patterns: one after another.
+    groups = [[track] for track in tracks] if kind == 2 else [tracks]
+    numbers = range(len(groups)) if kind == 2 else [0]
+    sequences = [_joined(group, number) for number, group in zip(numbers, groups, strict=True)]
+    return File(division, sequences, mended)
 
 
 def _unwrap(data: bytes) -> bytes:
@@ -73,45 +116,133 @@ def _unwrap(data: bytes) -> bytes:
     if data[:4] != b"RIFF" or data[8:12] != b"RMID":
         return data
     at = 12
-    while at + 8 <= len(data):
+    while at + _HEADER <= len(data):
         length = int.from_bytes(data[at + 4 : at + 8], "little")
         if data[at : at + 4] == b"data":
             return data[at + 8 : at + 8 + length]
-        at += 8 + length + length % 2
+        at += _HEADER + length + length % 2
     raise MediaError("is a RIFF MIDI file without MIDI data")
 
 
-def _tracks(data: bytes) -> Iterator[_Track]:
+def _tracks(data: bytes, most: int, mended: list[str]) -> list[_Track]:
     """The tracks in order; other chunks are passed over."""
     expected = int.from_bytes(data[10:12], "big")
-    at, found = 8 + int.from_bytes(data[4:8], "big"), 0
-    while found < expected:
-        if at + 8 > len(data):
-            raise MediaError(f"is a truncated MIDI file: it ends after {found} of {expected} tracks")
+    at = _HEADER + int.from_bytes(data[4:8], "big")
+    found: list[_Track] = []
+    left, skipped, wrong = most, 0, 0  # events that may still come
+    while len(found) < expected:
+        if not _is_chunk(data, at):
+            start = data.find(b"MTrk", at)
+            if start < 0:
+                break
+            skipped += start - at
+            at = start
         length = int.from_bytes(data[at + 4 : at + 8], "big")
-        if at + 8 + length > len(data):
-            raise MediaError(
-                f"is a truncated MIDI file: {at + 8 + length:,} bytes are needed at least, {len(data):,} are there"
-            )
-        if data[at : at + 4] == b"MTrk":
-            found += 1
-            try:
-                yield _read_track(data[at + 8 : at + 8 + length])
-            except IndexError:
-                raise MediaError(f"is a damaged MIDI file: track {found} ends inside an event") from None
-            except KeyError:
-                raise MediaError(
-                    f"is a damaged MIDI file: track {found} has data where an event should start"
-                ) from None
-            except ValueError as error:
-                raise MediaError(f"is a damaged MIDI file: track {found} has {error}") from None
-        at += 8 + length
+        if data[at : at + 4] != b"MTrk":
+            at += _HEADER + length
+            continue
+        end = at + _HEADER + length
+        bounded = end == len(data) or _is_chunk(data, end)
+        track = _read(data, at + _HEADER, end if bounded else _next_track(data, at + _HEADER), left, len(found) + 1)
+        left -= track.count
+        track.cut = track.cut or (not track.ended and end > len(data))
+        wrong += not bounded and not track.cut and track.end != end
+        found.append(track)
+        at = end if bounded else track.end
+    if not found:
+        raise MediaError("is a truncated MIDI file: it ends before its first track" if expected else "has no tracks")
+    if skipped:
+        mended.append(f"skipped {skipped:,} bytes between tracks")
+    if wrong:
+        mended.append(f"{wrong} of {len(found)} tracks {'has' if wrong == 1 else 'have'} a wrong length")
+    if any(track.cut for track in found):
+        mended.append("cut short: it ends inside a track")
+    if len(found) < expected:
+        mended.append(f"cut short: {len(found)} of {expected} tracks are there")
+    return found
 
 
-def _length(data: bytes, at: int) -> tuple[int, int]:
+def _is_chunk(data: bytes, at: int) -> bool:
+    """Whether a chunk begins there: a track, or another with a name of letters that fits into the file."""
+    name = data[at : at + 4]
+    if name == b"MTrk":
+        return True
+    fits = at + _HEADER + int.from_bytes(data[at + 4 : at + 8], "big") <= len(data)
+    return len(name) == 4 and name.isalnum() and at + _HEADER <= len(data) and fits
+
+
+def _next_track(data: bytes, at: int) -> int:
+    """Where the next track begins, or the file ends."""
+    found = data.find(b"MTrk", at)
+    return found if found >= 0 else len(data)
+
+
+def _read(data: bytes, start: int, end: int, most: int, number: int) -> _Track:
+    """A track that lies between two places, up to its end-of-track."""
+    track = _Track(end=end)
+    try:
+        _read_track(data, start, min(end, len(data)), most, track)
+    except IndexError:
+        track.cut, track.end = True, end
+    except KeyError:
+        raise MediaError(f"is a damaged MIDI file: track {number} has data where an event should start") from None
+    except ValueError as error:
+        raise MediaError(f"is a damaged MIDI file: track {number} has {error}") from None
+    return track
+
+
+def _read_track(data: bytes, at: int, size: int, most: int, track: _Track) -> None:  # noqa: C901 (a hot loop)
+    """Fill a track. Raises IndexError where it ends inside an event; what was read before it stays."""
+    append = track.events.append
+    tick, status, port, count = 0, 0, 0, 0
+    while at < size:
+        delta = data[at]
+        at += 1
+        if delta >= 0x80:
+            delta, at = _number(data, at - 1, size)
+        tick += delta
+        if at >= size:  # a last delta time without its event: no end-of-track, nothing lost
+            break
+        count += 1
+        if count > most:
+            raise _TooManyError
+        byte = data[at]
+        if byte >= 0xF0:
+            at, port, track.ended = _system(data, byte, at + 1, size, tick, port, track)
+            track.last_tick = tick
+            if track.ended:
+                track.end = at
+                break
+            continue
+        if byte >= 0x80:
+            status = byte
+            at += 1
+        elif not status:
+            raise KeyError
+        length = _DATA_LENGTH[status >> 4]
+        if at + length > size:
+            raise IndexError
+        first, second = data[at], data[at + length - 1]
+        at += length
+        if (first | second) >= 0x80:
+            track.clipped += (first >= 0x80) + (length == 2 and second >= 0x80)
+            first, second = min(first, 127), min(second, 127)
+        kind = _KINDS.get(status >> 4)
+        if kind is not None and (kind != CONTROL or first == SUSTAIN or first >= ALL_SOUND_OFF):
+            channel = (status & 0xF) + 16 * port
+            append(tick << _TICK | kind << _KIND | channel << _CHANNEL | first << _FIRST | second << _SECOND)
+        track.last_tick = tick
+    track.count = count
+    if tick >= _LAST_TICK:
+        raise ValueError("a time beyond all bounds")
+
+
+def _number(data: bytes, at: int, size: int) -> tuple[int, int]:
     """A variable-length number at `at`, and where it ends."""
     value = 0
     for _ in range(4):
+        if at >= size:
+            raise IndexError
         byte = data[at]
         at += 1
         value = value << 7 | byte & 0x7F
@@ -120,169 +251,45 @@ def _length(data: bytes, at: int) -> tuple[int, int]:
     raise ValueError("a number longer than four bytes")
 
 
-def _read_track(data: bytes) -> _Track:
-    track = _Track()
-    events = track.events
-    at, tick, status, port, size = 0, 0, 0, 0, len(data)
-    while at < size:
-        delta = data[at]
-        at += 1
-        if delta >= 0x80:
-            delta, at = _length(data, at - 1)
-        tick += delta
-        if at == size:  # a last delta time without its event: no end-of-track, nothing lost
-            break
-        byte = data[at]
-        if byte >= 0xF0:
-            at, port, ended = _system(data, byte, at + 1, tick, port, track)
-            if ended:
-                break
-            continue
-        if byte >= 0x80:
-            status = byte
-            at += 1
-        kind = status >> 4
-        length = _DATA_LENGTH[kind]
-        first, second = data[at], data[at + length - 1]
-        at += length
-        if (first | second) >= 0x80:
-            raise ValueError("an event cut short by another")
-        if kind in _KEPT and (kind != _CONTROL or first == SUSTAIN or first >= _ALL_SOUND_OFF):
-            events.append((tick, kind, (status & 0xF) + 16 * port, first, second))
-    track.last_tick = tick
-    return track
-
-
-def _system(data: bytes, status: int, at: int, tick: int, port: int, track: _Track) -> tuple[int, int, bool]:
+def _system(data: bytes, status: int, at: int, size: int, tick: int, port: int, track: _Track) -> tuple[int, int, bool]:
     """Pass over a meta, exclusive or system event: (where it ends, the MIDI port, whether the track ends here)."""
     if status == 0xFF:
+        if at >= size:
+            raise IndexError
         kind = data[at]
-        length, at = _length(data, at + 1)
-        if at + length > len(data):
+        if kind == 0x2F:  # the track's end; the 0 behind it may be missing
+            return min(at + 2, size), port, True
+        length, at = _number(data, at + 1, size)
+        if at + length > size:
             raise IndexError
         if kind == 0x51 and length >= 3:
             track.tempos.append((tick, int.from_bytes(data[at : at + 3], "big")))
         elif kind == 0x21 and length:
             port = data[at]
-        return at + length, port, kind == 0x2F
+        return at + length, port, False
     if status in (0xF0, 0xF7):
-        length, at = _length(data, at)
-        if at + length > len(data):
+        length, at = _number(data, at, size)
+        if at + length > size:
             raise IndexError
         return at + length, port, False
     return at + _SYSTEM_LENGTH.get(status, 0), port, False
 
 
-def _seconds(ticks: NDArray[np.int64], division: bytes, tempos: list[tuple[int, int]]) -> NDArray[np.float64]:
-    """Ticks as seconds from the start of the sequence."""
-    if division[0] >= 0x80:  # SMPTE: frames a second, negative, and ticks a frame
-        rate = 256 - division[0]
-        frames = 30_000 / 1_001 if rate == 29 else float(rate)
-        return ticks / (frames * max(division[1], 1))
-    per_quarter = max(int.from_bytes(division, "big"), 1)
-    changes = dict(sorted(tempos, key=itemgetter(0)))  # the last of several at one tick counts
-    changes = {0: DEFAULT_TEMPO} | changes
-    at = np.fromiter(changes, np.int64)
-    tick_seconds = np.fromiter(changes.values(), np.float64) / 1e6 / per_quarter
-    starts = np.concatenate([[0.0], np.cumsum(np.diff(at) * tick_seconds[:-1])])
-    segment = np.searchsorted(at, ticks, side="right") - 1
-    return starts[segment] + (ticks - at[segment]) * tick_seconds[segment]
-
-
-def _sequence(tracks: list[_Track], division: bytes, number: int, offset: float) -> tuple[list[MidiNote], float]:
-    """The notes of tracks that play together, and how long they last."""
-    events = [(*event, number + index) for index, track in enumerate(tracks) for event in track.events]
+def _joined(tracks: list[_Track], number: int) -> Events:
+    """The events of tracks that play together; the first of them has that number."""
+    packed = np.concatenate([np.frombuffer(track.events, np.int64) for track in tracks] + [np.zeros(0, np.int64)])
+    owner = np.repeat(np.arange(number, number + len(tracks)), [len(track.events) for track in tracks])
+    ticks = packed >> _TICK
     if len(tracks) > 1:
-        events.sort(key=itemgetter(0))  # stable: within a tick, the order of the file
-    last_tick = max((track.last_tick for track in tracks), default=0)
-    raw = _pair(events, last_tick)
-    ticks = np.array([(note[0], note[1]) for note in raw] + [(0, last_tick)], np.int64)  # (N + 1, 2)
-    tempos = [tempo for track in tracks for tempo in track.tempos]
-    times = (_seconds(ticks.ravel(), division, tempos).reshape(-1, 2) + offset).tolist()
-    notes = [
-        MidiNote(pitch, velocity, start, end, channel, program, track)
-        for (_, _, pitch, velocity, channel, program, track), (start, end) in zip(raw, times, strict=False)
-    ]
-    return notes, times[-1][1] - offset
-
-
-class _Keyboard:
-    """What sounds while the events go by. A note: (start, end, pitch, velocity, channel, program, track)."""
-
-    def __init__(self) -> None:
-        self.notes: list[tuple[int, int, int, int, int, int, int]] = []
-        self.down: dict[tuple[int, int, int], tuple[int, int, int]] = {}
-        """(channel, pitch, track) of a key held down: (start, velocity, program)."""
-        self.held: dict[int, dict[tuple[int, int, int], tuple[int, int, int]]] = {}
-        """By channel: keys already up that the pedal keeps sounding. A channel is there while its pedal is down."""
-        self.owed: dict[tuple[int, int, int], int] = {}
-        """Tick at which a key was struck again while down: an end at that very tick belongs to the earlier note."""
-
-    def finish(self, key: tuple[int, int, int], note: tuple[int, int, int], tick: int) -> None:
-        self.notes.append((note[0], tick, key[1], note[1], key[0], note[2], key[2]))
-
-    def strike(self, key: tuple[int, int, int], velocity: int, program: int, tick: int) -> None:
-        if key in self.down:
-            self.finish(key, self.down[key], tick)
-            self.owed[key] = tick
-        held = self.held.get(key[0])
-        if held and key in held:
-            self.finish(key, held.pop(key), tick)
-        self.down[key] = (tick, velocity, program)
-
-    def lift(self, key: tuple[int, int, int], tick: int) -> None:
-        note = self.down.get(key)
-        if note is None:
-            return
-        if note[0] == tick and self.owed.pop(key, None) == tick:
-            return
-        del self.down[key]
-        held = self.held.get(key[0])
-        if held is None:
-            self.finish(key, note, tick)
-        else:
-            held[key] = note
-
-    def lift_all(self, channel: int, tick: int) -> None:
-        for key in [key for key in self.down if key[0] == channel]:
-            self.lift(key, tick)
-
-    def control(self, channel: int, controller: int, value: int, tick: int) -> None:
-        if controller == SUSTAIN and value >= PEDAL_DOWN:
-            self.held.setdefault(channel, {})
-        elif controller in (SUSTAIN, _RESET):
-            self.pedal_up(channel, tick)
-        elif controller == _ALL_SOUND_OFF:
-            pedal = channel in self.held
-            self.lift_all(channel, tick)
-            self.pedal_up(channel, tick)
-            if pedal:
-                self.held[channel] = {}
-        elif controller >= _ALL_NOTES_OFF:
-            self.lift_all(channel, tick)
-
-    def pedal_up(self, channel: int, tick: int) -> None:
-        for key, note in self.held.pop(channel, {}).items():
-            self.finish(key, note, tick)
-
-
-def _pair(
-    events: list[tuple[int, int, int, int, int, int]], last_tick: int
-) -> list[tuple[int, int, int, int, int, int, int]]:
-    """Notes from events in order; what still sounds at the end ends with the last event."""
-    keyboard = _Keyboard()
-    programs: dict[int, int] = {}
-    for tick, kind, channel, first, second, track in events:
-        if kind == _ON and second:
-            keyboard.strike((channel, first, track), second, programs.get(channel, 0), tick)
-        elif kind <= _ON:
-            keyboard.lift((channel, first, track), tick)
-        elif kind == _PROGRAM:
-            programs[channel] = first
-        else:
-            keyboard.control(channel, first, second, tick)
-    for key, note in keyboard.down.items():
-        keyboard.finish(key, note, last_tick)
-    for channel in list(keyboard.held):
-        keyboard.pedal_up(channel, last_tick)
-    return keyboard.notes
+        order = np.argsort(ticks, kind="stable")
+        packed, owner, ticks = packed[order], owner[order], ticks[order]
+    return Events(
+        ticks=ticks,
+        kinds=packed >> _KIND & 0x3,
+        channels=packed >> _CHANNEL & 0xFFF,
+        first=packed >> _FIRST & 0x7F,
+        second=packed >> _SECOND & 0x7F,
+        tracks=owner,
+        tempos=[(tick, tempo or DEFAULT_TEMPO) for track in tracks for tick, tempo in track.tempos],
+        last_tick=max(track.last_tick for track in tracks),
+    )
