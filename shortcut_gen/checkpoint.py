@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 
 from shortcut_gen.errors import CheckpointError, ConfigError
-from shortcut_gen.folder import CONFIG, read_config, read_weights, write_config, write_weights
+from shortcut_gen.folder import CONFIG, check_header, read_config, read_weights, write_config, write_weights
 from shortcut_gen.modalities import TOKENIZERS, get_tokenizer
 from shortcut_gen.modalities.base import Tokenizer
 from shortcut_gen.network.config import ModelConfig
@@ -16,6 +16,8 @@ from shortcut_gen.network.model import ShortcutLM
 
 FORMAT = 1
 """Version of the folder's layout."""
+MAX_CACHE_GIB = 16
+"""Keys and values of one stream in float32, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +103,36 @@ def read_info(folder: str | Path) -> CheckpointInfo:
     return info
 
 
+def _check_cache(folder: Path, config: ModelConfig) -> None:
+    """Raises CheckpointError where the keys and values of one stream would not fit any machine."""
+    blocks = config.layers - bool(config.taps) + config.sources
+    gib = 2 * 4 * blocks * config.context * config.width / 2**30
+    if gib > MAX_CACHE_GIB:
+        raise CheckpointError(
+            f"{folder}: a context of {config.context:,} ids takes {gib:,.0f} GiB of keys and values for one stream; "
+            f"at most {MAX_CACHE_GIB} GiB are taken"
+        )
+
+
 def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> Checkpoint:
     """The model of a folder, in float32 and in evaluation mode. Raises CheckpointError with one line on any damage."""
     folder = Path(folder)
+    info, tokenizer, model = _described(folder)
+    model.load_state_dict(read_weights(folder, model.state_dict()), assign=True)
+    return Checkpoint(model=model.to(device).eval(), tokenizer=tokenizer, info=info)
+
+
+def check_checkpoint(folder: str | Path) -> CheckpointInfo:
+    """What is known of a folder whose weights would fit its config.json, as far as their header tells: no weight is
+    read. Raises CheckpointError.
+    """
+    info, _, model = _described(Path(folder))
+    check_header(Path(folder), model.state_dict())
+    return info
+
+
+def _described(folder: Path) -> tuple[CheckpointInfo, Tokenizer, ShortcutLM]:
+    """What config.json says, its tokenizer, and the model without its weights, on torch's meta device."""
     info = read_info(folder)
     try:
         tokenizer = get_tokenizer(info.tokenizer, info.codec, folder)
@@ -119,6 +148,7 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu") -> C
             f"{folder}: the model's context is {info.model.context} ids; at least two frames of {tokenizer.frame} "
             "are needed"
         )
-    model = ShortcutLM(info.model)
-    model.load_state_dict(read_weights(folder, model.state_dict()))
-    return Checkpoint(model=model.to(device).eval(), tokenizer=tokenizer, info=info)
+    _check_cache(folder, info.model)
+    with torch.device("meta"):  # names and shapes, without the memory
+        model = ShortcutLM(info.model)
+    return info, tokenizer, model

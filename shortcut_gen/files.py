@@ -1,9 +1,13 @@
-"""Writing a file whole or not at all."""
+"""Files: read only where they are regular and of a sensible size, written whole or not at all."""
 
 import contextlib
+import json
+import math
 import os
 import secrets
+import stat
 from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
 
 from shortcut_gen.errors import MediaError, ShortcutGenError
 
@@ -25,6 +29,87 @@ def write_whole(path: str | os.PathLike[str], data: bytes, error: type[ShortcutG
         with contextlib.suppress(OSError):  # its folder is not there or not ours: nothing of ours is left in it
             part.unlink(missing_ok=True)
         raise error(f"{path} cannot be written: {reason(refusal)}") from refusal
+
+
+def open_regular(path: str | os.PathLike[str], error: type[ShortcutGenError] = MediaError) -> BinaryIO:
+    """A file open to read. Raises `error` on anything else that has a name (a pipe would be waited for, for ever), and
+    OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            raise error(f"{path} is {kind_of(mode)}; a file is needed")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def is_regular(path: str | os.PathLike[str]) -> bool:
+    """Whether something is a file, or a link to one, and not a pipe, a device or a link to nothing."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def kind_of(mode: int) -> str:
+    """What something is that is no regular file."""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def read_json(
+    path: str | os.PathLike[str], error: type[ShortcutGenError], *, most: int = 16 * 2**20, depth: int = 64
+) -> Any:
+    """What a JSON file holds. Raises `error` in one line where it is no regular file, longer than `most` bytes, no JSON
+    or nested deeper than `depth`; and FileNotFoundError.
+    """
+    try:
+        with open_regular(path, error) as file:
+            text = file.read(most + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as refusal:
+        raise error(f"{path}: cannot be read: {reason(refusal)}") from refusal
+    if len(text) > most:
+        raise error(f"{path}: has more than {most:,} bytes; at most so many are read")
+    try:
+        return parse_json(text, depth)
+    except ValueError as problem:
+        raise error(f"{path}: not JSON: {problem}") from problem
+
+
+def parse_json(text: bytes | str, depth: int = 64) -> Any:
+    """What JSON text holds. Raises ValueError also where it is nested too deep or holds a number that JSON has not."""
+    try:
+        values = json.loads(text.decode("utf-8") if isinstance(text, bytes) else text, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {depth} levels") from None
+    _check_depth(values, depth)
+    return values
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _check_depth(values: Any, depth: int) -> None:
+    layer = [values]
+    for _ in range(depth):
+        inner: list[Any] = []
+        for value in layer:
+            if isinstance(value, dict):
+                inner += value.values()
+            elif isinstance(value, list):
+                inner += value
+            elif isinstance(value, float) and not math.isfinite(value):
+                raise ValueError("it holds a number too large to be one")
+        if not inner:
+            return
+        layer = inner
+    raise ValueError(f"it is nested deeper than {depth} levels")
 
 
 def reason(error: OSError) -> str:

@@ -5,7 +5,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from shortcut_gen.checkpoint import CheckpointInfo, read_info
+from shortcut_gen.checkpoint import CheckpointInfo, check_checkpoint
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import CheckpointError
 from shortcut_gen.modalities.codec_folder import is_codec
@@ -47,7 +47,7 @@ def find_checkpoints(folder: Path) -> dict[str, list[Entry]]:
         if is_codec(path):  # what a speech model speaks with
             continue
         try:
-            info = read_info(path)
+            info = check_checkpoint(path)
         except CheckpointError as error:
             problems.append(str(error))
             continue
@@ -94,8 +94,18 @@ class Models:
     def warm_up(self, prompt: Prompt) -> None:
         """Load the first checkpoint and go through a whole run once, so that the first click does not pay for it.
 
-        Raises ShortcutGenError where that cannot be done.
+        A checkpoint that cannot be run is named in the log and left out. Raises ShortcutGenError where none can.
         """
+        while True:
+            try:
+                return self._run_once(prompt)
+            except CheckpointError as error:
+                if len(self.entries) == 1:
+                    raise
+                log.warning("%s", error)
+                del self._folders[self.entries.pop(0).name]
+
+    def _run_once(self, prompt: Prompt) -> None:
         pipeline = self.pipeline()
         continuation = pipeline.continue_prompt(prompt, SamplingParams(max_tokens=2 * pipeline.tokenizer.frame))
         pipeline.tokenizer.decode(continuation.prompt_ids + continuation.ids)

@@ -26,6 +26,9 @@ FOLDERS: dict[Kind, Path] = {Score: Path("checkpoints/piano"), Audio: Path("chec
 """The checkpoint for a kind of prompt where none is named."""
 USUAL: dict[Kind, Usual] = {Score: Usual(seconds=30.0, top_p=0.98), Audio: Usual(seconds=10.0, top_p=1.0)}
 """Settings of a continuation where they are not given. Speech below top-p 1 falls silent (docs/experiments.md)."""
+ADDED = {"activation": "gelu"}
+"""Options of models that came after the first release, as models without them are: named, they would change the hash
+of every checkpoint, and a folder of results made before would be made again."""
 SUFFIXES = (*PianoTokenizer.suffixes, *SpeechTokenizer.suffixes)
 """Of the files that a folder of prompts may hold where no checkpoint is named."""
 
@@ -78,7 +81,8 @@ class Model:
         if self.info.codec and self.info.codec["name"] != OFFICIAL:
             # Its identity in config.json leaves the decoder out, which decides how the same ids sound.
             digest.update(_digest(codec_folder(self.info.codec["name"], self.folder) / WEIGHTS).digest())
-        decides = [self.info.model.to_dict(), self.info.tokenizer, *([self.info.codec] if self.info.codec else [])]
+        shape = {k: v for k, v in self.info.model.to_dict().items() if ADDED.get(k) != v}
+        decides = [shape, self.info.tokenizer, *([self.info.codec] if self.info.codec else [])]
         digest.update(json.dumps(decides, sort_keys=True).encode())
         return digest.hexdigest()
 

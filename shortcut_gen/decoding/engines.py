@@ -83,7 +83,7 @@ class Engine(Protocol):
     def choose(
         self, logits: Tensor, masks: Sequence[Tensor | None], params: SamplingParams, uniforms: Sequence[float]
     ) -> list[int]:
-        """The next id of each row of logits, (B, V), of those its mask allows; see `sampling.choose`."""
+        """The next id of each row of logits, (B, V), of those its mask allows, or `sampling.UNUSABLE`."""
         ...
 
 

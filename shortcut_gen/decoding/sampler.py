@@ -9,7 +9,7 @@ from torch import Tensor
 
 from shortcut_gen.decoding.engines import Decoding, Engine, TorchEngine
 from shortcut_gen.decoding.sampling import SamplingParams
-from shortcut_gen.errors import SettingsError
+from shortcut_gen.errors import CheckpointError, SettingsError
 from shortcut_gen.modalities.base import Tokenizer
 from shortcut_gen.network.model import ShortcutLM
 
@@ -85,7 +85,8 @@ class Sampler:
         """Yields, again and again, the next id of every stream, None for one that has ended, until all have.
 
         The window slides without end: when a stream fills the context, its oldest half is dropped and the rest is
-        read again. Close the generator to cancel. Same streams and params, same ids, on the same machine.
+        read again. Close the generator to cancel. Same streams and params, same ids, on the same machine. Raises
+        CheckpointError where the weights give no usable logits.
         """
         if not streams:
             return
@@ -124,7 +125,7 @@ class Sampler:
         with torch.inference_mode():
             logits = logits[[read.index(firsts[window]) for window in windows]]
         masks, uniforms = _draws(rows, params)
-        return self.engine.choose(logits, masks, params, uniforms)
+        return _checked(self.engine.choose(logits, masks, params, uniforms))
 
     def _next(self, rows: list[_Row], tokens: list[int], decoding: Decoding, params: SamplingParams) -> list[int]:
         """Feed every row's newest id; the next of each. A full row slides: its window's older half is dropped and the
@@ -132,7 +133,7 @@ class Sampler:
         context, lengths = self.model.config.context, decoding.lengths
         masks, uniforms = _draws(rows, params)
         if max(lengths) < context:
-            return decoding.draw(tokens, masks, params, uniforms)
+            return _checked(decoding.draw(tokens, masks, params, uniforms))
         full = [index for index, length in enumerate(lengths) if length >= context]
         windows = [self.tokenizer.clip(rows[index].ids, max(1, context // 2)) for index in full]
         chosen = list(tokens)
@@ -142,7 +143,16 @@ class Sampler:
         some = self.engine.choose(logits, [masks[i] for i in full], params, [uniforms[i] for i in full])
         for index, token in zip(full, some, strict=True):
             chosen[index] = token
-        return chosen
+        return _checked(chosen)
+
+
+def _checked(chosen: list[int]) -> list[int]:
+    """Ids that were drawn. Raises CheckpointError where one was not."""
+    if min(chosen) < 0:
+        raise CheckpointError(
+            "the model's weights give logits that are no numbers, or too large; an undamaged checkpoint is needed"
+        )
+    return chosen
 
 
 def _draws(rows: list[_Row], params: SamplingParams) -> tuple[list[Tensor | None], list[float]]:

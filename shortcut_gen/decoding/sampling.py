@@ -9,6 +9,12 @@ from torch import Tensor
 
 from shortcut_gen.errors import SettingsError
 
+LARGEST_LOGIT = 1e30
+"""A logit of that size or more, or one that is no number, comes from damaged weights: nothing is drawn from it."""
+COLDEST = 1e-6
+"""Below this temperature the likeliest id takes all, as at 0: a logit divided by less may pass what float32 holds."""
+UNUSABLE = -1
+"""What is drawn from a row of unusable logits."""
 LIKELIEST = 256
 """Ids that top-p sorts at first; only where they hold too little of the mass are all of them sorted."""
 
@@ -18,7 +24,7 @@ class SamplingParams:
     """How ids are drawn and when to stop. Stops at whichever of the two lengths comes first."""
 
     temperature: float = 1.0
-    """Divides the logits; 0 takes the likeliest id."""
+    """Divides the logits; 0 takes the likeliest id, and so does less than a millionth, which is taken as 0."""
     top_k: int = 0
     """Keep only the k likeliest ids; 0 keeps all."""
     top_p: float = 1.0
@@ -44,6 +50,8 @@ class SamplingParams:
             return isinstance(value, int) and not isinstance(value, bool)
 
         check("temperature", number(self.temperature) and 0 <= self.temperature <= 10, "a number from 0 to 10")
+        if self.temperature < COLDEST:
+            object.__setattr__(self, "temperature", 0.0)
         check("top_k", whole(self.top_k) and self.top_k >= 0, "a whole number of at least 0 (0 keeps all)")
         check("top_p", number(self.top_p) and 0 < self.top_p <= 1, "a number above 0 and at most 1")
         check("min_p", number(self.min_p) and 0 <= self.min_p < 1, "a number from 0 up to, not including, 1")
@@ -89,18 +97,26 @@ def _beyond(probs: Tensor, top_p: float, static: bool) -> Tensor:
 def choose(
     logits: Tensor, masks: Sequence[Tensor | None], params: SamplingParams, uniforms: Sequence[float]
 ) -> list[int]:
-    """The next id of each row: the likeliest at temperature 0, else drawn from what the filters leave.
+    """The next id of each row: the likeliest at temperature 0, else drawn from what the filters leave; UNUSABLE where
+    a logit is no usable number.
 
     logits: (B, V) float32 on the CPU, changed in place; masks: (V,) bool for each row, True for what may come, or None
     where all may; uniforms: a number in [0, 1) for each row.
     """
+    fine = usable(logits)
     for row, mask in zip(logits, masks, strict=True):
         if mask is not None:
             row.masked_fill_(~mask, -torch.inf)
     if params.temperature == 0:
-        return [int(token) for token in logits.argmax(dim=-1)]
-    drawn = draw(filter_logits(logits, params), torch.tensor(uniforms, dtype=torch.float64))
-    return [int(token) for token in drawn]
+        drawn = logits.argmax(dim=-1)
+    else:
+        drawn = draw(filter_logits(logits, params), torch.tensor(uniforms, dtype=torch.float64))
+    return [int(token) for token in drawn.masked_fill(~fine, UNUSABLE)]
+
+
+def usable(logits: Tensor) -> Tensor:
+    """Which rows of logits, (B, V), are numbers of a size that weights give: (B,) bool."""
+    return (logits.abs() < LARGEST_LOGIT).all(dim=-1)  # no number is less than anything
 
 
 def choose_there(logits: Tensor, allowed: Tensor, params: SamplingParams, uniforms: Tensor) -> Tensor:
@@ -108,10 +124,13 @@ def choose_there(logits: Tensor, allowed: Tensor, params: SamplingParams, unifor
 
     logits: (B, V); allowed: (B, V) bool; uniforms: (B,) float64; all on one device. Returns ids, (B,) int64.
     """
+    fine = usable(logits)
     logits = logits.float().masked_fill(~allowed, -torch.inf)
     if params.temperature == 0:
-        return logits.argmax(dim=-1)
-    return draw(filter_logits(logits, params, static=True), uniforms)
+        drawn = logits.argmax(dim=-1)
+    else:
+        drawn = draw(filter_logits(logits, params, static=True), uniforms)
+    return drawn.masked_fill(~fine, UNUSABLE)
 
 
 def draw(logits: Tensor, uniforms: Tensor) -> Tensor:

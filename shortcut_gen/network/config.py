@@ -6,6 +6,10 @@ from typing import Any, Literal, Self
 
 from shortcut_gen.errors import ConfigError
 
+LARGEST = {"vocab_size": 2**24, "context": 2**20, "layers": 1024, "width": 2**16, "heads": 2**16}
+LARGEST |= {"feedforward": 2**20, "feature_hidden": 2**20, "shortcut_heads": 2**16}
+"""Far beyond any model, but small enough that a damaged or hostile config cannot take a machine's memory."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -47,12 +51,14 @@ class ModelConfig:
     """Dropout after the embedding and on each residual branch, while training."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "taps", tuple(self.taps))
-        object.__setattr__(self, "residual_mlps", tuple(self.residual_mlps))
-        for name in ("vocab_size", "context", "layers", "width", "heads", "feedforward", "feature_hidden"):
+        for name in ("taps", "residual_mlps"):
+            if not isinstance(getattr(self, name), list | tuple):
+                raise ConfigError(f"model {name} is {getattr(self, name)!r}; a list of block numbers is needed")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, largest in LARGEST.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"model {name} is {value!r}; a whole number of at least 1 is needed")
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
+                raise ConfigError(f"model {name} is {value!r}; a whole number from 1 to {largest:,} is needed")
         if self.width % self.heads:
             raise ConfigError(f"model width {self.width} is not a multiple of its {self.heads} heads")
         if self.taps:
@@ -63,7 +69,8 @@ class ModelConfig:
         self._check_choices()
         if self.position == "rotary" and any((self.width // h) % 2 for h in self._head_counts()):
             raise ConfigError("rotary positions need an even head width; choose another width or number of heads")
-        if not 0.0 <= self.dropout < 1.0:
+        is_number = isinstance(self.dropout, int | float) and not isinstance(self.dropout, bool)
+        if not is_number or not 0.0 <= self.dropout < 1.0:
             raise ConfigError(f"model dropout is {self.dropout}; a number from 0 up to, not including, 1 is needed")
 
     def _check_choices(self) -> None:
@@ -84,15 +91,17 @@ class ModelConfig:
 
     def _check_taps(self) -> None:
         self._check_blocks("taps", self.layers - 1)
-        if self.shortcut_heads < 1 or self.width % self.shortcut_heads:
+        if self.width % self.shortcut_heads:
             raise ConfigError(f"model width {self.width} is not a multiple of its {self.shortcut_heads} shortcut heads")
 
     def _check_blocks(self, name: str, last: int) -> None:
         blocks = getattr(self, name)
-        if not all(isinstance(block, int) for block in blocks) or sorted(set(blocks)) != list(blocks):
+        if not all(isinstance(block, int) and not isinstance(block, bool) for block in blocks) or sorted(
+            set(blocks)
+        ) != list(blocks):
             raise ConfigError(f"model {name} are {blocks}; rising block numbers without repeats are needed")
         if blocks and not 1 <= blocks[0] <= blocks[-1] <= last:
-            raise ConfigError(f"model {name} are {blocks}; blocks 1 to {last} can be named")
+            raise ConfigError(f"model {name} are {blocks}; blocks 1 to {last} are valid values")
 
     @property
     def sources(self) -> int:

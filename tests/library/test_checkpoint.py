@@ -2,10 +2,13 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from shortcut_gen import CheckpointInfo, ModelConfig, ShortcutLM, load_checkpoint, save_checkpoint
@@ -139,3 +142,104 @@ def test_figures_that_are_no_numbers_are_not_written(folder: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         write_info(folder, CheckpointInfo(model=CONFIG, tokenizer="piano", figures={"nll": float("nan")}))
     assert read_info(folder) == INFO
+
+
+# What a damaged or hostile folder may not do ---------
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"layers": 10**6}, "model layers is 1000000; a whole number from 1 to 1,024"),
+        ({"context": 10**9, "position": "rotary"}, "model context is 1000000000"),
+        ({"shortcut_heads": 2.0}, "model shortcut_heads is 2.0; a whole number"),
+        ({"width": True}, "model width is True"),
+        ({"taps": [True, 2]}, "taps are (True, 2)"),
+        ({"taps": 3}, "taps is 3; a list"),
+        ({"dropout": "much"}, "dropout is much"),
+        ({"layers": 900}, "lacks the tensor"),
+        ({"context": 2**20, "position": "rotary", "width": 2**14}, "GiB of keys and values"),
+    ],
+)
+def test_a_shape_is_checked_before_memory_is_taken(
+    folder: Path, change: dict[str, object], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shortcut_gen.folder.load_file", lambda path: pytest.fail("the weights were read"))
+    model = json.loads((folder / "config.json").read_text())["model"]
+    edit(folder, model=model | change)
+    assert said in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"[" * 100_000, "nested deeper than 64"),
+        (b'{"a":' * 70 + b"1" + b"}" * 70, "nested deeper than 64"),
+        (b'{"format": 1, "figures": {"nll": NaN}}', "NaN is no number"),
+        (b'{"format": 1e999}', "too large to be one"),
+        (b"\xff\xfe{}", "not JSON"),
+        (b" " * (5 * 2**20), "more than 4,194,304 bytes"),
+    ],
+)
+def test_a_config_that_is_no_sane_json_is_refused(folder: Path, text: bytes, said: str) -> None:
+    (folder / "config.json").write_bytes(text)
+    assert said in refusal(folder)
+
+
+def header(tensors: object, length: int | None = None) -> bytes:
+    text = json.dumps(tensors).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "no header"),
+        (header({}, length=2**40), "its header has 1,099,511,627,776 bytes"),
+        (header({}, length=60_000), "ends inside its header"),
+        (header({f"t{i}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(100_000)}), "bytes"),
+        (header([1, 2]), "damaged"),
+        (header({"norm.weight": {"dtype": "I64", "shape": [8], "data_offsets": [0, 64]}}), "of type I64"),
+        (header({"norm.weight": 5}), "damaged"),
+    ],
+)
+def test_a_header_is_checked_before_the_weights_are_read(
+    folder: Path, data: bytes, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shortcut_gen.folder.load_file", lambda path: pytest.fail("the weights were read"))
+    (folder / "model.safetensors").write_bytes(data)
+    assert said in refusal(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_pipe_or_a_folder_in_a_files_place_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert "is a pipe; a file is needed" in refusal(folder)
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    assert "is a folder" in refusal(folder)
+
+
+@given(st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+def test_mutated_folders_are_read_or_refused_in_a_line(folder: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(["config.json", "model.safetensors"]))
+    path = folder / name
+    whole = path.read_bytes()
+    mutated = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, min(len(mutated) - 1, 3000)))
+        if data.draw(st.booleans()):
+            mutated[at] = data.draw(st.integers(0, 255))
+        else:
+            del mutated[at : at + data.draw(st.integers(1, 40))]
+    path.write_bytes(bytes(mutated))
+    said = ""
+    try:
+        load_checkpoint(folder)
+    except CheckpointError as error:
+        said = str(error)
+    finally:
+        path.write_bytes(whole)
+    assert "\n" not in said

@@ -177,6 +177,7 @@ def test_flops_count_every_product() -> None:
         ({"layers": 0}, "layers is 0"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"position": "none"}, "position is 'none'"),
+        ({"activation": "relu"}, "activation is 'relu'; one of gelu, swiglu"),
         ({"shortcut_heads": 7}, "7 shortcut heads"),
         ({"heads": 128, "position": "rotary"}, "even head width"),
     ],
@@ -187,7 +188,7 @@ def test_a_config_that_cannot_be_built_says_why(wrong: dict[str, object], says: 
 
 
 def test_config_round_trip_and_unknown_key() -> None:
-    config = ModelConfig(taps=(1, 3), position="rotary", residual_mlps=(4,), value_residual=True)
+    config = ModelConfig(taps=(1, 3), position="rotary", residual_mlps=(4,), activation="swiglu")
     assert ModelConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ConfigError, match="unknown key 'depth'"):
         ModelConfig.from_dict({"depth": 3})

@@ -37,9 +37,11 @@ SHAPES: dict[str, dict[str, object]] = {
     "one-block": {"layers": 1, "taps": (), "vocab_size": 2},
     "large-vocabulary": {"vocab_size": 50_257, "layers": 2, "taps": (1,)},
     "long": {"context": 200, "attend_current": True},
+    "swiglu-odd": {"width": 36, "heads": 3, "shortcut_heads": 9, "feedforward": 50, "activation": "swiglu"},
     "value-residual-odd": {"width": 36, "heads": 3, "shortcut_heads": 9, "value_residual": True},
     "everything": {
         "value_residual": True,
+        "activation": "swiglu",
         "taps": (1, 3),
         "attend_current": True,
         "residual": "literal",

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from shortcut_gen.decoding.sampling import SamplingParams, draw, filter_logits
-from shortcut_gen.errors import SettingsError
+from shortcut_gen.decoding.sampling import UNUSABLE, SamplingParams, draw, filter_logits
+from shortcut_gen.errors import CheckpointError, SettingsError
 
 PROBS = torch.tensor([[0.5, 0.25, 0.15, 0.07, 0.03]])
 
@@ -79,3 +79,76 @@ def test_settings_outside_their_range_are_named(wrong: dict[str, float]) -> None
 def test_a_length_is_needed() -> None:
     with pytest.raises(SettingsError, match="at least one length"):
         SamplingParams()
+
+
+def test_a_temperature_that_float32_cannot_divide_by_is_zero() -> None:
+    for cold in (1e-7, 1e-38, 1e-300, 5e-324):
+        assert SamplingParams(temperature=cold, max_tokens=1).temperature == 0
+    assert SamplingParams(temperature=1e-6, max_tokens=1).temperature == 1e-6
+
+
+def engines_for_drawing() -> list[object]:
+    from shortcut_gen.decoding import native
+    from shortcut_gen.decoding.engines import TorchEngine
+    from tests.shared.small_models import build
+
+    model = build("baseline")
+    made: list[object] = [TorchEngine(model), TorchEngine(model, graphs=True)]
+    return made if native.problem() else [*made, native.NativeEngine(model, precision="f32", threads=1)]
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("temperature", [0.0, 1e-6, 1.0])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e30, -3e38])
+def test_logits_that_are_no_usable_numbers_draw_nothing(number: int, temperature: float, bad: float) -> None:
+    """In every engine, whether the grammar allows the id or not."""
+    engines = engines_for_drawing()
+    if number >= len(engines):
+        pytest.skip("the native engine was not built")
+    params = SamplingParams(temperature=temperature, top_k=2**40, top_p=0.9, min_p=0.01, max_tokens=1)
+    allowed = torch.zeros(13, dtype=torch.bool)
+    allowed[[3, 7]] = True
+    for place in (3, 5):
+        logits = torch.linspace(-1, 1, 13).repeat(2, 1)
+        logits[1, place] = bad
+        drawn = engines[number].choose(logits, [allowed, allowed], params, [0.5, 0.5])  # type: ignore[attr-defined]
+        assert drawn[0] in (3, 7)
+        assert drawn[1] == UNUSABLE
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_model_of_damaged_weights_stops_in_one_line(temperature: float) -> None:
+    from shortcut_gen.decoding.engines import TorchEngine
+    from shortcut_gen.decoding.sampler import Sampler, Stream
+    from shortcut_gen.modalities.piano import PianoTokenizer
+    from shortcut_gen.network.config import ModelConfig
+    from shortcut_gen.network.model import ShortcutLM
+
+    model = ShortcutLM(ModelConfig(context=16, layers=2, width=8, heads=2, feedforward=8, taps=())).eval()
+    with torch.no_grad():
+        model.norm.weight.fill_(math.nan)
+    for engine in (TorchEngine(model), TorchEngine(model, graphs=True)):
+        sampler = Sampler(model, PianoTokenizer(), engine)
+        with pytest.raises(CheckpointError, match="logits that are no numbers"):
+            list(sampler.stream([Stream(prompt=(60,))], SamplingParams(temperature=temperature, max_tokens=4)))
+
+
+def test_the_native_boundary_refuses_what_does_not_fit() -> None:
+    from shortcut_gen.decoding import native
+
+    if native.problem():
+        pytest.skip("the native engine was not built")
+    from tests.shared.small_models import build
+
+    engine = native.NativeEngine(build("baseline"), precision="f32", threads=1)
+    params = SamplingParams(max_tokens=1)
+    logits = torch.zeros(1, 13)
+    for masks, numbers, given in (
+        ([torch.ones(12, dtype=torch.bool)], [0.5], logits),
+        ([torch.ones(13)], [0.5], logits),
+        ([None, None], [0.5, 0.5], logits),
+        ([None], [], logits),
+        ([None], [0.5], logits.double()),
+    ):
+        with pytest.raises(ValueError, match=r"needed|need as many"):
+            engine.choose(given, masks, params, numbers)

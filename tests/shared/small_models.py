@@ -21,6 +21,8 @@ VARIANTS: dict[str, dict[str, object]] = {
     "one-tap": {"taps": (3,)},
     "value-residual": {"value_residual": True},
     "value-residual-alone": {"value_residual": True, "taps": (), "position": "rotary"},
+    "swiglu": {"activation": "swiglu"},
+    "swiglu-alone": {"activation": "swiglu", "taps": (), "position": "rotary", "value_residual": True},
     "residual-mlps": {"taps": (), "residual_mlps": (2, 4)},
     "residual-mlps-and-taps": {"residual_mlps": (4, 5)},
 }

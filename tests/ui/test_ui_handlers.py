@@ -1,6 +1,7 @@
 """The page's handlers, sessions and models, without a browser."""
 
 import io
+import math
 import shutil
 from collections.abc import Iterator
 from html import unescape
@@ -10,9 +11,12 @@ from typing import Any
 
 import pytest
 import soundfile
+import torch
+from safetensors.torch import load_file, save_file
 
 from shortcut_gen.errors import CheckpointError, MediaError, PromptError, SettingsError
 from shortcut_gen.media import read_score
+from shortcut_gen.pipeline import Prompt
 from ui import sessions as sessions_module
 from ui.__main__ import check_port, main
 from ui.handlers import NO_PROMPT, PianoHandlers, whole
@@ -263,6 +267,26 @@ def test_a_damaged_checkpoint_is_left_out_and_an_empty_folder_refused(
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="no checkpoint"):
         find_checkpoints(tmp_path / "empty")
+
+
+def test_a_checkpoint_whose_weights_cannot_be_used_does_not_keep_the_page_from_starting(
+    tiny_checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither one whose header shows it, nor one that only running shows, though it would be the first."""
+    for name in ("piano", "cut", "good"):
+        shutil.copytree(tiny_checkpoint, tmp_path / name)
+    (tmp_path / "cut/model.safetensors").write_bytes(b"\x10")
+    weights = load_file(tmp_path / "piano/model.safetensors")
+    save_file(
+        weights | {"norm.weight": torch.full_like(weights["norm.weight"], math.nan)},
+        tmp_path / "piano/model.safetensors",
+    )
+    models = Models(find_checkpoints(tmp_path)["piano"])
+    assert models.default == "piano"
+    models.warm_up(Prompt.empty())
+    assert [entry.name for entry in models.entries] == ["good"]
+    assert "cut" in caplog.text
+    assert "norm.weight holds values that are not finite" in caplog.text
 
 
 def test_the_models_of_a_page_are_loaded_once(models: Models) -> None:

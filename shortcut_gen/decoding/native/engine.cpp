@@ -14,27 +14,26 @@
 
 // -------------------------------------------------------------------------------------------------- what Python calls
 
-EXPORT int shortcut_abi() { return 3; }
+EXPORT int shortcut_abi() { return 4; }
 
 // The best instruction set of this machine: 0 plain, 1 AVX2, 2 AVX-512, 3 AVX-512 with bf16 and int8 products.
 EXPORT int shortcut_level() { return best_level(); }
 
-// shape: vocab, context, layers, width, heads, feedforward, hidden, shortcut heads, features (0 the taps themselves,
-// 1 MLPs), attend current, literal, rotary, value residual; then for each block 1 where it is tapped, and 2 where an MLP
-// stands behind it. Null where the tensors do not fit it, or memory is short.
-EXPORT Model* shortcut_model(const int32_t* shape, const float* const* tensors, const int64_t* sizes, int count,
+// Null where the tensors do not fit the shape, or memory is short.
+EXPORT Model* shortcut_model(const Shape* shape, const float* const* tensors, const int64_t* sizes, int count,
                              int precision, int level, int threads) try {
     auto m = std::make_unique<Model>();
-    m->vocab = shape[0], m->context = shape[1], m->layers = shape[2], m->width = shape[3];
-    m->feedforward = shape[5], m->hidden = shape[6], m->features = shape[8], m->current = shape[9];
-    m->literal = shape[10], m->value_residual = shape[12], m->d = padded(m->width);
-    m->heads = Heads(m->width, shape[4]);
+    m->vocab = shape->vocab, m->context = shape->context, m->layers = shape->layers, m->width = shape->width;
+    m->feedforward = shape->feedforward, m->hidden = shape->feature_hidden, m->features = shape->feature_mlps;
+    m->current = shape->attend_current, m->literal = shape->literal, m->value_residual = shape->value_residual;
+    m->swiglu = shape->swiglu, m->d = padded(m->width);
+    m->heads = Heads(m->width, shape->heads);
     for (int i = 0; i < m->layers; i++) {
-        m->tapped.push_back(shape[13 + i] & 1);
-        m->followed.push_back(shape[13 + i] >> 1 & 1);
+        m->tapped.push_back(shape->blocks[i] & 1);
+        m->followed.push_back(shape->blocks[i] >> 1 & 1);
         m->taps += m->tapped.back();
     }
-    if (m->taps) m->shortcut_heads = Heads(m->width, shape[7]);
+    if (m->taps) m->shortcut_heads = Heads(m->width, shape->shortcut_heads);
     m->sources = m->taps ? m->taps + m->current : 0;
     m->precision = Precision(precision), m->threads = threads;
     m->kernels = LEVELS[std::min(level, best_level())];
@@ -42,7 +41,7 @@ EXPORT Model* shortcut_model(const int32_t* shape, const float* const* tensors, 
     for (int i = 0; i < count; i++) floats += size_t(sizes[i] + 15) / 16 * 16;
     m->floats = Array<float>(floats);
     Reader reader(tensors, sizes, count);
-    build(*m, reader, shape[11] != 0);
+    build(*m, reader, shape->rotary != 0);
     if (!reader.exact()) return nullptr;
     if (threads > 1) m->pool = std::make_unique<Pool>(threads);
     return m.release();
@@ -63,10 +62,13 @@ EXPORT void shortcut_free_state(State* s) { delete s; }
 
 // One pass over some rows (see Pass) and, if `draw` is not null, the draw of the ids that follow them.
 // logits: (wanted, V padded to a multiple of sixteen). Returns 0; 1 where memory is short, 2 where an id lies outside the
-// vocabulary, 3 where a position lies outside the context: nothing is done then.
+// vocabulary, 3 where a position lies outside the context, 4 where there are more rows or slots than the state has:
+// nothing is done then.
 EXPORT int shortcut_pass(State* s, int rows, const int32_t* ids, const int32_t* slots, const int32_t* positions,
                          int wanted, float* logits, const Draw* draw) try {
+    if (rows < 1 || rows > s->rows || wanted < 0 || wanted > rows) return 4;
     for (int r = 0; r < rows; r++) {
+        if (slots[r] < 0 || slots[r] >= s->slots) return 4;
         if (ids[r] < 0 || ids[r] >= s->m->vocab) return 2;
         if (positions[r] < 0 || positions[r] >= s->m->context) return 3;
     }

@@ -65,12 +65,12 @@ class NativeEngine:
         self._model = self._pack(model)
 
     def _pack(self, model: ShortcutLM) -> int:
-        weights, sizes = tensors(model), shape(self.config)
+        weights = tensors(model)
         counts = (ctypes.c_int64 * len(weights))(*(weight.numel() for weight in weights))
         pointers = (ctypes.c_void_p * len(weights))(*(weight.data_ptr() for weight in weights))
         precision, level = get_args(Precision).index(self.precision), LEVELS.index(self.level)
         made = self._library.shortcut_model(
-            (ctypes.c_int32 * len(sizes))(*sizes), pointers, counts, len(weights), precision, level, self.threads
+            shape(self.config), pointers, counts, len(weights), precision, level, self.threads
         )
         if not made:
             raise MemoryError("there is not enough memory for the native engine's weights")
@@ -87,9 +87,14 @@ class NativeEngine:
     def choose(
         self, logits: Tensor, masks: Sequence[Tensor | None], params: SamplingParams, uniforms: Sequence[float]
     ) -> list[int]:
-        """The next id of each row of logits, (B, V): what `sampling.choose` does, in a few microseconds."""
+        """The next id of each row of logits, (B, V): what `sampling.choose` does, in a few microseconds.
+
+        Raises ValueError where masks, numbers and logits do not fit each other.
+        """
         rows, vocab = logits.shape
-        draw = _Draw(rows)
+        if logits.dtype != torch.float32 or logits.device.type != "cpu" or logits.stride(1) != 1:
+            raise ValueError(f"logits are {logits.dtype} on {logits.device}; rows of float32 on the CPU are needed")
+        draw = _Draw(rows, vocab)
         draw.fill(masks, params, uniforms)
         if self._library.shortcut_choose(self._model, logits.data_ptr(), logits.stride(0), rows, vocab, draw.address):
             raise MemoryError("there is not enough memory to draw an id")
@@ -99,7 +104,8 @@ class NativeEngine:
 class _Draw:
     """How to draw the ids of some rows, and those that are drawn, where C finds them."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, vocab: int) -> None:
+        self._rows, self._vocab = rows, vocab
         self.ids = (ctypes.c_int32 * rows)()
         self._allowed = (ctypes.c_void_p * rows)()
         self._uniforms = (ctypes.c_double * rows)()
@@ -110,9 +116,19 @@ class _Draw:
         self.address = ctypes.addressof(self._draw)
 
     def fill(self, masks: Sequence[Tensor | None], params: SamplingParams, uniforms: Sequence[float]) -> None:
+        """What C will read must be as long as it thinks. Raises ValueError."""
+        if len(masks) != self._rows or len(uniforms) != self._rows:
+            raise ValueError(
+                f"{len(masks)} masks and {len(uniforms)} numbers are given; {self._rows} rows need as many"
+            )
+        for mask in masks:
+            if mask is not None and not (
+                mask.dtype == torch.bool and mask.shape == (self._vocab,) and mask.is_contiguous()
+            ):
+                raise ValueError(f"a mask is {mask.dtype} of {tuple(mask.shape)}; {self._vocab} bools are needed")
         if params is not self._params:
             self._params = params
-            self._choice.temperature, self._choice.top_k = params.temperature, params.top_k
+            self._choice.temperature, self._choice.top_k = params.temperature, min(params.top_k, 2**31 - 1)
             self._choice.top_p, self._choice.min_p = params.top_p, params.min_p
         self._allowed[:] = [None if mask is None else mask.data_ptr() for mask in masks]
         self._uniforms[:] = list(uniforms)
@@ -137,7 +153,7 @@ class NativeDecoding:
         self._ids, self._slots, self._lengths = ((ctypes.c_int32 * batch)(*given) for given in ([], slots, lengths))
         self._logits = torch.zeros(batch, self._padded)
         self._shown = self._logits[:, : self._config.vocab_size]
-        self._draw = _Draw(batch)
+        self._draw = _Draw(batch, self._config.vocab_size)
         places = (ctypes.addressof(part) for part in (self._ids, self._slots, self._lengths))
         self._step = (self._state, batch, *places, batch, self._logits.data_ptr())
 
@@ -228,5 +244,7 @@ class NativeDecoding:
             raise MemoryError("there is not enough memory for a pass of the native engine")
         if problem == 2:
             raise ValueError(f"an id lies outside 0 to {self._config.vocab_size - 1}")
+        if problem == 4:
+            raise ValueError("more rows, or other slots, are given than this decoding holds")
         if problem:
             raise ValueError(f"{self._config.context + 1} tokens do not fit the context of {self._config.context}")

@@ -20,6 +20,8 @@ struct Kernels {
                    float*, long);
     void (*norm)(const float*, const float*, const float*, int, int, float*);
     void (*sum)(const float*, const float*, const float*, long, int, int, float*);
+    void (*gate)(const float*, int, int, int, int, float*);
+    bool (*usable)(const float*, int);
     float (*temper)(const float*, const uint8_t*, int, float, float*);
     double (*exponentials)(const float*, float, int, float*);
     Above (*above)(const float*, const float*, int, float);

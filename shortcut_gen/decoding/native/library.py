@@ -9,8 +9,19 @@ from shortcut_gen import compiled
 from shortcut_gen.compiled import LEVELS
 from shortcut_gen.errors import SettingsError
 
-ABI = 3
+ABI = 4
 """What `shortcut_abi` must answer: a library built from other sources is not used."""
+
+
+class Shape(ctypes.Structure):
+    """A model's sizes and options, as model.h has them."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("vocab", "context", "layers", "width", "heads", "feedforward")),
+        *((name, c_int32) for name in ("feature_hidden", "shortcut_heads", "feature_mlps", "attend_current")),
+        *((name, c_int32) for name in ("literal", "rotary", "value_residual", "swiglu")),
+        ("blocks", POINTER(c_int32)),
+    )
 
 
 class Choice(ctypes.Structure):
@@ -30,7 +41,7 @@ _FUNCTIONS: compiled.Functions = {
     "shortcut_level": (c_int, ()),
     "shortcut_model": (
         c_void_p,
-        (POINTER(c_int32), POINTER(c_void_p), POINTER(c_int64), c_int, c_int, c_int, c_int),
+        (POINTER(Shape), POINTER(c_void_p), POINTER(c_int64), c_int, c_int, c_int, c_int),
     ),
     "shortcut_free_model": (None, (c_void_p,)),
     "shortcut_state": (c_void_p, (c_void_p, c_int)),

@@ -26,9 +26,19 @@ struct Heads {
     long all() const { return long(groups) * columns; }
 };
 
+// A model's sizes and options, as Python has them (`Shape` in library.py).
+struct Shape {
+    int32_t vocab, context, layers, width, heads, feedforward, feature_hidden, shortcut_heads;
+    int32_t feature_mlps;   // 0: the taps themselves
+    int32_t attend_current, literal, rotary, value_residual;
+    int32_t swiglu;         // 0: GELU
+    const int32_t* blocks;  // of each block 1 where it is tapped, and 2 where an MLP stands behind it
+};
+
 struct Block {
     Norm before, middle;
-    Weight inward, keys_values, out, up, down;  // inward: q, k and v of each group; the shortcut block's: q alone
+    Weight inward, keys_values, out, down;  // inward: q, k and v of each group; the shortcut block's: q alone
+    Weight up;                              // with SwiGLU sixteen columns of the gate, then sixteen of what it lets by
     const float* shares = nullptr;  // of the first block's values and of its own; null where it keeps its own alone
 };
 
@@ -38,7 +48,7 @@ struct Mlp {
 };
 
 struct Model {
-    int vocab, context, layers, width, feedforward, hidden, features, current, literal, value_residual;
+    int vocab, context, layers, width, feedforward, hidden, features, current, literal, value_residual, swiglu;
     std::vector<int> tapped, followed;  // [layers]: whether a block is tapped; whether a residual MLP stands behind it
     int d, taps = 0, sources = 0;       // d: the padded width
     Heads heads{16, 1}, shortcut_heads{16, 1};
@@ -101,7 +111,7 @@ void read_block(Reader& in, Model& m, Block& b, const Heads& heads, bool shortcu
     if (shortcut) in.weight(m, b.keys_values, heads.all() * 2, m.d);
     in.weight(m, b.out, m.d, heads.all());
     b.middle = in.norm(m);
-    in.weight(m, b.up, padded(m.feedforward), m.d);
+    in.weight(m, b.up, padded(m.feedforward) * (m.swiglu ? 2 : 1), m.d);
     in.weight(m, b.down, m.d, padded(m.feedforward));
     if (m.value_residual && &b != &m.blocks[0]) b.shares = in.vector(m, 2);
 }

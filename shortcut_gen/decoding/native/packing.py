@@ -1,10 +1,13 @@
 """A model's weights in the order and the shape in which the native engine reads them (model.h)."""
 
+import ctypes
+
 import torch
 from torch import Tensor, nn
 
+from shortcut_gen.decoding.native.library import Shape
 from shortcut_gen.network.config import ModelConfig
-from shortcut_gen.network.model import ROTARY_BASE, Block, ShortcutLM
+from shortcut_gen.network.model import ROTARY_BASE, Block, FeedForward, GatedFeedForward, ShortcutLM
 
 
 def padded(size: int) -> int:
@@ -12,25 +15,26 @@ def padded(size: int) -> int:
     return (size + 15) // 16 * 16
 
 
-def shape(config: ModelConfig) -> list[int]:
-    """The numbers that `shortcut_model` in engine.cpp wants, in its order."""
+def shape(config: ModelConfig) -> Shape:
+    """A model's sizes and options, as the engine wants them."""
     flags = [(block in config.taps) + 2 * (block in config.residual_mlps) for block in range(1, config.layers + 1)]
-    return [
-        config.vocab_size,
-        config.context,
-        config.layers,
-        config.width,
-        config.heads,
-        config.feedforward,
-        config.feature_hidden,
-        config.shortcut_heads if config.taps else 1,
-        int(config.features == "mlp"),
-        int(config.attend_current),
-        int(config.residual == "literal"),
-        int(config.position == "rotary"),
-        int(config.value_residual),
-        *flags,
-    ]
+    return Shape(
+        vocab=config.vocab_size,
+        context=config.context,
+        layers=config.layers,
+        width=config.width,
+        heads=config.heads,
+        feedforward=config.feedforward,
+        feature_hidden=config.feature_hidden,
+        shortcut_heads=config.shortcut_heads if config.taps else 1,
+        feature_mlps=config.features == "mlp",
+        attend_current=config.attend_current,
+        literal=config.residual == "literal",
+        rotary=config.position == "rotary",
+        value_residual=config.value_residual,
+        swiglu=config.activation == "swiglu",
+        blocks=(ctypes.c_int32 * len(flags))(*flags),
+    )
 
 
 def tensors(model: ShortcutLM) -> list[Tensor]:
@@ -68,7 +72,7 @@ def _head_counts(config: ModelConfig) -> list[int]:
 def _block(block: nn.Module, config: ModelConfig, heads: int, shortcut: bool) -> list[Tensor]:
     """A block's tensors. The rows of queries, keys and values stand by groups of heads, as `Heads` in model.h."""
     assert isinstance(block, Block)
-    attention, mlp = block.attention, block.mlp
+    attention = block.attention
     kinds = [(attention.query, 0), (attention.keys_values, 0), (attention.keys_values, config.width)]
     layers = [(linear, _places(config, heads) + first, _places(config, heads) >= 0) for linear, first in kinds]
     matrices = [torch.where(there[..., None], linear.weight[rows], 0.0) for linear, rows, there in layers]
@@ -84,15 +88,26 @@ def _block(block: nn.Module, config: ModelConfig, heads: int, shortcut: bool) ->
     vectors = [block.attention_norm.weight, block.attention_norm.bias]
     parts = [joined(0, 1), joined(1, 3)] if shortcut else [joined(0, 3)]
     tail = [out, attention.out.bias, block.mlp_norm.weight, block.mlp_norm.bias]
-    tail += [mlp.up.weight, mlp.up.bias, mlp.down.weight, mlp.down.bias]
-    out, out_bias, *norm, up, up_bias, down, down_bias = (value.detach().float().cpu() for value in tail)
+    out, out_bias, *norm = (value.detach().float().cpu() for value in tail)
     return [
         *(value.detach().float().cpu() for value in vectors),
         *(tensor for part in parts for tensor in part),
         *(_pad(out), _pad_vector(out_bias), *norm),
-        *(_pad(up), _pad_vector(up_bias), _pad(down), _pad_vector(down_bias)),
+        *_mlp(block.mlp),
         *([] if attention.value_shares is None else [attention.value_shares.detach().float().cpu()]),
     ]
+
+
+def _mlp(mlp: FeedForward | GatedFeedForward) -> list[Tensor]:
+    """A block's MLP; with SwiGLU sixteen rows of the gate and sixteen of what it lets by stand in turn."""
+    down = [_pad(mlp.down.weight.detach().float().cpu()), _pad_vector(mlp.down.bias.detach().float().cpu())]
+    if isinstance(mlp, FeedForward):
+        return [_pad(mlp.up.weight.detach().float().cpu()), _pad_vector(mlp.up.bias.detach().float().cpu()), *down]
+    gate, up = (_pad(half) for half in mlp.gate_up.weight.detach().float().cpu().chunk(2))
+    matrix = torch.stack((gate.unflatten(0, (-1, 16)), up.unflatten(0, (-1, 16))), dim=1).flatten(0, 2)
+    gate, up = (_pad_vector(half) for half in mlp.gate_up.bias.detach().float().cpu().chunk(2))
+    bias = torch.stack((gate.unflatten(0, (-1, 16)), up.unflatten(0, (-1, 16))), dim=1).flatten()
+    return [matrix, bias, *down]
 
 
 def _places(config: ModelConfig, heads: int) -> Tensor:

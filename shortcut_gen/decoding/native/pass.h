@@ -222,7 +222,12 @@ private:
 
         const int hidden = padded(m.feedforward), h0 = begin(hidden / 16) * 16, h1 = end(hidden / 16) * 16;
         normalise(block->middle, h, rows, w.norm.get());
-        product(block->up, w.norm.get(), d, rows, h0, h1, 0, d, true, w.hidden.get(), hidden);
+        if (m.swiglu) {
+            product(block->up, w.norm.get(), d, rows, 2 * h0, 2 * h1, 0, d, false, w.gated.get(), 2 * hidden);
+            k.gate(w.gated.get(), rows, hidden, h0, h1, w.hidden.get());
+        } else {
+            product(block->up, w.norm.get(), d, rows, h0, h1, 0, d, true, w.hidden.get(), hidden);
+        }
         product(block->down, w.hidden.get(), hidden, rows, 0, d, h0, h1, false, parts(0, rows), d, false);
         add_up(rows, 0, block->down.bias, x, x);
         done_adding();

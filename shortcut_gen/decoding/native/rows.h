@@ -34,6 +34,29 @@ TARGET static void sum(const float* base, const float* bias, const float* parts,
     }
 }
 
+// SwiGLU of rows of gates and values in turn, sixteen columns each, (rows, 2·hidden): y = gate · sigmoid(gate) · value
+// for the columns n0 to n1, multiples of sixteen.
+TARGET static void gate(const float* x, int rows, int hidden, int n0, int n1, float* y) {
+    for (int r = 0; r < rows; r++, x += 2 * hidden, y += hidden)
+        for (int column = n0; column < n1; column += 16)
+            for (int i = column; i < column + 16; i += WIDTH) {
+                Floats g = load<Floats>(x + column + i), value = load<Floats>(x + column + i + 16);
+                store(y + i, g / (exponential(-g) + 1.0f) * value);
+            }
+}
+
+// Whether all of n logits are numbers of less than 1e30, so that no temperature makes them infinite.
+TARGET static bool usable(const float* x, int n) {
+    constexpr int32_t LARGEST = 0x7149f2ca;  // the bits of 1e30f: those of larger numbers, of infinity and NaN are larger
+    int32_t bad = 0;
+    for (int i = 0; i < n; i++) {
+        int32_t bits;
+        std::memcpy(&bits, x + i, 4);
+        bad |= (bits & 0x7fffffff) >= LARGEST;
+    }
+    return !bad;
+}
+
 // Logits over a temperature, -inf where they are not allowed (null: all are) and past n, to the next 64.
 // Returns the largest.
 TARGET static float temper(const float* x, const uint8_t* allowed, int n, float temperature, float* y) {
@@ -137,4 +160,4 @@ TARGET static int reach(const float* mass, int n, double target) {
     return last;
 }
 
-constexpr Kernels KERNELS = {product, attend, norm, sum, temper, exponentials, above, between, reach};
+constexpr Kernels KERNELS = {product, attend, norm, sum, gate, usable, temper, exponentials, above, between, reach};

@@ -21,9 +21,11 @@ public:
     Chooser() = default;
     explicit Chooser(int vocab) : room_(whole(vocab)), row_(room_), mass_(room_), ids_(room_), band_(room_) {}
 
-    // logits: V numbers. allowed: V bytes, or null where all may come.
+    // logits: V numbers. allowed: V bytes, or null where all may come. Returns -1 where a logit is no usable number, or
+    // none may come.
     int choose(const Kernels& kernels, const float* logits, int vocab, const uint8_t* allowed, const Choice& how,
                double uniform) {
+        if (!kernels.usable(logits, vocab)) return -1;
         if (vocab > room_) *this = Chooser(vocab);
         kernels_ = &kernels;
         int first = 0, end = vocab;
@@ -35,7 +37,7 @@ public:
         count_ = end - first, fewer_ = false;
         const float temperature = how.temperature == 0.0 ? 1.0f : float(how.temperature);
         top_ = kernels.temper(logits + first, allowed, count_, temperature, row_.get());
-        if (!(top_ > -INFINITY)) return how.temperature == 0.0 ? 0 : vocab - 1;  // as torch
+        if (!(top_ > -INFINITY)) return -1;
         if (how.temperature == 0.0) {
             const int most = kernels.between(row_.get(), whole(count_), top_, INFINITY, ids_.get());
             return first + (most ? ids_[0] : 0);

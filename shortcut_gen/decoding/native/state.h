@@ -10,7 +10,7 @@ namespace {
 // What one thread works on. Rows are padded as the matrices are.
 struct Worker {
     Array<float> x, h, taps, inward, query;  // for every row of a pass
-    Array<float> norm, feature, keys_values, attended, attended_last, hidden, hidden2, part;  // for a chunk of rows
+    Array<float> norm, feature, keys_values, attended, attended_last, gated, hidden, hidden2, part;  // for a chunk of rows
     Array<float> scores;
     Array<char> room;
     std::vector<const float*> inputs;  // of each source; here, as a pass allocates nothing
@@ -56,6 +56,7 @@ State* new_state(Model* m, int slots) {
         w.norm = Array<float>(chunk * d);
         w.attended = Array<float>(chunk * m->heads.all());
         w.hidden = Array<float>(chunk * std::max(size_t(padded(m->feedforward)), mlps ? hidden : 0));
+        if (m->swiglu) w.gated = Array<float>(chunk * padded(m->feedforward) * 2);
         w.part = Array<float>(sources * chunk * d);
         w.scores = Array<float>(4 * blocks * sources * 16 + 64);
         w.room = Array<char>((widest * 2 + 4) * chunk * sources + 64);
