@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import soundfile
-import torch
 from safetensors.torch import load_file, save_file
 
 from shortcut_gen.errors import CheckpointError, MediaError, PromptError, SettingsError
