@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import math
 import os
 import sys
 from collections import Counter
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from shortcut_gen.errors import MediaError
 from shortcut_gen.files import reason, write_whole
 from shortcut_gen.midi import DRUMS, MidiNote, parse
+from shortcut_gen.sound import Sound
 
 with contextlib.redirect_stdout(sys.stderr):  # it imports pyfluidsynth, which prints what it found where CI is set
     import pretty_midi
@@ -29,19 +29,14 @@ MAX_AUDIO_BYTES = 1024 * 1024 * 1024
 MAX_PROMPT_AUDIO_SECONDS = 600.0
 """A longer recording is refused where not told how much of its start to read."""
 MAX_AUDIO_VALUES = 256 * 1024 * 1024
-"""Samples of all channels that are read at most: 1 GB of them."""
+"""Samples of all channels that are decoded of a prompt at most."""
+MAX_AUDIO_RATE = 48_000
+"""A recording of more samples a second is kept at this rate, in Hz: no codec here takes more."""
 MAX_SECONDS = 24 * 3600.0
 """A score that lasts longer is refused: it comes from damaged delta times."""
 
 _PIANOS = 8  # General MIDI programs 0 to 7
 _WRITE_RESOLUTION = 500  # ticks a quarter note, at pretty_midi's 120 a minute: 1 ms a tick
-_BLOCK = 1 << 20  # samples read at a time: a header may promise more than there is
-_VIDEOS = {
-    b"\x1aE\xdf\xa3": "a Matroska or WebM video",
-    b"FLV": "a Flash video",
-    b"\x00\x00\x01\xba": "an MPEG video",
-    b"0&\xb2u": "a Windows Media file",
-}
 _KINDS = {
     b"OggS": "an Ogg sound file",
     b"fLaC": "a FLAC sound file",
@@ -98,6 +93,12 @@ class Audio:
     samples: NDArray[np.float32]
     sample_rate: int
     """Samples a second, in Hz."""
+    kept: str = ""
+    """What was mended of a file, or is missing of it, in one line; "" where nothing was."""
+    file_rate: int = 0
+    """Samples a second of the file it was read from, in Hz; 0 where there is none."""
+    file_channels: int = 0
+    """Channels of that file."""
 
     @property
     def duration(self) -> float:
@@ -107,7 +108,7 @@ class Audio:
     def slice(self, start: float, end: float) -> "Audio":
         """What sounds from start to end, in seconds; shares memory with the whole."""
         first, last = (round(max(at, 0.0) * self.sample_rate) for at in (start, end))
-        return Audio(self.samples[:, first:last], self.sample_rate)
+        return replace(self, samples=self.samples[:, first:last])
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a 16-bit WAV file, whole or not at all. Raises MediaError."""
@@ -269,10 +270,11 @@ def _programs(notes: list[MidiNote]) -> str:
 
 
 def read_audio(path: str | os.PathLike[str], seconds: float | None = None) -> Audio:
-    """The samples of a sound file (WAV, FLAC, Ogg, MP3): its first `seconds`, or all of it.
+    """The sound of a sound file (WAV, FLAC, Ogg, MP3) as one channel, (1, S): its first `seconds`, or all of it.
 
-    Raises MediaError on anything else, and where there are more than MAX_PROMPT_AUDIO_SECONDS and no `seconds`.
-    Floating-point sound that is louder than 1 is scaled down to it.
+    What is wrong with it is mended as `shortcut_gen.sound` does, and told in `kept`; a rate above MAX_AUDIO_RATE is
+    brought down to that. Raises MediaError on anything else, and where there are more than MAX_PROMPT_AUDIO_SECONDS
+    and no `seconds`.
     """
     path = Path(path)
     with _opened(path, MAX_AUDIO_BYTES) as file:
@@ -297,64 +299,16 @@ def is_midi(start: bytes) -> bool:
 
 
 def _audio(file: BinaryIO, path: Path, seconds: float | None, complaint: str) -> Audio:
-    """The samples of an open file, or one line on what else it is."""
-    file.seek(0)
-    start = file.read(4096)
-    file.seek(0)
-    if kind := _other_kind(start):
-        raise MediaError(f"{path} is {kind}, {complaint} that can be read (WAV, FLAC, Ogg and MP3 can)")
+    """The sound of an open file, or one line on what else it is."""
+    most = MAX_PROMPT_AUDIO_SECONDS
     try:
-        with soundfile.SoundFile(file) as sound:
-            return _samples(sound, path, seconds)
-    except (soundfile.SoundFileError, RuntimeError, TypeError) as error:
-        raise MediaError(f"{path} is {complaint} that can be read") from error
-
-
-def _samples(sound: soundfile.SoundFile, path: Path, seconds: float | None) -> Audio:
-    rate, channels = sound.samplerate, sound.channels
-    limit = math.floor(MAX_PROMPT_AUDIO_SECONDS * rate)
-    wanted = limit if seconds is None else min(math.ceil(seconds * rate), sound.frames)
-    if seconds is None and sound.frames > limit:
-        raise MediaError(
-            f"{path} lasts {sound.frames / rate:,.0f} s; at most {MAX_PROMPT_AUDIO_SECONDS:.0f} s are read unless a "
-            "part is asked for"
-        )
-    if min(wanted, sound.frames) * channels > MAX_AUDIO_VALUES:
-        raise MediaError(
-            f"{path} has {channels} channels of {rate:,} samples a second; less, or a shorter part, is needed"
-        )
-    blocks = []
-    while wanted > 0 and len(block := sound.read(min(_BLOCK, wanted), dtype="float32", always_2d=True)):  # (S, C)
-        blocks.append(block)
-        wanted -= len(block)
-    if not blocks:
-        raise MediaError(f"{path} is a sound file without samples; some are needed")
-    samples = np.ascontiguousarray(np.concatenate(blocks).T)  # (C, S)
-    peak = float(np.abs(samples).max())  # not finite where one of them is not
-    if not math.isfinite(peak):
-        raise MediaError(f"{path} holds samples that are no numbers; finite ones are needed")
-    if peak > 1:
-        samples /= peak
-    return Audio(samples, rate)
-
-
-def _other_kind(start: bytes) -> str:
-    """What a file is by its first bytes, if it is one of those often taken for sound; else ""."""
-    if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
-        return "an MP4 or QuickTime file (a video, or AAC sound)"
-    if start[:4] == b"RIFF" and start[8:12] == b"AVI ":
-        return "an AVI video"
-    for magic, kind in _VIDEOS.items():
-        if start.startswith(magic):
-            return kind
-    return "text" if _is_text(start) else ""
-
-
-def _is_text(start: bytes) -> bool:
-    if not start or any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in start):
-        return False
-    try:
-        start.decode()
-    except UnicodeDecodeError as error:
-        return error.start > len(start) - 4  # a character cut in two by the end of what was looked at
-    return True
+        wanted = most + 1 if seconds is None else seconds
+        sound = Sound(file, seconds=wanted, most_values=MAX_AUDIO_VALUES, complaint=complaint)
+        if seconds is None and sound.seconds > most:
+            length = f"{sound.promised:,.0f} s" if sound.promised else f"more than {most:.0f} s"
+            raise MediaError(f"lasts {length}; at most {most:.0f} s are read unless a part is asked for")
+        rate = min(sound.sample_rate, MAX_AUDIO_RATE)
+        samples = np.concatenate(list(sound.blocks(rate)))[None]  # (1, S)
+    except MediaError as error:
+        raise MediaError(f"{path} {error}") from error
+    return Audio(samples, rate, kept=sound.kept, file_rate=sound.sample_rate, file_channels=sound.channels)

@@ -13,8 +13,9 @@ from typing import BinaryIO, ClassVar, Protocol
 
 import soundfile
 
-from shortcut_gen.errors import DataError
+from shortcut_gen.errors import DataError, MediaError
 from shortcut_gen.files import reason
+from shortcut_gen.sound import length
 from training.sources import FolderFiles
 
 SUFFIXES = (*(f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"), ".opus", ".oga", ".aif")
@@ -252,6 +253,8 @@ class Scanned:
     seconds: float
     """Length; 0 where it cannot be read."""
     sha256: bytes
+    wrong: str
+    """Why it cannot be read, or not to its end, without its name; "" where it can, as far as its header tells."""
 
 
 def scanned(blob: Blob) -> Scanned:
@@ -261,15 +264,16 @@ def scanned(blob: Blob) -> Scanned:
             digest = hashlib.file_digest(stream, "sha256").digest()  # type: ignore[arg-type]  # needs no mode
             size = stream.seek(0, io.SEEK_END)
             stream.seek(0)
-            seconds = _seconds(stream)
+            seconds, wrong = _length(stream)
     except OSError as error:
         raise DataError(f"{blob.name} in {blob.path} cannot be read: {reason(error)}") from error
-    return Scanned(replace(blob, data=None, size=size), seconds, digest)
+    return Scanned(replace(blob, data=None, size=size), seconds, digest, wrong)
 
 
-def _seconds(stream: BinaryIO) -> float:
+def _length(stream: BinaryIO) -> tuple[float, str]:
+    """Seconds and what is wrong."""
     try:
-        with soundfile.SoundFile(stream) as file:
-            return float(file.frames / file.samplerate)
-    except (soundfile.SoundFileError, RuntimeError, TypeError):
-        return 0.0
+        seconds, cut = length(stream)
+    except MediaError as error:
+        return 0.0, str(error)
+    return seconds, f"is {cut}" if cut else ""
