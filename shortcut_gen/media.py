@@ -30,8 +30,8 @@ MAX_PROMPT_AUDIO_SECONDS = 600.0
 """A longer recording is refused where not told how much of its start to read."""
 MAX_AUDIO_VALUES = 256 * 1024 * 1024
 """Samples of all channels that are decoded of a prompt at most."""
-MAX_AUDIO_RATE = 48_000
-"""A recording of more samples a second is kept at this rate, in Hz: no codec here takes more."""
+AUDIO_RATES = (8_000, 48_000)
+"""A recording of fewer or more samples a second is kept at the nearer of these rates, in Hz."""
 MAX_SECONDS = 24 * 3600.0
 """A score that lasts longer is refused: it comes from damaged delta times."""
 
@@ -272,8 +272,8 @@ def _programs(notes: list[MidiNote]) -> str:
 def read_audio(path: str | os.PathLike[str], seconds: float | None = None) -> Audio:
     """The sound of a sound file (WAV, FLAC, Ogg, MP3) as one channel, (1, S): its first `seconds`, or all of it.
 
-    What is wrong with it is mended as `shortcut_gen.sound` does, and told in `kept`; a rate above MAX_AUDIO_RATE is
-    brought down to that. Raises MediaError on anything else, and where there are more than MAX_PROMPT_AUDIO_SECONDS
+    What is wrong with it is mended as `shortcut_gen.sound` does, and told in `kept`; a rate outside AUDIO_RATES is
+    changed. Raises MediaError on anything else, and where there are more than MAX_PROMPT_AUDIO_SECONDS
     and no `seconds`.
     """
     path = Path(path)
@@ -307,7 +307,7 @@ def _audio(file: BinaryIO, path: Path, seconds: float | None, complaint: str) ->
         if seconds is None and sound.seconds > most:
             length = f"{sound.promised:,.0f} s" if sound.promised else f"more than {most:.0f} s"
             raise MediaError(f"lasts {length}; at most {most:.0f} s are read unless a part is asked for")
-        rate = min(sound.sample_rate, MAX_AUDIO_RATE)
+        rate = min(max(sound.sample_rate, AUDIO_RATES[0]), AUDIO_RATES[1])
         samples = np.concatenate(list(sound.blocks(rate)))[None]  # (1, S)
     except MediaError as error:
         raise MediaError(f"{path} {error}") from error

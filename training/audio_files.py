@@ -75,7 +75,10 @@ class _Part(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any buffer, in io's own words
         self._file.seek(self._offset + self._at)
-        data = self._file.read(max(min(len(buffer), self._size - self._at), 0))
+        wanted = max(min(len(buffer), self._size - self._at), 0)
+        data = self._file.read(wanted)
+        if len(data) < wanted:
+            raise OSError("the archive ends too soon; it may be cut short")
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
