@@ -283,14 +283,15 @@ _GLANCE_SECONDS = 0.01  # of sound: enough to see that it can be read
 
 
 def _remarks(prompt: Prompt) -> dict[str, Any]:
-    """What is worth knowing of a prompt: what was kept of a score; what of a recording."""
+    """What is worth knowing of a prompt: what of its file was kept or mended; of a recording, what it is."""
     given = prompt.media
-    if isinstance(given, Score):
-        return {"kept": given.kept} if given.kept else {}
+    if given is None:
+        return {}
+    remarks: dict[str, Any] = {"kept": given.kept} if given.kept else {}
     if isinstance(given, Audio):
-        about = {"sample_rate": given.sample_rate, "channels": len(given.samples), "seconds": round(given.duration, 3)}
-        return {"recording": about}
-    return {}
+        about = {"sample_rate": given.file_rate, "channels": given.file_channels, "seconds": round(given.duration, 3)}
+        remarks["recording"] = about
+    return remarks
 
 
 def main(argv: Sequence[str] | None = None) -> int:

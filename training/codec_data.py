@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shortcut_gen.errors import ConfigError, DataError
-from shortcut_gen.modalities._torchaudio import torchaudio
+from shortcut_gen.errors import ConfigError, DataError, MediaError
+from shortcut_gen.files import reason
+from shortcut_gen.media.sound import Sound, length
 from training.corpus.recordings import is_recording
 
 log = logging.getLogger(__name__)
@@ -60,11 +60,11 @@ def _check(config: CropConfig, name: str, ok: bool, need: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """A sound file and what its header says."""
+    """A sound file."""
 
     path: Path
-    frames: int
-    sample_rate: int
+    seconds: float
+    """Its length."""
 
 
 class Crops:
@@ -83,10 +83,11 @@ class Crops:
             held = max(held, 1)
         self.validation_files = [found[i] for i in sorted(order[:held])] or found
         self.files = [found[i] for i in sorted(order[held:])]
-        seconds = np.array([file.frames / file.sample_rate for file in self.files])
+        seconds = np.array([file.seconds for file in self.files])
         self.hours = float(seconds.sum()) / 3600
         self._ends = np.cumsum(seconds) / seconds.sum()
         self._cache: dict[Path, NDArray[np.int16]] = {}
+        self._said: set[Path] = set()
         self._room = int(config.cache_gib * 2**30)
 
     @property
@@ -132,13 +133,16 @@ class Crops:
         if file.path in self._cache:
             return self._cache[file.path]
         try:
-            read, rate = soundfile.read(file.path, dtype="float32", always_2d=True)  # (S, C)
-        except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-            raise DataError(f"{file.path}: cannot be decoded: {error}") from error
-        mono = torch.from_numpy(np.nan_to_num(read.mean(axis=1)))
-        if rate != self.sample_rate:
-            mono = torchaudio.functional.resample(mono, rate, self.sample_rate)
-        out = (mono.clamp(-1, 1) * 32767).round().to(torch.int16).numpy()
+            with file.path.open("rb") as stream:
+                sound = Sound(stream)
+                out = np.concatenate([_int16(block) for block in sound.blocks(self.sample_rate)])
+        except OSError as error:
+            raise DataError(f"{file.path} cannot be read: {reason(error)}") from error
+        except MediaError as error:
+            raise DataError(f"{file.path} {error}") from error
+        if sound.kept and file.path not in self._said:
+            self._said.add(file.path)
+            log.warning("%s: %s", file.path, sound.kept)
         if out.nbytes <= self._room:
             self._room -= out.nbytes
             self._cache[file.path] = out
@@ -183,11 +187,17 @@ def scan(folder: Path) -> list[Recording]:
 
 def _header(path: Path) -> Sequence[Recording]:
     try:
-        info = soundfile.info(path)
-    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        log.warning("left out %s: %s", path, error)
-        return []
-    return [Recording(path=path, frames=info.frames, sample_rate=info.samplerate)] if info.frames else []
+        with path.open("rb") as stream:
+            return [Recording(path=path, seconds=length(stream)[0])]
+    except OSError as error:
+        log.warning("left out: %s cannot be read: %s", path, reason(error))
+    except MediaError as error:
+        log.warning("left out: %s %s", path, error)
+    return []
+
+
+def _int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
+    return np.round(samples.clip(-1, 1) * 32767).astype(np.int16)
 
 
 def _rms(samples: NDArray[np.float32]) -> float:

@@ -142,6 +142,10 @@ def prepare(source: Source, out: Path, *, workers: int = 0, pieces_per_shard: in
         raise DataError(f"{where} cannot be written: {reason(error)}") from error
     for piece in manifest["skipped"]:
         print(f"left out: {piece['reason']}", file=sys.stderr)
+    if kept := manifest["kept"]:
+        first = f"{kept[0]['name']}: {kept[0]['said']}"
+        more = f", and {len(kept) - 1} more, which {MANIFEST} names" if len(kept) > 1 else ""
+        print(f"mended, or used in part: {first}{more}", file=sys.stderr)
     print(f"{out}: {_summary(manifest)}")
 
 
@@ -226,20 +230,21 @@ def _write_shards(source: Source, out: Path, plan: Plan, workers: int) -> None:
 
 
 def _write_shard(source: Source, out: Path, shard: PlannedShard, pieces: Iterator[Encoded | Failed], bar: tqdm) -> None:
-    skipped = []
+    skipped: list[dict[str, str]] = []
+    kept: list[dict[str, str]] = []
     with ShardWriter(out, shard.file) as writer:
         for _ in shard.names:
             piece = next(pieces)
+            left_out = piece.left_out if isinstance(piece, Encoded) else (piece,)
+            if left_out and source.strict:
+                raise DataError(left_out[0].reason)
+            skipped += [{"name": part.name, "reason": part.reason} for part in left_out]
             if isinstance(piece, Encoded):
                 writer.add(piece.name, piece.ids, notes=piece.notes, seconds=piece.seconds)
-                skipped += [{"name": part.name, "reason": part.reason} for part in piece.left_out]
-            elif source.strict:
-                raise DataError(piece.reason)
-            else:
-                skipped.append({"name": piece.name, "reason": piece.reason})
+                kept += [{"name": part.name, "said": part.said} for part in piece.kept]
             bar.update()
         done = writer.close()
-    write_json(out / shard.record, {"shard": done.to_dict(), "skipped": skipped})
+    write_json(out / shard.record, {"shard": done.to_dict(), "skipped": skipped, "kept": kept})
 
 
 def _finish(out: Path, plan: Plan) -> dict[str, Any]:
@@ -255,8 +260,9 @@ def _finish(out: Path, plan: Plan) -> dict[str, Any]:
             "seconds": round(sum(piece.seconds for piece in pieces), 3),
             "shards": [shard.to_dict() for shard in shards],
         }
-    skipped = [piece for record in records.values() for piece in record["skipped"]]
-    manifest = {**plan.head, "splits": splits, "skipped": skipped}
+    skipped = list({(p["name"], p["reason"]): p for record in records.values() for p in record["skipped"]}.values())
+    kept = {piece["name"]: piece for record in records.values() for piece in record.get("kept", [])}
+    manifest = {**plan.head, "splits": splits, "skipped": skipped, "kept": list(kept.values())}
     if not splits["train"]["tokens"]:
         _clear(out, plan)
         first = f"; {skipped[0]['reason']}" if skipped else ""

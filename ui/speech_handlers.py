@@ -144,7 +144,8 @@ class SpeechHandlers(Handlers):
         more = f"the first {audio.duration:.0f} s" if audio.duration >= SHOWN_SECONDS else f"{audio.duration:.1f} s"
         facts = f"{prompt.name}: {more}"
         sound = Path(upload) if upload else self.folder / str(choice)
-        card = prompt_card(drawing(sketch_of(audio, used)), facts, rest=used < audio.duration, sound=sound)
+        rest, figure = used < audio.duration, drawing(sketch_of(audio, used))
+        card = prompt_card(figure, facts, kept=audio.kept, rest=rest, sound=sound)
         return card, gr.update(maximum=longest, value=used, interactive=True)
 
     def _play_on(

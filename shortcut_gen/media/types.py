@@ -68,7 +68,11 @@ class Audio:
     sample_rate: int
     """Samples a second, in Hz."""
     kept: str = ""
-    """What was mended of a file to be of use, in one line; "" where it was used as it is."""
+    """What was mended of a file, or is missing of it, in one line; "" where nothing was."""
+    file_rate: int = 0
+    """Samples a second of the file it was read from, in Hz; 0 where there is none."""
+    file_channels: int = 0
+    """Channels of that file."""
 
     @property
     def duration(self) -> float:
@@ -78,7 +82,7 @@ class Audio:
     def slice(self, start: float, end: float) -> "Audio":
         """What sounds from start to end, in seconds; shares memory with the whole."""
         first, last = (round(max(at, 0.0) * self.sample_rate) for at in (start, end))
-        return Audio(self.samples[:, first:last], self.sample_rate, self.kept)
+        return replace(self, samples=self.samples[:, first:last])
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a 16-bit WAV file, whole or not at all. Raises MediaError."""

@@ -5,7 +5,6 @@ The package and torchaudio are imported when a codec is first made: what needs n
 
 import hashlib
 from collections.abc import Sequence
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +19,7 @@ from shortcut_gen.errors import CheckpointError, CodecError
 from shortcut_gen.files import reason
 from shortcut_gen.folder import check_weights
 from shortcut_gen.media import Audio
+from shortcut_gen.media.sound import resampled
 from shortcut_gen.modalities.codec_folder import (
     CodecInfo,
     is_codec,
@@ -54,8 +54,6 @@ __all__ = [
     "save_codec",
     "write_codec_info",
 ]
-
-_MAX_RATIO = 1000  # resampling filters grow with the terms of the ratio of rates; odd ones are rounded to such terms
 
 
 @runtime_checkable
@@ -245,15 +243,8 @@ class EncodecCodec:
 
     def _prepared(self, audio: Audio) -> Tensor:
         """One channel at the codec's rate, (S,)."""
-        sound = torch.from_numpy(audio.samples.mean(axis=0, dtype=np.float32))
-        if audio.sample_rate == self.sample_rate or not len(sound):
-            return sound
-        from shortcut_gen.modalities._torchaudio import torchaudio
-
-        ratio = Fraction(self.sample_rate, audio.sample_rate).limit_denominator(_MAX_RATIO)
-        ratio = max(ratio, Fraction(1, _MAX_RATIO))
-        resampled: Tensor = torchaudio.functional.resample(sound, ratio.denominator, ratio.numerator)
-        return resampled
+        sound = audio.samples.mean(axis=0, dtype=np.float32)
+        return torch.from_numpy(resampled(sound, audio.sample_rate, self.sample_rate))
 
     def decode(self, codes: Tensor) -> Audio:
         """The sound of codes, (q, F) with q from 1 to Q: (1, F·frame_samples) float32 in [-1, 1]."""

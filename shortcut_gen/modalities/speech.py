@@ -16,6 +16,7 @@ from torch import Tensor
 
 from shortcut_gen.errors import ConfigError, PromptError
 from shortcut_gen.media import Audio
+from shortcut_gen.media.sound import mended
 from shortcut_gen.modalities.base import Media
 from shortcut_gen.modalities.codec import Codec
 
@@ -65,7 +66,7 @@ class SpeechTokenizer:
     def encode(self, media: Media) -> list[int]:
         """The ids of sound, the last frame filled up with silence. Raises PromptError where there is no speech in it.
 
-        Channels are mixed and the rate is changed as the codec needs.
+        Channels are mixed and the rate is changed as the codec needs; what `sound.mended` mends is mended.
         """
         if not isinstance(media, Audio):
             raise PromptError("holds notes, not sound; a recording of speech is needed")
@@ -73,10 +74,10 @@ class SpeechTokenizer:
             raise PromptError("the sound holds samples that are no numbers; finite ones are needed")
         if media.duration < MIN_SECONDS:
             raise PromptError(f"the sound lasts {media.duration:.2f} s; at least {MIN_SECONDS:g} s are needed")
-        mixed = media.samples.mean(axis=0)
-        if float(np.abs(mixed - mixed.mean()).max()) < SILENCE:
+        one = mended(media.samples)  # as what is read from a file already is
+        if float(np.abs(one - one.mean()).max()) < SILENCE:
             raise PromptError("the sound is silent; speech is needed")
-        return self.from_codes(self.codec.encode(media))
+        return self.from_codes(self.codec.encode(Audio(one[None], media.sample_rate)))
 
     def from_codes(self, codes: Tensor) -> list[int]:
         """The ids of codes, (Q or more, F)."""

@@ -35,6 +35,15 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """A piece, or a file of one, that is used, but not as it is."""
+
+    name: str
+    said: str
+    """What was mended or left out, in one line."""
+
+
+@dataclass(frozen=True)
 class Encoded:
     """A piece as ids."""
 
@@ -44,6 +53,8 @@ class Encoded:
     seconds: float
     left_out: tuple[Failed, ...] = ()
     """Files of it that could not be read."""
+    kept: tuple[Kept, ...] = ()
+    """Files of it that are mended, or used in part."""
 
 
 class Coder(Protocol):
@@ -123,7 +134,8 @@ class Encoder:
         except ShortcutGenError as error:
             return [Failed(job, str(error))]
         notes = len(media.notes) if isinstance(media, Score) else 0
-        return [Encoded(job, ids, notes, self._tokenizer.seconds(ids.tolist()))]
+        kept = (Kept(job, media.kept),) if isinstance(media, Score) and media.kept else ()
+        return [Encoded(job, ids, notes, self._tokenizer.seconds(ids.tolist()), kept=kept)]
 
 
 def check_vocabulary(name: str, size: int) -> None:

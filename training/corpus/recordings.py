@@ -13,8 +13,9 @@ from typing import BinaryIO, ClassVar, Protocol
 
 import soundfile
 
-from shortcut_gen.errors import DataError
+from shortcut_gen.errors import DataError, MediaError
 from shortcut_gen.files import reason
+from shortcut_gen.media.sound import length
 from training.corpus.scores import FolderFiles
 
 SUFFIXES = (*(f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"), ".opus", ".oga", ".aif")
@@ -74,7 +75,10 @@ class _Part(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any buffer, in io's own words
         self._file.seek(self._offset + self._at)
-        data = self._file.read(max(min(len(buffer), self._size - self._at), 0))
+        wanted = max(min(len(buffer), self._size - self._at), 0)
+        data = self._file.read(wanted)
+        if len(data) < wanted:
+            raise OSError("the archive ends too soon; it may be cut short")
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
@@ -252,6 +256,8 @@ class Scanned:
     seconds: float
     """Length; 0 where it cannot be read."""
     sha256: bytes
+    wrong: str
+    """Why it cannot be read, or not to its end, without its name; "" where it can, as far as its header tells."""
 
 
 def scanned(blob: Blob) -> Scanned:
@@ -261,15 +267,16 @@ def scanned(blob: Blob) -> Scanned:
             digest = hashlib.file_digest(stream, "sha256").digest()  # type: ignore[arg-type]  # needs no mode
             size = stream.seek(0, io.SEEK_END)
             stream.seek(0)
-            seconds = _seconds(stream)
+            seconds, wrong = _length(stream)
     except OSError as error:
         raise DataError(f"{blob.name} in {blob.path} cannot be read: {reason(error)}") from error
-    return Scanned(replace(blob, data=None, size=size), seconds, digest)
+    return Scanned(replace(blob, data=None, size=size), seconds, digest, wrong)
 
 
-def _seconds(stream: BinaryIO) -> float:
+def _length(stream: BinaryIO) -> tuple[float, str]:
+    """Seconds and what is wrong."""
     try:
-        with soundfile.SoundFile(stream) as file:
-            return float(file.frames / file.samplerate)
-    except (soundfile.SoundFileError, RuntimeError, TypeError):
-        return 0.0
+        seconds, cut = length(stream)
+    except MediaError as error:
+        return 0.0, str(error)
+    return seconds, f"is {cut}" if cut else ""

@@ -149,8 +149,8 @@ class AudioSource:
                 if place is None:
                     continue
                 file = scanned(blob)
-                if not file.seconds and self.strict:
-                    raise DataError(f"{blob.name} in {self.path} is no sound file that can be read, or an empty one")
+                if file.wrong and self.strict:
+                    raise DataError(f"{blob.name} in {self.path} {file.wrong}")
                 if place.piece not in found:
                     found[place.piece] = Voice(place)
                 found[place.piece].add(file)
@@ -205,7 +205,7 @@ class AudioSource:
 
     def coder(self) -> AudioCoder:
         """Encodes with the codec."""
-        return AudioCoder(self._settings, self._options.batch(self._settings.device))
+        return AudioCoder(self._settings, self._options.batch(self._settings.device), self.strict)
 
 
 class LibriSpeechSource(AudioSource):

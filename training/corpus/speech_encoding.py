@@ -6,14 +6,15 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
+from shortcut_gen.errors import MediaError
 from shortcut_gen.files import reason
 from shortcut_gen.media import Audio
+from shortcut_gen.media.sound import Sound
 from shortcut_gen.modalities.codec import EncodecCodec
 from shortcut_gen.modalities.speech import SpeechTokenizer
-from training.corpus.encoding import Encoded, Failed
+from training.corpus.encoding import Encoded, Failed, Kept
 from training.corpus.recordings import Blob
 from training.corpus.shards import DTYPE
 
@@ -49,12 +50,26 @@ class Take:
     """How much faster it is played, and higher with it."""
 
 
+class _File:
+    """What has been made of a file so far."""
+
+    def __init__(self) -> None:
+        self.ids: list[NDArray[np.uint16]] = []
+        self.dropped = False
+
+
 class _Made:
     """What has been made of a take so far."""
 
     def __init__(self) -> None:
-        self.ids: list[NDArray[np.uint16]] = []
+        self.files: list[_File] = []
         self.left_out: list[Failed] = []
+        self.kept: list[Kept] = []
+
+    @property
+    def ids(self) -> list[NDArray[np.uint16]]:
+        """Those of the files that are not left out, in order."""
+        return [ids for file in self.files if not file.dropped for ids in file.ids]
 
 
 @dataclass(frozen=True)
@@ -62,12 +77,8 @@ class _Segment:
     """A stretch of sound and where its ids go."""
 
     audio: Audio
-    made: _Made
+    file: _File
     place: int
-
-
-class _UnusableError(ValueError):
-    """Sound that can be read but not encoded."""
 
 
 class AudioCoder:
@@ -75,9 +86,11 @@ class AudioCoder:
 
     ahead = 2
 
-    def __init__(self, settings: CodecSettings, batch_seconds: float) -> None:
+    def __init__(self, settings: CodecSettings, batch_seconds: float, strict: bool = False) -> None:
+        """strict: leave out a file that is cut short, too."""
         self._settings = settings
         self._batch_seconds = batch_seconds
+        self._strict = strict
 
     @cached_property
     def _tokenizer(self) -> SpeechTokenizer:
@@ -89,7 +102,7 @@ class AudioCoder:
         waiting: list[_Segment] = []
         held = 0.0
         for take, one in zip(job, made, strict=True):
-            for segment in _segments(take, one):
+            for segment in self._segments(take, one):
                 waiting.append(segment)
                 held += segment.audio.duration
                 if held >= SORTED_SECONDS:
@@ -107,42 +120,49 @@ class AudioCoder:
             for segment, codes in zip(
                 batch, self._tokenizer.codec.encode_many([one.audio for one in batch]), strict=True
             ):
-                segment.made.ids[segment.place] = np.asarray(self._tokenizer.from_codes(codes), DTYPE)
+                segment.file.ids[segment.place] = np.asarray(self._tokenizer.from_codes(codes), DTYPE)
 
     def _result(self, take: Take, made: _Made) -> Encoded | Failed:
         ids = np.concatenate([*made.ids, np.empty(0, DTYPE)])
         if not len(ids):
             return Failed(take.name, made.left_out[0].reason)
         seconds = len(ids) / self._tokenizer.frame / self._tokenizer.frame_rate
-        return Encoded(take.name, ids, 0, seconds, tuple(made.left_out))
+        return Encoded(take.name, ids, 0, seconds, tuple(made.left_out), tuple(made.kept))
 
+    def _segments(self, take: Take, made: _Made) -> Iterator[_Segment]:
+        """The sound of a take's files, each part with an empty place for its ids."""
+        for blob in take.files:
+            file = _File()
+            made.files.append(file)
+            try:
+                with blob.open() as stream:
+                    sound = Sound(stream)
+                    if self._strict and sound.cut:
+                        raise MediaError(f"is {sound.cut}")
+                    for audio in self._parts(sound, take.speed):
+                        file.ids.append(np.empty(0, DTYPE))
+                        yield _Segment(audio, file, len(file.ids) - 1)
+            except OSError as error:
+                made.left_out.append(Failed(blob.name, f"{blob.name} cannot be read: {reason(error)}"))
+            except MediaError as error:
+                made.left_out.append(Failed(blob.name, f"{blob.name} {error}"))
+            else:
+                made.kept += [Kept(blob.name, sound.kept)] if sound.kept else []
+                continue
+            file.dropped = True
 
-def _segments(take: Take, made: _Made) -> Iterator[_Segment]:
-    """The sound of a take's files, each with an empty place for its ids."""
-    for blob in take.files:
-        try:
-            for audio in _read(blob, take.speed):
-                made.ids.append(np.empty(0, DTYPE))
-                yield _Segment(audio, made, len(made.ids) - 1)
-        except OSError as error:
-            made.left_out.append(Failed(blob.name, f"{blob.name} cannot be read: {reason(error)}"))
-        except _UnusableError as error:
-            made.left_out.append(Failed(blob.name, f"{blob.name} {error}"))
-        except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError):
-            made.left_out.append(Failed(blob.name, f"{blob.name} is no sound file that can be read"))
-
-
-def _read(blob: Blob, speed: float) -> Iterator[Audio]:
-    """A recording in parts of up to SEGMENT_SECONDS, its channels mixed, as fast as told."""
-    with blob.open() as stream, soundfile.SoundFile(stream) as file:
-        rate = max(round(file.samplerate * speed), 1)
+    def _parts(self, sound: Sound, speed: float) -> Iterator[Audio]:
+        """A recording at the codec's rate in parts of up to SEGMENT_SECONDS, as fast as told."""
+        rate = self._tokenizer.sample_rate
         size = round(SEGMENT_SECONDS * rate)
-        at = 0
-        while len(samples := file.read(size, dtype="float32", always_2d=True)):  # (S, C)
-            mixed = samples.mean(axis=1)
-            if not np.isfinite(mixed).all():
-                raise _UnusableError(f"holds samples that are no numbers, from {at / rate:.0f} s on")
-            at += len(samples)
-            yield Audio(mixed[None], rate)
-        if not at:
-            raise _UnusableError("has no samples")
+        held: list[NDArray[np.float32]] = []
+        count = 0
+        for block in sound.blocks(rate, speed):
+            held.append(block)
+            count += len(block)
+            while count >= size:
+                joined = np.concatenate(held)
+                yield Audio(joined[None, :size], rate)
+                held, count = [joined[size:]], count - size
+        if count:
+            yield Audio(np.concatenate(held)[None], rate)
