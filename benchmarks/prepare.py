@@ -15,8 +15,8 @@ from typing import Any
 from benchmarks.measuring.timing import Figure, about, alternate, command, describe, progress, ratio, table
 from benchmarks.measuring.workers import started
 from shortcut_gen.errors import DataError, SettingsError
-from shortcut_gen.media import parse_score
-from training.corpus.scores import open_files
+from shortcut_gen.media import MAX_MIDI_BYTES, parse_score
+from training.corpus.archives import KINDS, open_files, read
 from training.corpus.shards import write_json
 
 SELF = "benchmarks.prepare"
@@ -30,11 +30,11 @@ ENGINES = {
 
 def midi_files(source: Path, limit: int | None) -> list[bytes]:
     """The first MIDI files of a folder or zip, in order of their names."""
-    files = open_files(source)
-    names = [name for name in files.names() if name.lower().endswith((".mid", ".midi"))][:limit]
+    files = open_files(source, KINDS)
+    names = [name for name in sorted(files.names()) if name.lower().endswith((".mid", ".midi"))][:limit]
     if not names:
         raise DataError(f"{source} has no MIDI file; at least one is needed")
-    return [files.read(name) for name in names]
+    return [read(files, name, MAX_MIDI_BYTES) for name in names]
 
 
 def _ours(encode: bool) -> Callable[[bytes], int]:

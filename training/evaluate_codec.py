@@ -32,8 +32,7 @@ from shortcut_gen.modalities.codec import EncodecCodec, read_codec_info, write_c
 from shortcut_gen.modalities.codec_folder import quietly
 from shortcut_gen.modalities.encodec_model import CodecConfig, EncodecModel, build
 from training.codec_card import write_codec_card
-from training.corpus.recordings import SUFFIXES
-from training.corpus.shards import spread
+from training.corpus.recordings import find
 from training.run.checkpoints import LAST, read_run_checkpoint
 from training.scoring.sound import RATE, Signal, codebook_use, lag, shifted, similarity, to_rate
 from training.support.command_line import plain, run
@@ -124,16 +123,6 @@ class CodecEvaluation:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise SettingsError(f"{name} is {value}; a whole number of at least {least} is needed")
-
-
-def find(folder: Path, limit: int | None = None) -> list[Path]:
-    """Sound files of a folder by name, at most `limit` of them, evenly spread. Raises DataError."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; a folder of recordings is needed")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
-        raise DataError(f"{folder}: no recording there; a folder of sound files is needed")
-    return [found[index] for index in spread(len(found), limit)]
 
 
 @dataclass

@@ -28,6 +28,8 @@ from training.run.task import LanguageModelTask
 from training.run.trials import KEY, read_config
 from training.support.memory import keep_freed_memory
 
+VERIFIED_BYTES = 2**29
+"""Corpora up to this size are hashed before a run begins, which takes a second at most."""
 CHECKED = ("model", "optimizer", "data", "corpus", "codec", "seed", "accumulate", "devices")
 """What decides the weights a run ends with, beside its budget."""
 
@@ -58,6 +60,8 @@ def build(arguments: Sequence[str] | None = None) -> Run:
         raise ConfigError(
             f"the corpus has {corpus.vocab_size} ids but the model {task.config.vocab_size}; they must agree"
         )
+    if trainer.is_global_zero:
+        corpus.verify(VERIFIED_BYTES)  # a damaged shard is named now, not in the middle of a night
     folder = Path(options.runs) / options.name
     settings = {key: value for key, value in cli.config.data.as_dict().items() if key not in NO_MATTER}
     about = _about(task, corpus, budget, trainer) | {"data": settings}

@@ -4,8 +4,8 @@ It can be stopped at any time, even killed: run again, it goes on with the shard
 does not depend on where it was cut off or on the number of cores.
 """
 
+import io
 import itertools
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -16,11 +16,11 @@ from jsonargparse import auto_cli, set_parsing_settings
 from tqdm import tqdm
 
 from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
-from shortcut_gen.files import reason
+from shortcut_gen.files import read_json, reason
 from training.corpus.encoding import Encoded, Failed, Source, encode_all
 from training.corpus.plan import PROGRESS, Plan, PlannedShard
 from training.corpus.scores import MaestroSource, MidiFolderSource
-from training.corpus.shards import MANIFEST, Shard, ShardWriter, write_json
+from training.corpus.shards import MANIFEST, MAX_MANIFEST_BYTES, Shard, ShardWriter, write_json
 from training.corpus.speech_commands import AudioFolder, LibriSpeech, SpeechCommand, processes_of, source_of
 from training.corpus.texts import NovelsSource, Text8Source, WikiTextSource
 from training.support.lock import locked
@@ -188,12 +188,9 @@ def _short(value: Any) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(values, dict):
-            return values
-    except ValueError:
-        pass
+    values = read_json(path, DataError, most=MAX_MANIFEST_BYTES)
+    if isinstance(values, dict):
+        return values
     raise DataError(f"{path} is damaged; remove its folder or choose another one")
 
 
@@ -302,6 +299,9 @@ def _summary(manifest: dict[str, Any]) -> str:
 def main(args: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit status."""
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be no UTF-8
     try:
         made = auto_cli(
             SUBCOMMANDS,

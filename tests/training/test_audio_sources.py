@@ -395,8 +395,8 @@ def test_another_codec_is_another_corpus(
 
 BAD: dict[str, tuple[tuple[object, ...], str]] = {
     "no source": (("--source", "{tmp}/none"), "is not there"),
-    "a text": (("--source", "{tmp}/text"), "neither a folder nor a .tar"),
-    "a zip": (("--source", "{tmp}/zip"), "neither a folder nor a .tar"),
+    "a text": (("--source", "{tmp}/text"), "neither a folder nor an archive that can be read"),
+    "a zip": (("--source", "{tmp}/zip"), "neither a folder nor an archive that can be read"),
     "cut short": (("--source", "{tmp}/cut.tar"), "cut short"),
     "cut short gz": (("--source", "{tmp}/cut.tar.gz"), "cut short"),
     "nothing in it": (("--source", "{tmp}/nothing"), "has no recording under train-*"),

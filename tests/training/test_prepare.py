@@ -276,9 +276,9 @@ def bad_source(kind: str, unpacked: Path, path: Path) -> None:
     ("kind", "says"),
     [
         ("missing", "is not there"),
-        ("text", "no zip archive"),
-        ("empty", "no zip archive"),
-        ("truncated", "no zip archive"),
+        ("text", "no archive or a damaged one"),
+        ("empty", "no archive or a damaged one"),
+        ("truncated", "no archive or a damaged one"),
         ("damaged", "source.zip"),
         ("encrypted", "encrypted"),
         ("no table", f"has no {TABLE}"),

@@ -22,9 +22,10 @@ from tests.shared.tiny_runs import ROOT, train, write_corpus
 from training import fit
 from training.corpus import text_files
 from training.corpus import texts as text_sources
+from training.corpus.archives import open_files
 from training.corpus.encoding import Encoded
 from training.corpus.shards import SPLITS, Corpus
-from training.corpus.text_files import contents, lines, open_texts
+from training.corpus.text_files import contents, lines
 from training.corpus.texts import NovelsSource, Text8Source, TextCoder, WikiTextSource
 from training.evaluate import main as evaluate
 from training.export import main as export
@@ -299,7 +300,7 @@ def test_the_real_held_out_articles_are_counted_as_the_paper_does(
     if not (SHARED / "wikitext-2-valid-test.tar.xz").is_file():
         pytest.skip("WikiText-2's valid and test text is not beside the checkout")
     (tmp_path / "wiki.train.tokens").write_text(ARTICLES[0], encoding="utf-8")
-    files = open_texts(SHARED / "wikitext-2-valid-test.tar.xz", "it")
+    files = open_files(SHARED / "wikitext-2-valid-test.tar.xz", "it")
     words = {}
     for name, blocks in contents(files, files.names()):
         text = b"".join(blocks)

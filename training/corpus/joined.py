@@ -20,6 +20,11 @@ class JoinedCorpus:
         """The folders, as errors name them."""
         return " + ".join(str(corpus.folder) for corpus in self.corpora)
 
+    def verify(self, most: int | None = None) -> None:
+        """Check the hashes of the shards of each; see `Corpus.verify`. Raises DataError."""
+        for corpus in self.corpora:
+            corpus.verify(most)
+
     def split(self, name: str) -> Split:
         """The pieces of a split, of all that have one of that name. Raises DataError where none has."""
         splits = [corpus.split(name) for corpus in self.corpora if name in corpus.manifest["splits"]]

@@ -4,6 +4,7 @@ import hashlib
 import io
 import lzma
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +15,10 @@ from typing import BinaryIO, ClassVar, Protocol
 import soundfile
 
 from shortcut_gen.errors import DataError, MediaError
-from shortcut_gen.files import reason
+from shortcut_gen.files import is_regular, open_regular, reason
 from shortcut_gen.media.sound import length
-from training.corpus.scores import FolderFiles
+from training.corpus.archives import KINDS, FolderFiles, Skipped, ZipFiles, is_hidden, read, told
+from training.corpus.shards import spread
 
 SUFFIXES = (*(f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"), ".opus", ".oga", ".aif")
 """Names of files that soundfile may be able to read."""
@@ -48,7 +50,7 @@ class Blob:
         if self.data is not None:
             return io.BytesIO(self.data)
         if self.offset is None:
-            return (self.path / self.name).open("rb")
+            return open_regular(self.path / self.name, DataError)
         return io.BufferedReader(_Part(self.path.open("rb"), self.offset, self.size))
 
 
@@ -110,8 +112,7 @@ class Recordings(Protocol):
 
 def is_recording(name: str) -> bool:
     """Whether a file's name says that it is sound; hidden files are not, such as macOS's side files."""
-    base = name.rsplit("/", 1)[-1]
-    return base.lower().endswith(SUFFIXES) and not base.startswith(".")
+    return name.lower().endswith(SUFFIXES) and not is_hidden(name)
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class TarRecordings:
     def scan(self) -> Iterator[Blob]:
         """By their place in the archive."""
         with _opened(self.path, "r:") as archive:
-            for member in _members(archive):
+            for member in _members(archive, Skipped(self.path)):
                 yield Blob(member.name, self.path, member.offset_data, member.size)
 
     def fetch(self, pieces: Sequence[tuple[Blob, ...]]) -> Iterator[tuple[Blob, ...]]:
@@ -159,8 +160,11 @@ class CompressedRecordings:
 
     def scan(self) -> Iterator[Blob]:
         """By their place in the archive, with their bytes."""
+        yield from self._again(Skipped(self.path))
+
+    def _again(self, skipped: Skipped | None) -> Iterator[Blob]:
         with _opened(self.path, "r|*") as archive:
-            for member in _members(archive):
+            for member in _members(archive, skipped):
                 yield self._blob(archive, member)
 
     def _blob(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Blob:
@@ -192,11 +196,40 @@ class CompressedRecordings:
                     turns += 1
                     if turns > 2:
                         raise DataError(f"{self.path} has no {min(missing)} any more: it changed while it was read")
-                    reading = self.scan()
+                    reading = self._again(None)
                 elif blob.name in wanted:
                     held.setdefault(blob.name, blob)
                     missing.discard(blob.name)
             yield tuple(held.pop(blob.name) for blob in piece)
+
+
+@dataclass(frozen=True)
+class ZipRecordings:
+    """Those of a zip archive."""
+
+    path: Path
+    in_order: ClassVar[bool] = False
+
+    def scan(self) -> Iterator[Blob]:
+        """By their place in the archive, with their bytes."""
+        files = self._open()
+        for name in files.names():
+            if is_recording(name):
+                yield self._blob(files, name)
+
+    def _open(self) -> ZipFiles:
+        with told(str(self.path)):
+            return ZipFiles(self.path)
+
+    def _blob(self, files: ZipFiles, name: str) -> Blob:
+        data = read(files, name, MAX_STREAMED_BYTES)
+        return Blob(name, self.path, size=len(data), data=data)
+
+    def fetch(self, pieces: Sequence[tuple[Blob, ...]]) -> Iterator[tuple[Blob, ...]]:
+        """With their bytes."""
+        files = self._open()
+        for piece in pieces:
+            yield tuple(self._blob(files, blob.name) for blob in piece)
 
 
 def _soon(pieces: Sequence[tuple[Blob, ...]], number: int) -> set[str]:
@@ -211,12 +244,18 @@ def _soon(pieces: Sequence[tuple[Blob, ...]], number: int) -> set[str]:
     return names
 
 
-def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def _members(archive: tarfile.TarFile, skipped: Skipped | None) -> Iterator[tarfile.TarInfo]:
     """The sound files of an archive; unlike tarfile's own iteration it keeps none of them."""
     while (member := archive.next()) is not None:
         archive.members.clear()  # type: ignore[attr-defined]  # there in every version
+        if not member.name.lower().endswith(SUFFIXES):
+            continue
         if member.isreg() and is_recording(member.name):
             yield member
+        elif skipped and not skipped.hidden(member.name) and not member.isdir():
+            skipped.irregular(member.name)
+    if skipped:
+        skipped.say()
 
 
 @contextmanager
@@ -230,12 +269,14 @@ def _opened(path: Path, mode: str) -> Iterator[tarfile.TarFile]:
 
 
 def open_recordings(path: Path) -> Recordings:
-    """The recordings of a folder or of a tar archive. Raises DataError."""
+    """The recordings of a folder, or of a tar or zip archive. Raises DataError."""
     try:
         if path.is_dir():
             return FolderRecordings(path)
-        if not path.exists():
-            raise DataError(f"{path} is not there; a folder of recordings or a .tar or .tar.gz archive is needed")
+        if not is_regular(path):
+            raise DataError(f"{path} is {'no regular file' if path.exists() else 'not there'}; {KINDS} is needed")
+        if zipfile.is_zipfile(path):
+            return ZipRecordings(path)
         for mode, kind in (("r:", TarRecordings), ("r|*", CompressedRecordings)):
             try:
                 tarfile.open(path, mode).close()  # type: ignore[call-overload]
@@ -244,7 +285,17 @@ def open_recordings(path: Path) -> Recordings:
                 continue
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason(error)}") from error
-    raise DataError(f"{path} is neither a folder nor a .tar or .tar.gz archive that can be read")
+    raise DataError(f"{path} is neither a folder nor an archive that can be read; {KINDS} is needed")
+
+
+def find(folder: Path, limit: int | None = None) -> list[Path]:
+    """Sound files of a folder by name, at most `limit` of them, evenly spread. Raises DataError."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; a folder of recordings is needed")
+    found = [folder / name for name in FolderFiles(folder).names() if is_recording(name)]
+    if not found:
+        raise DataError(f"{folder}: no recording there; a folder of sound files is needed")
+    return [found[index] for index in spread(len(found), limit)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,115 +3,16 @@
 import csv
 import hashlib
 import io
-import os
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
 from shortcut_gen.media import MAX_MIDI_BYTES, Score, parse_score
 from shortcut_gen.modalities.piano import VOCAB_SIZE
+from training.corpus.archives import KINDS, FileAlone, Files, HeldFiles, open_files, read
 from training.corpus.encoding import Encoder, Splits
 from training.corpus.shards import SPLITS
-
-
-class Files(Protocol):
-    """Files of a folder or an archive, by their path inside it."""
-
-    @property
-    def path(self) -> Path:
-        """The folder or archive."""
-        ...
-
-    def names(self) -> list[str]:
-        """Every file's path, with forward slashes, sorted."""
-        ...
-
-    def read(self, name: str) -> bytes:
-        """A file's content. Raises DataError."""
-        ...
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror or type(error).__name__).lower() if isinstance(error, OSError) else str(error)
-
-
-@dataclass(frozen=True)
-class FolderFiles:
-    """The files of a folder and the folders in it; links to folders are not followed."""
-
-    path: Path
-
-    def names(self) -> list[str]:
-        """Every file's path inside the folder."""
-        found: list[str] = []
-
-        def refuse(error: OSError) -> None:
-            raise DataError(f"{error.filename} cannot be read: {_reason(error)}") from error
-
-        for folder, _, files in os.walk(self.path, onerror=refuse):
-            found += [(Path(folder) / file).relative_to(self.path).as_posix() for file in files]
-        return sorted(found)
-
-    def read(self, name: str) -> bytes:
-        """A file's content."""
-        path = self.path / name
-        try:
-            if not path.is_file():
-                raise DataError(f"{path} is no file")
-            if path.stat().st_size > MAX_MIDI_BYTES:
-                raise DataError(f"{path} has {path.stat().st_size:,} bytes; at most {MAX_MIDI_BYTES:,} are read")
-            return path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {_reason(error)}") from error
-
-
-class ZipFiles:
-    """The files of a zip archive, read in memory: nothing is ever unpacked to disk."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
-            raise DataError(f"{path} is no zip archive or a damaged one ({error})") from error
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {_reason(error)}") from error
-
-    def __reduce__(self) -> tuple[type["ZipFiles"], tuple[Path]]:
-        return ZipFiles, (self.path,)  # each process opens its own
-
-    def names(self) -> list[str]:
-        """Every member's path."""
-        return sorted(info.filename for info in self._zip.infolist() if not info.is_dir())
-
-    def read(self, name: str) -> bytes:
-        """A member's content."""
-        try:
-            info = self._zip.getinfo(name)
-            if info.file_size > MAX_MIDI_BYTES:
-                raise DataError(
-                    f"{name} in {self.path} has {info.file_size:,} bytes; at most {MAX_MIDI_BYTES:,} are read"
-                )
-            return self._zip.read(info)
-        except KeyError:
-            raise DataError(f"{self.path} has no {name}") from None
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-            raise DataError(f"{name} in {self.path} cannot be read: {_reason(error)}") from error
-        except Exception as error:  # zlib.error and lzma's have no common base
-            raise DataError(f"{name} in {self.path} is damaged: {error}") from error
-
-
-def open_files(path: Path) -> Files:
-    """The files of a folder, or of a zip archive. Raises DataError."""
-    try:
-        if not path.exists():
-            raise DataError(f"{path} is not there; the official zip or the unpacked folder is needed")
-        return FolderFiles(path) if path.is_dir() else ZipFiles(path)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {_reason(error)}") from error
 
 
 def _digest(contents: Iterable[tuple[str, str]]) -> str:
@@ -121,16 +22,33 @@ def _digest(contents: Iterable[tuple[str, str]]) -> str:
     return total.hexdigest()
 
 
-def _sha256(files: Files, name: str) -> str:
-    return hashlib.sha256(files.read(name)).hexdigest()
-
-
 class ScoreSource:
     """What sources of scores share: each piece is a job of its own."""
 
+    SUFFIXES = (".mid", ".midi", ".rmi", ".kar")
+    """Names of MIDI files."""
+    needed: ClassVar[str]
+    """What errors ask for."""
     tokenizer = "piano"
     vocab_size = VOCAB_SIZE
     codec: dict[str, Any] | None = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._files: Files = open_files(path, self.needed)
+        if isinstance(self._files, FileAlone):
+            raise DataError(f"{path} is no archive or a damaged one; {self.needed} is needed")
+        if self._files.in_order:
+            self._files = HeldFiles(self._files, self._is_wanted, MAX_MIDI_BYTES)
+
+    def _is_wanted(self, name: str) -> bool:
+        return name.lower().endswith((*self.SUFFIXES, ".csv"))
+
+    def _read(self, name: str) -> bytes:
+        return read(self._files, name, MAX_MIDI_BYTES)
+
+    def _sha256(self, name: str) -> str:
+        return hashlib.sha256(self._read(name)).hexdigest()
 
     def shards(self, names: Sequence[str], pieces: int) -> list[Sequence[str]]:
         """So many pieces in each."""
@@ -155,11 +73,11 @@ class MaestroSource(ScoreSource):
     corpus = "maestro-v3.0.0"
     licence = "CC BY-NC-SA 4.0"
     strict = True
+    needed = "the official zip, or the unpacked folder,"
     TABLE = "maestro-v3.0.0.csv"
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._files = open_files(path)
+        super().__init__(path)
         names = set(self._files.names())
         tables = sorted((name for name in names if name.split("/")[-1] == self.TABLE), key=len)
         if not tables:
@@ -175,10 +93,10 @@ class MaestroSource(ScoreSource):
             )
 
     def _read_table(self) -> Splits:
-        where = f"{self._table} in {self._files.path}"
+        where = self._files.where(self._table)
         splits: Splits = {split: [] for split in SPLITS}
         try:
-            text = self._files.read(self._table).decode("utf-8-sig")
+            text = self._read(self._table).decode("utf-8-sig")
             for row in csv.DictReader(io.StringIO(text, newline=""), strict=True):
                 if row["split"] not in splits:
                     raise DataError(f"{where} puts {row['midi_filename']} in {row['split']!r}, which is no split")
@@ -200,11 +118,11 @@ class MaestroSource(ScoreSource):
         """The same for the zip and for the folder it unpacks to."""
         pieces = sorted(name for names in self._splits.values() for name in names)
         named = [(self.TABLE, self._table), *((name, self._root + name) for name in pieces)]
-        return _digest((name, _sha256(self._files, path)) for name, path in named)
+        return _digest((name, self._sha256(path)) for name, path in named)
 
     def load(self, name: str) -> Score:
         """One performance."""
-        return parse_score(self._files.read(self._root + name), name)
+        return parse_score(self._read(self._root + name), name)
 
 
 def check_shares(validation: float, test: float) -> None:
@@ -246,20 +164,19 @@ def assign_splits(
 
 
 class MidiFolderSource(ScoreSource):
-    """Anyone's own MIDI files: every .mid, .midi, .rmi and .kar under a folder (or in a zip), split by piece.
+    """Anyone's own MIDI files: every .mid, .midi, .rmi and .kar under a folder (or in an archive), split by piece.
 
     A file that cannot be read is left out, and the manifest says so.
     """
 
     strict = False
-    SUFFIXES = (".mid", ".midi", ".rmi", ".kar")
+    needed = f"{KINDS} with MIDI files"
 
     def __init__(self, path: Path, *, corpus: str, licence: str, seed: int, validation: float, test: float) -> None:
         check_shares(validation, test)
-        self.corpus, self.path, self.licence = corpus, path, licence
-        self._files = open_files(path)
-        names = [name for name in self._files.names() if name.lower().endswith(self.SUFFIXES)]
-        self._names = [name for name in names if not name.split("/")[-1].startswith("._")]  # macOS's side files
+        self.corpus, self.licence = corpus, licence
+        super().__init__(path)
+        self._names = sorted(name for name in self._files.names() if name.lower().endswith(self.SUFFIXES))
         if not self._names:
             raise DataError(f"{path} has no MIDI file ({', '.join(self.SUFFIXES)}); at least one is needed")
         self._hashes = {name: self._hash(name) for name in self._names}
@@ -269,7 +186,7 @@ class MidiFolderSource(ScoreSource):
 
     def _hash(self, name: str) -> str:
         try:
-            return _sha256(self._files, name)
+            return self._sha256(name)
         except DataError:
             return hashlib.sha256(f"unreadable {name}".encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -289,4 +206,4 @@ class MidiFolderSource(ScoreSource):
 
     def load(self, name: str) -> Score:
         """One file."""
-        return parse_score(self._files.read(name), name)
+        return parse_score(self._read(name), name)

@@ -4,6 +4,7 @@ A shard is a one-dimensional uint16 .npy file of whole pieces, one behind the ot
 """
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -15,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shortcut_gen.errors import DataError
-from shortcut_gen.files import reason, write_whole
+from shortcut_gen.files import is_regular, read_json, reason, write_whole
 
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
 MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 2**30
+"""A longer manifest is refused: LibriSpeech's 960 h take a few MB."""
 DTYPE = np.dtype("<u2")
 IGNORED = -100
 """Target of a position that has none, such as padding behind a short piece; torch's cross entropy leaves it out."""
@@ -40,6 +43,11 @@ class Piece:
     """How long it lasts, where it has a length in time."""
 
 
+def whole(value: Any) -> bool:
+    """Whether a value is a whole number that a count can be."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shard:
     """A file of pieces."""
@@ -53,8 +61,15 @@ class Shard:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Shard":
-        """A shard as to_dict wrote it."""
-        return cls(**{**values, "pieces": tuple(Piece(**piece) for piece in values["pieces"])})
+        """A shard as to_dict wrote it. Raises TypeError or ValueError on anything else."""
+        shard = cls(**{**values, "pieces": tuple(Piece(**piece) for piece in values["pieces"])})
+        texts = [shard.file, shard.sha256, *(piece.name for piece in shard.pieces)]
+        counts = [shard.tokens, *(n for piece in shard.pieces for n in (piece.offset, piece.tokens, piece.notes))]
+        if not all(isinstance(text, str) for text in texts) or not all(whole(count) for count in counts):
+            raise ValueError(f"{shard.file!r} has a value of another type than needed")
+        if not all(isinstance(piece.seconds, int | float) for piece in shard.pieces):
+            raise ValueError(f"{shard.file} has a length that is no number")
+        return shard
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -126,8 +141,16 @@ def file_sha256(path: Path) -> str:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all. Raises DataError."""
-    write_whole(path, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode(), DataError)
+    """Write a JSON file, whole or not at all. Raises DataError.
+
+    A name that is no UTF-8 on its disk is kept as Python has it: os.fsencode of what is read again gives its bytes.
+    """
+    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        data = (json.dumps(values, indent=1) + "\n").encode()
+    write_whole(path, data, DataError)
 
 
 @dataclass(frozen=True)
@@ -199,6 +222,26 @@ def _map(folder: Path, shard: Shard) -> NDArray[np.uint16]:
     return ids
 
 
+def shard_header_bytes() -> int:
+    """Length of the header that `ShardWriter` writes."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": DTYPE.str, "fortran_order": False, "shape": (0,)})
+    return len(stream.getvalue())
+
+
+def _check_head(manifest: dict[str, Any]) -> None:
+    """Raises TypeError or ValueError where a manifest's own values are of other types than written."""
+    for key in ("corpus", "tokenizer", "licence"):
+        if not isinstance(manifest[key], str):
+            raise TypeError(f"{key} is no text")
+    if not whole(manifest["vocab_size"]) or not 1 <= manifest["vocab_size"] <= np.iinfo(DTYPE).max + 1:
+        raise ValueError(f"vocab_size is {manifest['vocab_size']!r}")
+    if not isinstance(manifest["splits"], dict):
+        raise TypeError("splits is no object")
+    if not isinstance(manifest.get("codec"), dict | None):
+        raise TypeError("codec is no object")
+
+
 @dataclass(frozen=True)
 class Corpus:
     """A prepared corpus."""
@@ -212,10 +255,11 @@ class Corpus:
         folder = Path(folder)
         path = folder / MANIFEST
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
+            manifest = read_json(path, DataError, most=MAX_MANIFEST_BYTES)
             if manifest["format"] != FORMAT:
                 raise DataError(f"{path} is of format {manifest['format']}; format {FORMAT} is needed")
             corpus = cls(folder, manifest)
+            _check_head(manifest)
             for name in manifest["splits"]:
                 corpus._check(corpus.split(name))
         except FileNotFoundError:
@@ -231,9 +275,11 @@ class Corpus:
             path = self.folder / shard.file
             if Path(shard.file).is_absolute() or ".." in Path(shard.file).parts:
                 raise DataError(f"{self.folder / MANIFEST} names {shard.file}, which is outside the corpus folder")
-            least = shard.tokens * DTYPE.itemsize
-            if not path.is_file() or path.stat().st_size < least:
+            needed = shard.tokens * DTYPE.itemsize + shard_header_bytes()
+            if not is_regular(path) or path.stat().st_size < needed:
                 raise DataError(f"{path} is missing or cut short; prepare the corpus again")
+            if path.stat().st_size != needed:
+                raise DataError(f"{path} is longer than its manifest says; prepare the corpus again")
             end = 0
             for piece in shard.pieces:
                 if piece.offset != end or piece.tokens < 0:
@@ -281,8 +327,13 @@ class Corpus:
         """Hash of what it was made from; "" where none is known."""
         return str(self.manifest.get("source_sha256", ""))
 
-    def verify(self) -> None:
-        """Check the hash of every shard. Raises DataError at the first that differs."""
+    def verify(self, most: int | None = None) -> None:
+        """Check the hash of every shard; not at all where they have more than `most` bytes together, as reading them
+        then takes a while. Raises DataError at the first that differs.
+        """
+        bytes_in_all = DTYPE.itemsize * sum(self.split(name).tokens for name in self.manifest["splits"])
+        if most is not None and bytes_in_all > most:
+            return
         for name in self.manifest["splits"]:
             for shard in self.split(name).shards:
                 path = self.folder / shard.file

@@ -16,10 +16,11 @@ from tqdm import tqdm
 from shortcut_gen.errors import DataError, ShortcutGenError
 from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.modalities.text import TextTokenizer, reduce
+from training.corpus.archives import FileAlone, open_files
 from training.corpus.encoding import Encoded, Failed, Splits, check_vocabulary
 from training.corpus.scores import assign_splits, check_shares
 from training.corpus.shards import DTYPE, SPLITS
-from training.corpus.text_files import FileText, Stretch, contents, lines, open_texts, read_stretches
+from training.corpus.text_files import Stretch, contents, lines, read_stretches
 
 SHARD_BYTES = 16_000_000
 """Text of a shard, about: seconds of work, which is what a killed preparation loses at most."""
@@ -87,7 +88,7 @@ class TextSource:
 
     def __init__(self, path: Path, *, clean: Callable[[str], str] = as_it_is, begins: bool = True) -> None:
         self.path = path
-        self._files = open_texts(path, self.needed)
+        self._files = open_files(path, self.needed)
         self._coder = TextCoder(self.tokenizer, clean, begins)
         tokenizer = get_tokenizer(self.tokenizer)
         tokenizer.encode("a")  # a package that is missing is named before hundreds of megabytes are read
@@ -163,7 +164,7 @@ class Text8Source(TextSource):
 
     def _find(self) -> dict[str, dict[str, Stretch]]:
         found = self._files.names()
-        if not isinstance(self._files, FileText):
+        if not isinstance(self._files, FileAlone):
             found = [name for name in found if name.rpartition("/")[2] == "text8"]
         if len(found) != 1:
             raise DataError(f"{self.path} has {'no' if not found else 'more than one'} text8; {self.needed} is needed")
@@ -281,7 +282,7 @@ class NovelsSource(TextSource):
         super().__init__(path, clean=reduce if tokens == "characters" else with_newlines)
 
     def _find(self) -> dict[str, dict[str, Stretch]]:
-        names = [name for name in self._files.names() if self._is_text(name.rpartition("/")[2])]
+        names = [name for name in self._files.names() if name.lower().endswith(".txt")]
         if not names:
             raise DataError(f"{self.path} has no .txt file; {self.needed} is needed")
         sizes = {name: sum(map(len, blocks)) for name, blocks in self._read(names)}
@@ -295,7 +296,3 @@ class NovelsSource(TextSource):
             split: {short[name]: Stretch(name, 0, sizes[name]) for name in of_split}
             for split, of_split in splits.items()
         }
-
-    @staticmethod
-    def _is_text(base: str) -> bool:
-        return base.lower().endswith(".txt") and not base.startswith(".")

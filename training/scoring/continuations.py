@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shortcut_gen.errors import DataError
 from shortcut_gen.media import Audio, read_audio
 from shortcut_gen.modalities.base import Tokenizer
-from training.evaluate_codec import find
+from training.corpus.recordings import find
 from training.scoring import sound as metrics
 from training.scoring.sound import RATE, Signal, Voices, to_rate
 
