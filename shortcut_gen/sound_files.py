@@ -273,10 +273,10 @@ def _mpeg(stream: BinaryIO, start: bytes) -> Header:
     for place in places:
         data = _at(stream, place, _MPEG_WINDOW)
         if (first := _first_frame(data)) is not None:
-            start = place + first
+            at = place + first
             frame = data[first : first + _mpeg_bytes(data[first : first + 4])]
-            return _xing(stream, start, frame) or Header(
-                start=start, prefix=_count_frame(frame, _frames(stream, start)), counts="guess"
+            return _xing(stream, at, frame) or Header(
+                start=at, prefix=_count_frame(frame, _frames(stream, at)), counts="guess"
             )
     return Header()
 
