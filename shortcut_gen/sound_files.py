@@ -6,6 +6,7 @@ stream: nothing is copied.
 """
 
 import io
+import re
 import struct
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
@@ -14,6 +15,8 @@ _LOOKED_AT = 4096  # first bytes that tell the kind
 _OGG_TAIL = 2 * 65_536  # a page has 65,307 bytes at most (RFC 3533)
 _MPEG_WINDOW = 1 << 20  # bytes that are searched for the first frame of an MP3 file
 _TAG = 128  # bytes behind the last frame that most files have (ID3v1)
+_MPEG_HEAD = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb](?=[\x10-\xef])")  # sync, version, layer; a bitrate
+_MOST_IDLE = 8  # windows without a frame, in which frames are looked for behind others
 _MPEG_FRAMES = 3  # that must follow one another: what looks like one header is often none
 _MPEG_RATES = (44_100, 48_000, 32_000)  # Hz, of MPEG-1; MPEG-2 has half and MPEG-2.5 a quarter (ISO 11172-3, 13818-3)
 _MPEG_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)  # kbit/s of layer III
@@ -312,10 +315,11 @@ def _count_frame(first: bytes, count: int) -> bytes:
 
 def _frames(stream: BinaryIO, at: int) -> int:
     """How many frames of MPEG layer III there are from a place on."""
-    count = 0
-    while data := _at(stream, at, _MPEG_WINDOW):
+    count = idle = 0
+    while idle < _MOST_IDLE and (data := _at(stream, at, _MPEG_WINDOW)):
         place = 0 if _mpeg_bytes(data[:4]) else _first_frame(data)
         if place is None:
+            idle += 1
             place = len(data) if len(data) < _MPEG_WINDOW else len(data) - _LOOKED_AT
         while length := _mpeg_bytes(data[place : place + 4]):
             place += length
@@ -326,9 +330,8 @@ def _frames(stream: BinaryIO, at: int) -> int:
 
 def _first_frame(data: bytes) -> int | None:
     """Where frames of MPEG layer III begin that follow one another."""
-    at = data.find(b"\xff")
-    while at >= 0:
-        place = at
+    for match in _MPEG_HEAD.finditer(data):
+        at = place = match.start()
         for _ in range(_MPEG_FRAMES):
             length = _mpeg_bytes(data[place : place + 4])
             if not length or data[place + 1] & 0xFE != data[at + 1] & 0xFE or (data[place + 2] ^ data[at + 2]) & 12:
@@ -336,7 +339,6 @@ def _first_frame(data: bytes) -> int | None:
             place += length
         else:
             return at
-        at = data.find(b"\xff", at + 1)
     return None
 
 
