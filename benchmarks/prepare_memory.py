@@ -16,8 +16,8 @@ import numpy as np
 import soundfile
 from jsonargparse import auto_cli
 
-from shortcut_gen.modalities.codec_folder import CodecInfo, save_codec
-from shortcut_gen.modalities.encodec_model import CodecConfig, build
+from shortcut_gen.codec.folder import CodecInfo, save_codec
+from shortcut_gen.codec.network import CodecConfig, build
 
 RATE = 16_000
 SECONDS = 12.0

@@ -5,11 +5,13 @@ positions, C context or channels, V vocabulary, Q codebooks, F frames, S samples
 """
 
 from shortcut_gen.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, save_checkpoint
+from shortcut_gen.codec.base import Codec
+from shortcut_gen.codec.encodec import EncodecCodec
+from shortcut_gen.codec.finding import open_codec
 from shortcut_gen.decoding.sampler import Sampler, Stream
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import ShortcutGenError
 from shortcut_gen.media import Audio, Note, Score
-from shortcut_gen.modalities.codec import Codec, EncodecCodec
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
@@ -35,5 +37,6 @@ __all__ = [
     "SpeechTokenizer",
     "Stream",
     "load_checkpoint",
+    "open_codec",
     "save_checkpoint",
 ]

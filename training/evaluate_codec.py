@@ -25,13 +25,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from shortcut_gen.codec.finding import open_codec
+from shortcut_gen.codec.folder import read_codec_info, write_codec_info
+from shortcut_gen.codec.harmonic.codec import HarmonicCodec
+from shortcut_gen.codec.harmonic.config import HarmonicConfig
+from shortcut_gen.codec.harmonic.network import HarmonicNetwork
 from shortcut_gen.errors import DataError, MediaError, SettingsError
 from shortcut_gen.files import write_whole
 from shortcut_gen.media import Audio, read_audio
-from shortcut_gen.modalities.codec import EncodecCodec, read_codec_info, write_codec_info
-from shortcut_gen.modalities.codec_folder import quietly
-from shortcut_gen.modalities.encodec_model import CodecConfig, EncodecModel, build
-from training.codec_card import write_codec_card
+from training.cards.codec import write_codec_card
 from training.corpus.recordings import find
 from training.run.checkpoints import LAST, read_run_checkpoint
 from training.scoring.sound import RATE, Signal, codebook_use, lag, shifted, similarity, to_rate
@@ -45,7 +47,7 @@ OPUS = "opus"
 
 
 class Judged(Protocol):
-    """What of a codec is used here; `modalities.codec.Codec` has it."""
+    """What of a codec is used here; `codec.base.Codec` has it."""
 
     sample_rate: int
     frame_rate: float
@@ -59,40 +61,6 @@ class Judged(Protocol):
     def decode(self, codes: Tensor) -> Audio:
         """Sound of (q, F) codes, (1, S)."""
         ...
-
-
-class ModelCodec:
-    """An EncodecModel in memory, such as one that is being trained, as something that can be judged."""
-
-    def __init__(self, model: EncodecModel, config: CodecConfig) -> None:
-        self.model = model
-        self.config = config
-        self.sample_rate = config.sample_rate
-        self.frame_rate = config.frame_rate
-        self.cardinality = config.cardinality
-        self.num_codebooks = config.codebooks
-        self._device = next(model.parameters()).device
-
-    @torch.inference_mode()
-    def encode(self, audio: Audio) -> Tensor:
-        """(Q, F) codes of all levels, zeros filling up the last frame."""
-        mono = to_rate(audio.samples.mean(axis=0), audio.sample_rate, self.sample_rate)
-        size = self.config.frame_samples
-        padded = np.pad(mono, (0, -len(mono) % size))
-        was = self.model.training
-        vectors = self.model.eval().encoder(torch.from_numpy(padded)[None, None].to(self._device))
-        codes: Tensor = self.model.quantizer.vq.encode(vectors, n_q=self.num_codebooks)[:, 0].cpu()
-        self.model.train(was)
-        return codes
-
-    @torch.inference_mode()
-    def decode(self, codes: Tensor) -> Audio:
-        """(q, F) -> (1, F * samples of a frame)."""
-        was = self.model.training
-        vectors = self.model.eval().quantizer.decode(codes[:, None].to(self._device))
-        samples = self.model.decoder(vectors)[0, :, : codes.shape[-1] * self.config.frame_samples]
-        self.model.train(was)
-        return Audio(samples.clamp(-1, 1).float().cpu().numpy(), self.sample_rate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,12 +257,10 @@ def load(name: str, device: str) -> tuple[Judged, Path | None]:
         state = read_run_checkpoint(saved)
         if "codec" not in state["run"]:
             raise DataError(f"{saved}: a checkpoint of another kind; one of training.fit_codec is needed")
-        config = CodecConfig.from_dict(state["run"]["codec"])
-        with quietly():
-            model = build(config)
-        model.load_state_dict(state["state_dict"]["codec"])
-        return ModelCodec(model.to(device).eval(), config), None
-    return EncodecCodec(name, device=device), path if path.is_dir() else None
+        network = HarmonicNetwork(HarmonicConfig.from_dict(state["run"]["codec"]))
+        network.load_state_dict(state["state_dict"]["codec"])
+        return HarmonicCodec(saved.stem, network, device=device), None
+    return open_codec(name, device=device), path if path.is_dir() else None
 
 
 def write_figures(folder: Path, split: str, figures: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentError, auto_cli, set_parsing_settings
 from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
 from shortcut_gen.errors import CheckpointError, ShortcutGenError
 from training.cards.model import write_card
-from training.export_codec import export_codec
+from training.codec.export import export_codec
 from training.run.checkpoints import BEST, LAST, model_of_run, read_run_checkpoint
 from training.run.trials import KEY
 

@@ -39,7 +39,7 @@ class CodecRunConfig:
     resume: str | None = None
     """`auto` goes on from the run's last checkpoint, or starts where there is none yet; or a checkpoint file."""
     init: str | None = None
-    """A run's .ckpt file whose codec the run starts from, with noise channels or without; random weights if not given."""
+    """A run's .ckpt file whose codec the run starts from, noise channels or not; random weights if not given."""
     corpus: str = "recordings"
     """What the recordings are called on the codec's card."""
     licence: str = "not stated"

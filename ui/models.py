@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shortcut_gen.checkpoint import CheckpointInfo, check_checkpoint
+from shortcut_gen.codec.folder import is_codec
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import CheckpointError
-from shortcut_gen.modalities.codec_folder import is_codec
 from shortcut_gen.pipeline import Pipeline, Prompt
 
 log = logging.getLogger(__name__)

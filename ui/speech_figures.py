@@ -41,7 +41,7 @@ class Analysis:
 
     def __init__(self, sample_rate: int) -> None:
         # torchaudio is slow to import, and a page without speech does without it.
-        from shortcut_gen.modalities._torchaudio import torchaudio
+        from shortcut_gen.codec.torchaudio_loader import torchaudio
 
         self.sample_rate = sample_rate
         self.hop = max(sample_rate // COLUMNS_PER_SECOND, 1)

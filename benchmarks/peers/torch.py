@@ -16,7 +16,7 @@ from shortcut_gen.network.model import ShortcutLM
 
 def gpt2(config: ModelConfig) -> Any:
     """transformers' GPT-2 of that shape, weights random, without dropout."""
-    from shortcut_gen.modalities import _torchaudio  # noqa: F401  transformers imports torchaudio; see there
+    from shortcut_gen.codec import torchaudio_loader  # noqa: F401  transformers imports torchaudio; see there
 
     from transformers import GPT2Config, GPT2LMHeadModel  # isort: skip
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 from shortcut_gen.batch.settings import Usual
 from shortcut_gen.checkpoint import CheckpointInfo, read_info
+from shortcut_gen.codec.encodec import OFFICIAL
+from shortcut_gen.codec.finding import codec_folder
 from shortcut_gen.decoding.engines import resolve
 from shortcut_gen.errors import CheckpointError
 from shortcut_gen.files import reason
 from shortcut_gen.folder import WEIGHTS
 from shortcut_gen.media import Audio, Score
-from shortcut_gen.modalities import codec_folder, get_tokenizer
+from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.modalities.base import Tokenizer
-from shortcut_gen.modalities.codec import OFFICIAL
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.pipeline import Pipeline

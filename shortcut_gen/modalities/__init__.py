@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shortcut_gen.errors import CodecError, ConfigError
+from shortcut_gen.codec.finding import find_codec
+from shortcut_gen.errors import ConfigError
 from shortcut_gen.modalities.base import Grammar, Media, Tokenizer
-from shortcut_gen.modalities.codec import OFFICIAL, Codec, EncodecCodec
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.modalities.text import CharacterTokenizer, Gpt2Tokenizer
@@ -47,41 +47,4 @@ def get_tokenizer(name: str, codec: dict[str, Any] | None = None, near: Path | N
     return TOKENIZERS[name](codec, near)
 
 
-def find_codec(settings: dict[str, Any], near: Path | None = None) -> Codec:
-    """The codec that a tokenizer's settings describe, with as many codebooks as its ids have.
-
-    Its folder is looked for in `near`, beside it and in checkpoints/. Raises CodecError, CheckpointError.
-    """
-    name = settings["name"]
-    if name == OFFICIAL:
-        codec, place = EncodecCodec(codebooks=settings["codebooks"]), name
-    else:
-        found = codec_folder(name, near)
-        codec, place = EncodecCodec(found, codebooks=settings["codebooks"]), str(found)
-    given = codec.identity()
-    for key in ("sample_rate", "frame_rate", "cardinality", "sha256"):
-        if given[key] != settings[key]:
-            raise CodecError(
-                f"{place} is another codec than the model was trained with: its {key} is {_short(given[key])}; "
-                f"{_short(settings[key])} is needed"
-            )
-    return codec
-
-
-def codec_folder(name: str, near: Path | None = None) -> Path:
-    """The folder of a codec of ours: in `near`, beside it or in checkpoints/. Raises CodecError."""
-    folders = [] if near is None else [near / name, near.resolve().parent / name]
-    folders.append(Path("checkpoints") / name)
-    found = next((folder for folder in folders if folder.is_dir()), None)
-    if found is None:
-        places = ", ".join(str(folder) for folder in folders)
-        raise CodecError(f"the codec {name} is not there ({places}); its folder is needed for sound")
-    return found
-
-
-def _short(value: Any) -> str:
-    """A value as an error says it: of a hash its first digits."""
-    return f"{value[:12]}..." if isinstance(value, str) and len(value) > 16 else str(value)
-
-
-__all__ = ["TOKENIZERS", "Grammar", "Media", "Tokenizer", "codec_folder", "find_codec", "get_tokenizer"]
+__all__ = ["TOKENIZERS", "Grammar", "Media", "Tokenizer", "get_tokenizer"]

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shortcut_gen.codec.base import Codec
 from shortcut_gen.errors import ConfigError, PromptError
 from shortcut_gen.media import Audio
 from shortcut_gen.media.sound import mended
 from shortcut_gen.modalities.base import Media
-from shortcut_gen.modalities.codec import Codec
 
 MIN_SECONDS = 0.5
 """A shorter prompt is refused: there is no voice to go on in."""
@@ -98,7 +98,7 @@ class SpeechTokenizer:
         return self.codec.decode(codes)
 
     def sound(self) -> "SpeechSound":
-        """A decoder for ids that arrive bit by bit, to be heard while the rest is made."""
+        """A decoder for ids that arrive incrementally, to be heard while the rest is made."""
         return SpeechSound(self)
 
     def clip(self, ids: Sequence[int], n: int) -> list[int]:

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from shortcut_gen import modalities
+from shortcut_gen.codec.encodec import Codec, EncodecCodec, is_codec, read_codec_info, write_codec_info
 from shortcut_gen.errors import CheckpointError, CodecError
 from shortcut_gen.media import Audio
 from shortcut_gen.modalities import codec as codecs
 from shortcut_gen.modalities import find_codec
-from shortcut_gen.modalities.codec import Codec, EncodecCodec, is_codec, read_codec_info, write_codec_info
 from tests.shared.small_models import tiny_codec
 
 FILE = "encodec_24khz-d7cc33bc.th"
@@ -348,7 +348,7 @@ def test_a_codec_is_found_beside_its_model_and_must_be_the_one(tmp_path: Path, m
 
 def test_without_the_package_one_line_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(modalities, "encodec_model", raising=False)
-    monkeypatch.delitem(sys.modules, "shortcut_gen.modalities.encodec_model", raising=False)
+    monkeypatch.delitem(sys.modules, "shortcut_gen.codec.network", raising=False)
     for name in [name for name in sys.modules if name.partition(".")[0] == "encodec"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "encodec", None)
@@ -361,7 +361,7 @@ def test_without_the_package_one_line_says_so(folder: Path, monkeypatch: pytest.
 
 @pytest.fixture(scope="module")
 def official_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from shortcut_gen.modalities import encodec_model
+    from shortcut_gen.codec import network as encodec_model
 
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shortcut_gen import Pipeline, Prompt, Sampler, SamplingParams, Stream
+from shortcut_gen.codec.encodec import EncodecCodec
 from shortcut_gen.decoding.engines import TorchDecoding
 from shortcut_gen.errors import CheckpointError, CodecError, ConfigError, MediaError, PromptError, SettingsError
 from shortcut_gen.media import Audio, Note, Score
 from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.modalities.base import Tokenizer
-from shortcut_gen.modalities.codec import EncodecCodec
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from tests.shared.small_models import tiny_codec, tiny_speech_checkpoint
 

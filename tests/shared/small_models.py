@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
-from shortcut_gen.modalities.codec import CodecInfo, EncodecCodec, save_codec
+from shortcut_gen.codec.encodec import CodecInfo, EncodecCodec, save_codec
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
 
@@ -43,7 +43,7 @@ def tiny_codec(folder: Path, **changes: object) -> Path:
 
     Its LSTM's weights are large, as a trained one's, so that its state matters.
     """
-    from shortcut_gen.modalities import encodec_model
+    from shortcut_gen.codec import network as encodec_model
 
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)

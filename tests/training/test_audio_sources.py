@@ -17,9 +17,9 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from shortcut_gen.codec.encodec import EncodecCodec
 from shortcut_gen.media import Audio, read_audio
 from shortcut_gen.media.sound import Sound
-from shortcut_gen.modalities.codec import EncodecCodec
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from tests.shared.small_models import tiny_codec
 from tests.shared.sounds import RATE, noise, speechlike

@@ -11,13 +11,13 @@ import soundfile
 import torch
 from torch import Tensor
 
+from shortcut_gen.codec.encodec import CodecInfo, read_codec_info
+from shortcut_gen.codec.network import CodecConfig, build
 from shortcut_gen.media import Audio
-from shortcut_gen.modalities.codec import CodecInfo, read_codec_info
-from shortcut_gen.modalities.encodec_model import CodecConfig, build
 from tests.shared.small_models import tiny_codec
 from tests.shared.sounds import RATE, needs_eval, noise, speechlike, write_speech
 from training import evaluate_codec
-from training.codec_card import codec_card
+from training.cards.codec import codec_card
 from training.evaluate_codec import ModelCodec, find, judge, opus, packet_bytes
 from training.scoring.sound import lag
 

@@ -10,8 +10,8 @@ import soundfile
 import torch
 
 from shortcut_gen.checkpoint import load_checkpoint, read_info, write_info
-from shortcut_gen.modalities.codec import EncodecCodec
-from shortcut_gen.modalities.encodec_model import CodecConfig, build
+from shortcut_gen.codec.encodec import EncodecCodec
+from shortcut_gen.codec.network import CodecConfig, build
 from tests.shared.small_models import tiny_codec
 from tests.shared.tiny_runs import CODEC, arguments, train, write_corpus, write_speech
 from training import export, fit

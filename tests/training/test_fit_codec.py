@@ -13,8 +13,8 @@ import pytest
 import soundfile
 import torch
 
+from shortcut_gen.codec.network import CodecConfig, build
 from shortcut_gen.errors import ConfigError, DataError
-from shortcut_gen.modalities.encodec_model import CodecConfig, build
 from training.codec_data import Ahead, CropConfig, Crops, scan
 from training.codec_init import WAVEFORM, initialise_scales
 from training.codec_losses import Balancer, MultiScaleMel, discriminator_loss, generator_losses

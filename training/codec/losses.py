@@ -87,7 +87,7 @@ def total_distance(real: Tensor, made: Tensor) -> float:
 @cache
 def _tables(window: int) -> tuple[Tensor, Tensor, float]:
     """Window, mel bands that each add up to 1, and the scale."""
-    from shortcut_gen.modalities._torchaudio import torchaudio
+    from shortcut_gen.codec.torchaudio_loader import torchaudio
 
     shape = torch.hann_window(window)
     bands = torchaudio.functional.melscale_fbanks(window // 2 + 1, 0.0, SAMPLE_RATE / 2, _BANDS[window], SAMPLE_RATE)

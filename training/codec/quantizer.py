@@ -22,7 +22,7 @@ class Quantized:
 
 
 def draw_levels(batch: int, codebooks: int, generator: torch.Generator) -> Tensor:
-    """(B,) levels in use (quantiser dropout, arXiv:2107.03312, section 3.4): mostly 2, and all of them, or 1 or half."""
+    """(B,) levels in use: mostly 2, or all, or 1 or half (quantiser dropout, arXiv:2107.03312, section 3.4)."""
     choices = torch.tensor([1, min(2, codebooks), max(1, codebooks // 2), codebooks])
     return choices[
         torch.multinomial(torch.tensor([0.15, 0.4, 0.15, 0.3]), batch, replacement=True, generator=generator)

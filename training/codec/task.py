@@ -1,4 +1,4 @@
-"""One step of training the codec: encoder, quantiser and decoder against the energy distance, the pitch against targets.
+"""One step of training the codec: encoder, quantiser and decoder against the energy distance, pitch against targets.
 
 The decoder is given the real pitch and phase while it trains; what it decides itself is trained beside it.
 """
@@ -262,8 +262,8 @@ class CodecTask:
         silent = vectors.new_zeros(*vectors.shape[:2], self.config.noise_channels)
         body = decoder.body(torch.cat((vectors, silent), dim=-1))
         pitch, voiced = decided(decoder.pitch_logits(body))
-        nodes = _extended(pitch)
-        pulses = source.pulses(source.phases(nodes, SAMPLE_RATE), nodes, _extended(voiced))
+        nodes, voices = _extended(pitch), _extended(voiced)
+        pulses = source.pulses(source.phases(nodes, voices, SAMPLE_RATE), nodes, voices)
         noise = torch.randn(pulses.shape, generator=torch.Generator().manual_seed(0))
         return sounded(pulses, noise, decoder(body, pitch, voiced))
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from shortcut_gen.codec.base import Codec
+from shortcut_gen.codec.finding import open_codec
 from shortcut_gen.errors import MediaError
 from shortcut_gen.files import reason
 from shortcut_gen.media import Audio
 from shortcut_gen.media.sound import Sound
-from shortcut_gen.modalities.codec import EncodecCodec
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from training.corpus.encoding import Encoded, Failed, Kept
 from training.corpus.recordings import Blob
@@ -35,9 +36,9 @@ class CodecSettings:
     """File of the official weights."""
     device: str = "cpu"
 
-    def load(self) -> EncodecCodec:
+    def load(self) -> Codec:
         """Raises CodecError, CheckpointError."""
-        return EncodecCodec(self.name, codebooks=self.codebooks, weights=self.weights, device=self.device)
+        return open_codec(self.name, codebooks=self.codebooks, weights=self.weights, device=self.device)
 
 
 @dataclass(frozen=True)

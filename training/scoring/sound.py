@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from shortcut_gen.codec.torchaudio_loader import torchaudio
 from shortcut_gen.errors import SettingsError
-from shortcut_gen.modalities._torchaudio import torchaudio
 
 RATE = 16_000
 """All metrics are taken at this rate: that of wide-band PESQ."""

@@ -78,7 +78,7 @@ def with_margins(sound: Tensor) -> Tensor:
 
 @cache
 def _mel_bands() -> tuple[Tensor, Tensor]:
-    from shortcut_gen.modalities._torchaudio import torchaudio
+    from shortcut_gen.codec.torchaudio_loader import torchaudio
 
     bands = torchaudio.functional.melscale_fbanks(_MEL_WINDOW // 2 + 1, 0.0, SAMPLE_RATE / 2, MELS, SAMPLE_RATE)
     return torch.hann_window(_MEL_WINDOW), bands

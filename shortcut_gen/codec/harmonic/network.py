@@ -117,11 +117,18 @@ class Decoder(nn.Module):
 
     def pitch_logits(self, body: Tensor) -> Tensor:
         """(B, F, C) to (B, 2·F, 97): of every pitch class, and of voicing."""
-        return self.pitch(body).unflatten(-1, (2, PITCHES + 1)).flatten(1, 2)
+        return self.voice_logits(self.pitch(body))
 
-    def fine(self, body: Tensor, pitch: Tensor, voiced: Tensor) -> Tensor:
-        """What the fine blocks take: (B, F, C), pitch in Hz and voicing, (B, 2·F) each, to (B, 2·F, C)."""
-        halves = self.split(body).unflatten(-1, (2, -1)).flatten(1, 2)
+    @staticmethod
+    def voice_logits(pairs: Tensor) -> Tensor:
+        """What `pitch` gives for frames, (B, F, 2·97), by half frames: (B, 2·F, 97)."""
+        return pairs.unflatten(-1, (2, PITCHES + 1)).flatten(1, 2)
+
+    def fine(self, pairs: Tensor, pitch: Tensor, voiced: Tensor) -> Tensor:
+        """What the fine blocks take: what `split` gives, (B, F, 2·C), pitch in Hz and voicing, (B, 2·F) each, to
+        (B, 2·F, C).
+        """
+        halves = pairs.unflatten(-1, (2, -1)).flatten(1, 2)
         about = torch.stack(((pitch.log() - _TYPICAL_LOG_PITCH) * voiced, voiced), dim=-1)
         return halves + self.voice(about)
 
@@ -135,7 +142,7 @@ class Decoder(nn.Module):
 
     def forward(self, body: Tensor, pitch: Tensor, voiced: Tensor) -> Filters:
         """Filters at every half frame of a body, (B, F, C), sung at that pitch, (B, 2·F) each."""
-        x = self.fine(body, pitch, voiced)
+        x = self.fine(self.split(body), pitch, voiced)
         for block in self.fine_blocks:
             x = block(x)
         return self.filters(x)

@@ -8,6 +8,7 @@ import math
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from shortcut_gen.codec.harmonic.config import FRAME, HOP
@@ -21,18 +22,25 @@ _HIGHEST_HARMONIC = 7_700.0  # Hz: just below half the sample rate, so that no h
 _STEP = HOP // PHASES
 
 
-def phases(pitch: Tensor, sample_rate: int, start: Tensor | None = None) -> Tensor:
+def phases(pitch: Tensor, voiced: Tensor, sample_rate: int, start: Tensor | None = None) -> Tensor:
     """Phases of the fundamental from its pitch at T + 1 nodes, straight lines between them.
 
-    pitch: (B, T + 1) in Hz. start: phase at the first node, (B,) in cycles; 0 if not given. Returns (B, 2·T + 1)
-    float64, in cycles.
+    pitch: (B, T + 1) in Hz; voiced: (B, T + 1), 0 or 1. start: phase at the first node, (B,) in cycles; 0 if not given.
+    Between two voices the phase begins anew, so that rounding does not add up from one to the next. Returns (B, 2·T + 1) float64,
+    in cycles.
     """
     pitch = pitch.double()
     middle = (pitch[:, 1:] + pitch[:, :-1]) / 2
     means = torch.stack(((pitch[:, :-1] + middle) / 2, (middle + pitch[:, 1:]) / 2), dim=-1).flatten(1)  # (B, 2T)
     steps = torch.cumsum(means * (_STEP / sample_rate), dim=1)
     begin = pitch.new_zeros(len(pitch), 1) if start is None else start.double()[:, None]
-    return torch.cat((begin, begin + steps), dim=1)
+    running = torch.cat((begin, begin + steps), dim=1)
+    nodes = torch.arange(pitch.shape[1], device=pitch.device)
+    # Nodes with silence before them, where nobody hears it; the first node's phase is given.
+    still = F.pad((voiced[:, 1:] == 0) & (voiced[:, :-1] == 0), (1, 0))
+    silent = torch.where(still, nodes, -1).cummax(dim=1).values  # the last of them, or -1
+    base = running[:, ::PHASES].gather(1, silent.clamp_min(0)).masked_fill(silent < 0, 0.0)
+    return running - base.repeat_interleave(PHASES, dim=1)[:, : running.shape[1]]
 
 
 def pulses(phase: Tensor, pitch: Tensor, voiced: Tensor) -> Tensor:

@@ -4,8 +4,8 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+from shortcut_gen.codec import torchaudio_loader  # noqa: F401 (encodec imports torchaudio)
 from shortcut_gen.errors import ConfigError
-from shortcut_gen.modalities import _torchaudio  # noqa: F401 (encodec imports torchaudio)
 
 from encodec.model import EncodecModel  # isort: skip
 from encodec.modules import SEANetDecoder, SEANetEncoder  # isort: skip

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from shortcut_gen.codec.folder import CodecInfo
 from shortcut_gen.errors import CheckpointError
 from shortcut_gen.files import write_whole
-from shortcut_gen.modalities.codec import CodecInfo
 from training.cards.model import CARD, LICENCES
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shortcut_gen.modalities import encodec_model  # noqa: F401 (first: see _torchaudio)
+from shortcut_gen.codec import network as encodec_model  # noqa: F401 (first: see _torchaudio)
 
 from encodec.modules import SConv1d, SConvTranspose1d, SLSTM  # isort: skip
 from encodec.modules.seanet import SEANetResnetBlock  # isort: skip

@@ -8,32 +8,23 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from shortcut_gen.codec.base import check_codebooks, check_codes
+from shortcut_gen.codec.folder import load_model, needed, network, quietly
 from shortcut_gen.errors import CheckpointError, CodecError
 from shortcut_gen.files import reason
 from shortcut_gen.folder import check_weights
 from shortcut_gen.media import Audio
 from shortcut_gen.media.sound import resampled
-from shortcut_gen.modalities.codec_folder import (
-    CodecInfo,
-    is_codec,
-    load_model,
-    needed,
-    network,
-    quietly,
-    read_codec_info,
-    save_codec,
-    write_codec_info,
-)
 
 if TYPE_CHECKING:
-    from shortcut_gen.modalities.seanet import Chunks
+    from shortcut_gen.codec.chunks import Chunks
 
 OFFICIAL = "encodec_24khz"
 """Name of the model that the package offers for speech and other sound of one channel."""
@@ -42,58 +33,9 @@ OFFICIAL_FILE = "encodec_24khz-d7cc33bc.th"
 CHUNK_SECONDS = 10.0
 """Sound that is encoded or decoded at a time, over all rows of a batch: memory does not grow with length."""
 
-__all__ = [
-    "OFFICIAL",
-    "OFFICIAL_FILE",
-    "Codec",
-    "CodecInfo",
-    "CodecStream",
-    "EncodecCodec",
-    "is_codec",
-    "read_codec_info",
-    "save_codec",
-    "write_codec_info",
-]
 
-
-@runtime_checkable
-class Codec(Protocol):
-    """Sound of one channel to codes and back."""
-
-    name: str
-    """Such as "codec-16khz" or "encodec_24khz"."""
-    sample_rate: int
-    """Samples a second, in Hz."""
-    frame_rate: float
-    """Frames a second, in Hz."""
-    cardinality: int
-    """Entries of a codebook."""
-    num_codebooks: int
-    """Codebooks in use, Q."""
-
-    def encode(self, audio: Audio) -> Tensor:
-        """Codes, (Q, F) int64: channels are mixed, the rate is changed, the end is filled up to a whole frame."""
-        ...
-
-    def encode_many(self, audios: Sequence[Audio]) -> list[Tensor]:
-        """encode of each, made together."""
-        ...
-
-    def decode(self, codes: Tensor) -> Audio:
-        """The sound of codes, (q, F) with q from 1 to Q: one channel in [-1, 1]."""
-        ...
-
-    def decoder(self) -> "CodecStream":
-        """A decoder for codes that arrive bit by bit."""
-        ...
-
-    def identity(self) -> dict[str, Any]:
-        """Plain values that tell this codec from others: what must agree for codes to mean the same."""
-        ...
-
-
-class CodecStream:
-    """Decodes codes that arrive bit by bit. What it gives, joined, is what `decode` gives for all of them.
+class EncodecStream:
+    """Decodes codes that arrive incrementally. What it gives, joined, is what `decode` gives for all of them.
 
     It holds the first few frames back until there are enough of them (0.14 s in all for the models here), as their
     sound depends on what follows; `finish` gives what is left where no more come.
@@ -178,11 +120,7 @@ class EncodecCodec:
         self.frame_samples = int(model.encoder.hop_length)
         """Samples of a frame."""
         self.frame_rate = self.sample_rate / self.frame_samples
-        held = len(model.quantizer.vq.layers)
-        wanted = held if codebooks is None else codebooks
-        if not isinstance(wanted, int) or isinstance(wanted, bool) or not 1 <= wanted <= held:
-            raise CodecError(f"{self.name} has {held} codebooks and {wanted} are asked for; 1 to {held} can be used")
-        self.num_codebooks = wanted
+        self.num_codebooks = check_codebooks(self.name, len(model.quantizer.vq.layers), codebooks)
 
     def identity(self) -> dict[str, Any]:
         """name, sample_rate, frame_rate, cardinality, num_codebooks and the sha256 of encoder and codebooks.
@@ -255,19 +193,13 @@ class EncodecCodec:
             parts.append(stream.finish())
         return Audio(np.concatenate(parts)[None], self.sample_rate)
 
-    def decoder(self) -> CodecStream:
-        """A fresh decoder for codes that arrive bit by bit."""
-        return CodecStream(self)
+    def decoder(self) -> EncodecStream:
+        """A fresh decoder for codes that arrive incrementally."""
+        return EncodecStream(self)
 
     def checked(self, codes: Tensor) -> Tensor:
         """The codes, (q, F), on the codec's device. Raises CodecError on codes it has no entry for."""
-        if codes.dim() != 2 or not 1 <= codes.shape[0] <= self.num_codebooks:
-            raise CodecError(f"codes have shape {tuple(codes.shape)}; 1 to {self.num_codebooks} rows are needed")
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.cardinality:
-            raise CodecError(
-                f"codes run from {int(codes.min())} to {int(codes.max())}; 0 to {self.cardinality - 1} are needed"
-            )
-        return codes.to(self.device, torch.long)
+        return check_codes(self, codes).to(self.device)
 
     def vectors(self, codes: Tensor) -> Tensor:
         """What the decoder takes: (q, F) to (1, D, F)."""
@@ -283,7 +215,7 @@ class EncodecCodec:
 
     @cached_property
     def _seanet(self) -> Any:
-        from shortcut_gen.modalities import seanet
+        from shortcut_gen.codec import chunks as seanet
 
         return seanet
 

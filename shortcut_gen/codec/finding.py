@@ -1,0 +1,67 @@
+"""Where a codec lies, and which architecture opens it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shortcut_gen.codec.base import Codec
+from shortcut_gen.codec.encodec import OFFICIAL, EncodecCodec
+from shortcut_gen.codec.folder import load_model, read_codec_info
+from shortcut_gen.errors import CodecError
+
+
+def open_codec(
+    name: str | Path,
+    *,
+    codebooks: int | None = None,
+    weights: str | Path | None = None,
+    device: torch.device | str = "cpu",
+) -> Codec:
+    """The official 24 kHz EnCodec by its name, or the codec of a folder such as checkpoints/codec-16khz.
+
+    codebooks: how many of its codebooks to use, which sets the bandwidth; all of them if not given. weights: file of
+    the official weights, where they cannot be downloaded. Raises CodecError, CheckpointError.
+    """
+    folder = Path(name)
+    if str(name) == OFFICIAL or weights is not None or not folder.is_dir():
+        return EncodecCodec(name, codebooks=codebooks, weights=weights, device=device)
+    if read_codec_info(folder).architecture == "encodec":
+        return EncodecCodec(folder, codebooks=codebooks, device=device)
+    from shortcut_gen.codec.harmonic.codec import open_folder
+
+    return open_folder(folder, load_model(folder), codebooks, device)
+
+
+def find_codec(settings: dict[str, Any], near: Path | None = None) -> Codec:
+    """The codec that a tokenizer's settings describe, with as many codebooks as its ids have.
+
+    Its folder is looked for in `near`, beside it and in checkpoints/. Raises CodecError, CheckpointError.
+    """
+    name = settings["name"]
+    place = name if name == OFFICIAL else str(codec_folder(name, near))
+    codec = open_codec(place, codebooks=settings["codebooks"])
+    given = codec.identity()
+    for key in ("sample_rate", "frame_rate", "cardinality", "sha256"):
+        if given[key] != settings[key]:
+            raise CodecError(
+                f"{place} is another codec than the model was trained with: its {key} is {_short(given[key])}; "
+                f"{_short(settings[key])} is needed"
+            )
+    return codec
+
+
+def codec_folder(name: str, near: Path | None = None) -> Path:
+    """The folder of a codec of ours: in `near`, beside it or in checkpoints/. Raises CodecError."""
+    folders = [] if near is None else [near / name, near.resolve().parent / name]
+    folders.append(Path("checkpoints") / name)
+    found = next((folder for folder in folders if folder.is_dir()), None)
+    if found is None:
+        places = ", ".join(str(folder) for folder in folders)
+        raise CodecError(f"the codec {name} is not there ({places}); its folder is needed for sound")
+    return found
+
+
+def _short(value: Any) -> str:
+    """A value as an error says it: of a hash its first digits."""
+    return f"{value[:12]}..." if isinstance(value, str) and len(value) > 16 else str(value)
