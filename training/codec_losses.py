@@ -11,7 +11,7 @@ MEL_WINDOWS = (64, 128, 256, 512, 1024, 2048)
 MEL_BINS = (8, 16, 32, 48, 64, 80)
 """Mel bands for each window: fewer where the window resolves fewer."""
 FLOOR = 1e-2
-"""Added below the logarithm of a magnitude: what lies some 40 dB under a crop's own loudness is not fought over."""
+"""Added below the logarithm of a magnitude: what lies some 40 dB under a crop's own loudness is ignored."""
 QUIETEST = 1e-3
 """A crop of a smaller standard deviation is taken for one of this."""
 

@@ -23,15 +23,15 @@ class LossConfig:
     """Weights of the losses and settings of the quantiser and the discriminator."""
 
     time: float = 0.1
-    """L1 distance of the waveforms."""
+    """Weight of the L1 distance of the waveforms."""
     mel: float = 1.0
-    """Distance of the log-mel spectrograms at several window lengths."""
+    """Weight of the distance of the log-mel spectrograms at several window lengths."""
     commitment: float = 1.0
-    """Pull of the encoder towards the entries it is given; not balanced against the others."""
+    """Weight of the pull of the encoder towards the entries it is given; not balanced against the others."""
     adversarial: float = 3.0
-    """The discriminator's verdict."""
+    """Weight of the adversarial loss."""
     features: float = 3.0
-    """Distance of the discriminator's features."""
+    """Weight of the distance of the discriminator's features."""
     quantize_after: int = 500
     """Steps without quantiser at the start; the first entries are then drawn from what the encoder has learnt."""
     full_share: float = 0.25
@@ -45,9 +45,9 @@ class LossConfig:
     adversary_from: float = 0.6
     """Share of the budget after which the discriminator joins; 1 leaves it out."""
     adversary_alone: int = 0
-    """Steps for which the discriminator learns at first while the codec does not listen to it yet."""
+    """Steps for which the discriminator trains first, while the codec does not use its losses yet."""
     adversary_ramp: int = 1000
-    """Steps over which its verdict comes to count in full: one that knows nothing yet only does harm."""
+    """Steps over which the adversarial losses rise to their full weight: an untrained discriminator only does harm."""
     adversary_filters: int = 32
     """Channels of the discriminator's layers."""
     adversary_lr: float = 3e-4
@@ -230,10 +230,10 @@ class CodecTask:
         with self.autocast():
             with torch.no_grad():
                 truth = self.discriminator(audio)
-            verdict = self.discriminator(made)
+            judged = self.discriminator(made)
         for parameter in self.discriminator.parameters():
             parameter.requires_grad_(True)
-        adversarial, features = generator_losses(truth, verdict)
+        adversarial, features = generator_losses(truth, judged)
         return {"adversarial": adversarial, "features": features}
 
     @torch.no_grad()

@@ -69,7 +69,7 @@ def find_codec(settings: dict[str, Any], near: Path | None = None) -> Codec:
 
 
 def codec_folder(name: str, near: Path | None = None) -> Path:
-    """The folder of a codec of ours: in `near`, beside it or in checkpoints/. Raises CodecError."""
+    """The folder of a codec trained here: in `near`, beside it or in checkpoints/. Raises CodecError."""
     folders = [] if near is None else [near / name, near.resolve().parent / name]
     folders.append(Path("checkpoints") / name)
     found = next((folder for folder in folders if folder.is_dir()), None)

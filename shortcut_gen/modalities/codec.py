@@ -1,4 +1,4 @@
-"""Speech as codes: EnCodec (arXiv:2210.13438), the official 24 kHz model or a small one of ours.
+"""Speech as codes: EnCodec (arXiv:2210.13438), the official 24 kHz model or a small one trained here.
 
 The package and torchaudio are imported when a codec is first made: what needs no speech needs neither.
 """
@@ -84,7 +84,7 @@ class Codec(Protocol):
         ...
 
     def decoder(self) -> "CodecStream":
-        """A decoder for codes that arrive bit by bit."""
+        """A decoder for codes that arrive incrementally."""
         ...
 
     def identity(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Codec(Protocol):
 
 
 class CodecStream:
-    """Decodes codes that arrive bit by bit. What it gives, joined, is what `decode` gives for all of them.
+    """Decodes codes that arrive incrementally. What it gives, joined, is what `decode` gives for all of them.
 
     It holds the first few frames back until there are enough of them (0.14 s in all for the models here), as their
     sound depends on what follows; `finish` gives what is left where no more come.
@@ -256,7 +256,7 @@ class EncodecCodec:
         return Audio(np.concatenate(parts)[None], self.sample_rate)
 
     def decoder(self) -> CodecStream:
-        """A fresh decoder for codes that arrive bit by bit."""
+        """A fresh decoder for codes that arrive incrementally."""
         return CodecStream(self)
 
     def checked(self, codes: Tensor) -> Tensor:

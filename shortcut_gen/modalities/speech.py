@@ -98,7 +98,7 @@ class SpeechTokenizer:
         return self.codec.decode(codes)
 
     def sound(self) -> "SpeechSound":
-        """A decoder for ids that arrive bit by bit, to be heard while the rest is made."""
+        """A decoder for ids that arrive incrementally, to be heard while the rest is made."""
         return SpeechSound(self)
 
     def clip(self, ids: Sequence[int], n: int) -> list[int]:

@@ -250,16 +250,16 @@ class CorpusDataModule(L.LightningDataModule):
         crop: int | None = None,
     ) -> None:
         super().__init__()
-        _check("context", context, context >= 1, "at least 1")
+        _check("context", context, context >= 1, "a whole number of at least 1")
         _check("crop", crop, crop is None or 1 <= crop <= context, f"a whole number from 1 to the context of {context}")
-        _check("batch_size", batch_size, batch_size >= 1, "at least 1")
-        _check("seed", seed, 0 <= seed < 2**64, "from 0 to 2**64 - 1")
-        _check("transpose", transpose, 0 <= transpose <= 24, "from 0 to 24 semitones")
+        _check("batch_size", batch_size, batch_size >= 1, "a whole number of at least 1")
+        _check("seed", seed, 0 <= seed < 2**64, "a whole number from 0 to 2**64 - 1")
+        _check("transpose", transpose, 0 <= transpose <= 24, "a whole number of semitones from 0 to 24")
         _check("stretch", stretch, 0 <= stretch <= 0.5, "a share from 0 to 0.5")
-        _check("crops_per_epoch", crops_per_epoch, crops_per_epoch is None or crops_per_epoch >= 1, "at least 1")
-        _check("workers", workers, workers >= 0, "at least 0")
+        _check("crops_per_epoch", crops_per_epoch, crops_per_epoch is None or crops_per_epoch >= 1, "a whole number of at least 1")
+        _check("workers", workers, workers >= 0, "a whole number of at least 0")
         windows = validation_windows
-        _check("validation_windows", windows, windows is None or windows >= 1, "at least 1")
+        _check("validation_windows", windows, windows is None or windows >= 1, "a whole number of at least 1")
         self.save_hyperparameters(logger=False)
         self._batch_size, self._context, self._workers = batch_size, crop or context, workers
         self._windows = validation_windows

@@ -13,7 +13,7 @@ WIDTHS = (8, 16, 32, 64)
 """Head widths that the kernels are made for."""
 
 LEAST = 1 << 15
-"""Numbers from which on a call of the GELU in C++ is worth its way there."""
+"""Tensors of at least so many numbers go through the GELU in C++: below, the call costs more than it saves."""
 
 _TYPES = (torch.float32, torch.bfloat16)
 

@@ -141,7 +141,7 @@ def _run(place: str, line: str, arms: Sequence[str]) -> Run:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise DataError(f"{place} is not a JSON object, perhaps cut short; take the line out") from error
+        raise DataError(f"{place} is not a JSON object, perhaps cut short; remove the line") from error
     if not isinstance(record, dict):
         raise DataError(f"{place} is not a JSON object; a record of training.reproduce run is needed")
     for key, kind in KINDS.items():
