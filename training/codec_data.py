@@ -47,7 +47,12 @@ class CropConfig:
         for name in ("batch_size", "validation_crops"):
             _check(self, name, getattr(self, name) >= 1, "a whole number of at least 1")
         _check(self, "seconds", 0 < self.seconds <= 60, "a number above 0, up to 60")
-        _check(self, "gain_db", len(self.gain_db) == 2 and self.gain_db[0] <= self.gain_db[1], "(low, high) with low ≤ high")
+        _check(
+            self,
+            "gain_db",
+            len(self.gain_db) == 2 and self.gain_db[0] <= self.gain_db[1],
+            "(low, high) with low ≤ high",
+        )
         _check(self, "mix", 0 <= self.mix <= 1, "a number from 0 to 1")
         _check(self, "validation_share", 0 <= self.validation_share < 1, "a number from 0 up to, not including, 1")
         _check(self, "cache_gib", self.cache_gib >= 0, "a number of at least 0")

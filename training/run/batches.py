@@ -256,10 +256,9 @@ class CorpusDataModule(L.LightningDataModule):
         _check("seed", seed, 0 <= seed < 2**64, "a whole number from 0 to 2**64 - 1")
         _check("transpose", transpose, 0 <= transpose <= 24, "a whole number of semitones from 0 to 24")
         _check("stretch", stretch, 0 <= stretch <= 0.5, "a share from 0 to 0.5")
-        _check("crops_per_epoch", crops_per_epoch, crops_per_epoch is None or crops_per_epoch >= 1, "a whole number of at least 1")
+        for name, value in (("crops_per_epoch", crops_per_epoch), ("validation_windows", validation_windows)):
+            _check(name, value, value is None or value >= 1, "a whole number of at least 1")
         _check("workers", workers, workers >= 0, "a whole number of at least 0")
-        windows = validation_windows
-        _check("validation_windows", windows, windows is None or windows >= 1, "a whole number of at least 1")
         self.save_hyperparameters(logger=False)
         self._batch_size, self._context, self._workers = batch_size, crop or context, workers
         self._windows = validation_windows
