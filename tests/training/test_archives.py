@@ -17,7 +17,7 @@ from shortcut_gen.errors import DataError
 from tests.shared import midi_files as mf
 from tests.shared.tiny_runs import arguments, write_corpus
 from training import fit
-from training.corpus.archives import FolderFiles, HeldFiles, open_files, read
+from training.corpus.archives import FolderFiles, HeldFiles, name_of, open_files, read
 from training.corpus.recordings import find, is_recording, open_recordings
 from training.corpus.shards import Corpus
 from training.prepare import main
@@ -106,6 +106,12 @@ def test_what_is_no_regular_file_is_no_source(odd: Path, name: str) -> None:
     for reader in (lambda path: open_files(path, "it"), open_recordings):
         with pytest.raises(DataError, match=r"not there|no regular file|too many levels"):
             reader(odd / name)
+
+
+@pytest.mark.parametrize("file", ["my.music.zip", "my.music.tar", "my.music.tar.gz", "my.music.TAR.XZ", "my.music.tgz"])
+def test_a_corpus_is_called_as_its_folder_whatever_the_archive(file: str, tmp_path: Path) -> None:
+    (tmp_path / "my.music").mkdir()
+    assert name_of(tmp_path / "my.music") == name_of(tmp_path / file) == "my.music"
 
 
 def test_a_recording_in_a_hidden_folder_is_none() -> None:

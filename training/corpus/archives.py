@@ -8,6 +8,7 @@ import io
 import logging
 import lzma
 import os
+import re
 import tarfile
 import zipfile
 import zlib
@@ -302,6 +303,14 @@ def open_files(path: Path, needed: str) -> Files:
         if path.suffix.lower() in ARCHIVES:
             raise DataError(f"{path} is no archive or a damaged one; {needed} is needed")
         return FileAlone(path)
+
+
+def name_of(path: Path) -> str:
+    """What a corpus read from a folder or an archive is called: the name of either, without `.zip`, `.tar.gz`, ..."""
+    name = path.resolve().name
+    if path.is_dir():
+        return name
+    return re.sub(r"\.(zip|tgz|txz|tar(\.\w+)?)$", "", name, flags=re.IGNORECASE) or name
 
 
 def read(files: Files, name: str, most: int) -> bytes:
