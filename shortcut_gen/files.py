@@ -105,7 +105,7 @@ def _check_depth(values: Any, depth: int) -> None:
             elif isinstance(value, list):
                 inner += value
             elif isinstance(value, float) and not math.isfinite(value):
-                raise ValueError("it holds a number too large to be one")
+                raise ValueError("it holds a number out of range")
         if not inner:
             return
         layer = inner

@@ -262,7 +262,9 @@ class HeldFiles:
                 self._held[name] = read(files, name, most)
                 total += len(self._held[name])
                 if total > MAX_HELD_BYTES:
-                    raise DataError(f"{self.path} holds too much for a compressed archive; unpack it, give the folder")
+                    raise DataError(
+                        f"{self.path} holds too much for a compressed archive; unpack it and give the folder"
+                    )
 
     def names(self) -> list[str]:
         """As they lay in the archive."""

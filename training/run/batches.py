@@ -281,7 +281,7 @@ class CorpusDataModule(L.LightningDataModule):
                 )
             if self._context < tokenizer.frame:
                 raise SettingsError(
-                    f"the crop or context is {self._context}; at least a frame's {tokenizer.frame} ids are needed"
+                    f"the crop or context is {self._context}; at least {tokenizer.frame}, the ids of a frame, are needed"
                 )
             self._corpus, self._tokenizer = corpus, tokenizer
         return self._corpus

@@ -121,7 +121,7 @@ def _call(name: str, tensors: tuple[Tensor, ...], *others: Any) -> None:
     strides = [s for x in tensors for s in ((*x.stride()[:3], 0) if x.dim() == 4 else x.stride()[:4])]
     pointers = (ctypes.c_void_p * len(tensors))(*(x.data_ptr() for x in tensors))
     if getattr(lib, name)(level(lib), torch.get_num_threads(), shape, pointers, _longs(strides), *others):
-        raise MemoryError(f"{name} found no memory for heads of {length * sources} keys")
+        raise MemoryError(f"{name} ran out of memory for heads of {length * sources} keys")
 
 
 def _longs(values: Any) -> Any:

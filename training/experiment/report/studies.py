@@ -201,7 +201,7 @@ def read_speeds(path: Path) -> Speeds:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason(error)}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is not what training.reproduce speed writes; measure again or take it away") from error
+        raise DataError(f"{path} is not what training.reproduce speed writes; measure again or remove it") from error
     for corpus, arms in corpora.items():
         for arm, entry in arms.items():
             if not 0 < entry["tokens_per_second"] < math.inf:
