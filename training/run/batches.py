@@ -280,8 +280,9 @@ class CorpusDataModule(L.LightningDataModule):
                     "neither moved nor stretched; 0 is needed for both"
                 )
             if self._context < tokenizer.frame:
+                frame = tokenizer.frame
                 raise SettingsError(
-                    f"the crop or context is {self._context}; at least {tokenizer.frame}, the ids of a frame, are needed"
+                    f"the crop or context is {self._context}; at least {frame}, the ids of a frame, are needed"
                 )
             self._corpus, self._tokenizer = corpus, tokenizer
         return self._corpus
