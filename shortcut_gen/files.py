@@ -11,6 +11,11 @@ from typing import Any, BinaryIO, NoReturn
 
 from shortcut_gen.errors import MediaError, ShortcutGenError
 
+try:
+    import fcntl
+except ImportError:  # Windows: runs are not kept apart there
+    fcntl = None  # type: ignore[assignment]
+
 
 def write_whole(path: str | os.PathLike[str], data: bytes, error: type[ShortcutGenError] = MediaError) -> None:
     """Write beside the file's place first, then move there: a reader never sees half of it.
@@ -110,6 +115,48 @@ def _check_depth(values: Any, depth: int) -> None:
             return
         layer = inner
     raise ValueError(f"it is nested deeper than {depth} levels")
+
+
+class Lock:
+    """A file that one process at a time may hold; a killed process leaves it free."""
+
+    def __init__(self, path: Path, busy: str, error: type[ShortcutGenError]) -> None:
+        """Raises `error`, which says `busy`, where another process holds it, or where the system refuses."""
+        self._path = path
+        self._file: BinaryIO | None = None
+        file: BinaryIO | None = None
+        try:
+            while self._file is None:
+                file = path.open("ab")
+                if fcntl is not None:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                    self._file = file
+                else:  # whoever held it took it away in between
+                    file.close()
+        except BlockingIOError:
+            if file is not None:
+                file.close()
+            raise error(busy) from None
+        except OSError as refusal:
+            raise error(f"{path} cannot be written: {reason(refusal)}") from refusal
+
+    def release(self) -> None:
+        """Let it go, and take the file away."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+            self._file.close()
+            self._file = None
+
+    def __del__(self) -> None:
+        self.release()
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 def reason(error: OSError) -> str:

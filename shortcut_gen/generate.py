@@ -5,6 +5,7 @@ DIR/manifest.jsonl. A file's name holds a hash of all that decides its sound (pr
 never overwrites the result of another, and the same command run again does only what is missing.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -26,10 +27,13 @@ from shortcut_gen.batch.manifest import Manifest
 from shortcut_gen.batch.models import Kind, Model, Models
 from shortcut_gen.batch.settings import BatchSettings, arguments
 from shortcut_gen.errors import MediaError, PromptError, SettingsError, ShortcutGenError
-from shortcut_gen.files import reason
+from shortcut_gen.files import Lock, is_regular, open_regular, reason
 from shortcut_gen.media import Audio, Score
 from shortcut_gen.media.render import renderer_name
 from shortcut_gen.pipeline import Continuation, Prompt
+
+LOCK = ".lock"
+"""A file in the folder of results while they are made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +79,12 @@ def _walk(folder: Path, suffixes: tuple[str, ...], out: Path) -> Iterator[Path]:
     for top, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".") and (Path(top) / name).resolve() != out]
         if Path(top).resolve() != out:
-            yield from (Path(top) / n for n in names if n.lower().endswith(suffixes) and not n.startswith("."))
+            found = [Path(top) / n for n in names if n.lower().endswith(suffixes) and not n.startswith(".")]
+            for path in found:
+                if is_regular(path):
+                    yield path
+                else:
+                    print(f"left out {path}: no regular file", file=sys.stderr)
 
 
 def _safe(stem: str) -> str:
@@ -109,11 +118,31 @@ class Batch:
 
         Nothing is written before prompts, settings and models have been looked at.
         """
-        paths = find_prompts(given, self.models.suffixes, self.settings.out)
-        todo, errors = self._plan(paths)
-        for model in {id(piece.model): piece.model for piece in todo}.values():
-            _ = model.pipeline
-        _make_folder(self.settings.out)
+        out = self.settings.out
+        with contextlib.ExitStack() as held:
+            if out.is_dir():
+                held.enter_context(self._lock())
+                self._manifest = Manifest(out)  # as whoever held it before has left it
+            paths = find_prompts(given, self.models.suffixes, out)
+            todo, errors = self._plan(paths)
+            for model in {id(piece.model): piece.model for piece in todo}.values():
+                _ = model.pipeline
+            if not out.is_dir():
+                _make_folder(out)
+                held.enter_context(self._lock())
+            self._run(paths, todo, errors)
+
+    def _lock(self) -> Lock:
+        """Keeps a second run of the command out of the folder."""
+        out = self.settings.out
+        _make_folder(out)
+        return Lock(
+            out / LOCK,
+            f"{out} is in use by another run of this command; wait for it, or name another --out",
+            MediaError,
+        )
+
+    def _run(self, paths: Sequence[Path], todo: list[Piece], errors: list[dict[str, Any]]) -> None:
         self._manifest.forget([str(path) for path in paths] + [piece.name for piece in todo])
         self._manifest.tidy()
         for error in errors:
@@ -267,10 +296,10 @@ class Batch:
 def _look(path: Path) -> tuple[Kind, str]:
     """What a prompt holds, by its first bytes, and the hash of its file. Raises MediaError on what is no prompt."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             midi = media.is_midi(file.read(12))
             file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     except OSError as error:
         raise MediaError(f"{path} cannot be read: {reason(error)}") from error
     if midi:

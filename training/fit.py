@@ -20,7 +20,8 @@ from training.corpus.joined import JoinedCorpus
 from training.corpus.shards import Corpus
 from training.run.batches import CorpusDataModule
 from training.run.callbacks import BudgetStop, RunCheckpoint, Stopped
-from training.run.checkpoints import LAST, read_run_checkpoint
+from training.run.checkpoints import LAST, newest, read_run_checkpoint
+from training.run.lock import RunLock
 from training.run.recipe import Budget, RunConfig
 from training.run.reporting import Report, Samples
 from training.run.settings import CONFIG, HYPERPARAMETERS, NO_MATTER, TrainingCLI, quiet, read_settings
@@ -45,6 +46,8 @@ class Run:
     stop: BudgetStop
     checkpoint: Path | None
     """What it resumes from."""
+    lock: RunLock | None
+    """What keeps a second start of it out."""
 
 
 def build(arguments: Sequence[str] | None = None) -> Run:
@@ -67,15 +70,21 @@ def build(arguments: Sequence[str] | None = None) -> Run:
     about = _about(task, corpus, budget, trainer) | {"data": settings}
     if options.sample_every and KEY in about["model"]:
         raise ConfigError("a trial's model has no decode cache to sample with; sample_every 0 is needed")
-    if options.init:
-        about["init"] = _start_from(options.init, task)
-    checkpoint = _resume_from(options, folder, about)
+    lock = RunLock(folder) if trainer.is_global_zero else None
+    try:
+        if options.init:
+            about["init"] = _start_from(options.init, task)
+        checkpoint = _resume_from(options, folder, about)
+    except BaseException:
+        if lock:
+            lock.release()
+        raise
     stop = _add_callbacks(trainer, options, budget, folder, about)
     trainer.loggers = [TensorBoardLogger(folder, name="tensorboard", version=""), CSVLogger(folder, name="csv")]
     task.about = {"run": about}
     if trainer.is_global_zero:
         _write_settings(folder, cli.parser.dump(cli.config, skip_unset=False), about)
-    return Run(trainer, task, data, folder, stop, checkpoint)
+    return Run(trainer, task, data, folder, stop, checkpoint, lock)
 
 
 def _about(
@@ -119,17 +128,20 @@ def _start_from(folder: str, task: LanguageModelTask) -> dict[str, Any]:
 
 
 def _resume_from(options: RunConfig, folder: Path, about: dict[str, Any]) -> Path | None:
-    last = folder / LAST
     if options.resume is None:
-        if last.exists():
+        if (folder / LAST).exists():
             raise ConfigError(f"{folder} holds a run already; --resume auto goes on with it, --name starts another")
         return None
-    path = last if options.resume == "auto" else Path(options.resume)
-    if not path.is_file():
-        if options.resume == "auto":
+    if options.resume == "auto":
+        found = newest(folder)
+        if found is None:
             return None  # killed before its first checkpoint: from the start again
-        raise ConfigError(f"{path}: no checkpoint to resume from; `auto` or a run's .ckpt file is needed")
-    state = read_run_checkpoint(path)
+        path, state = found
+    else:
+        path = Path(options.resume)
+        if not path.is_file():
+            raise ConfigError(f"{path}: no checkpoint to resume from; `auto` or a run's .ckpt file is needed")
+        state = read_run_checkpoint(path)
     stored = dict(state["run"])
     if "model" in stored:  # a run begun before the model had some option has that option's default
         stored["model"] = read_config(stored["model"]).to_dict()
@@ -195,6 +207,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         number = stopped.signal
     except KeyboardInterrupt:  # before the run took the signals, or a second one
         number = signal.SIGINT
+    finally:
+        if run and run.lock:
+            run.lock.release()
     if run is None or run.trainer.is_global_zero:
         if number:
             print(f"stopped by {signal.Signals(number).name}; --resume auto goes on", flush=True)

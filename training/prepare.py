@@ -16,7 +16,7 @@ from jsonargparse import auto_cli, set_parsing_settings
 from tqdm import tqdm
 
 from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
-from shortcut_gen.files import read_json, reason
+from shortcut_gen.files import Lock, read_json, reason
 from training.corpus.archives import name_of
 from training.corpus.encoding import Encoded, Failed, Source, encode_all
 from training.corpus.plan import PROGRESS, Plan, PlannedShard
@@ -24,7 +24,6 @@ from training.corpus.scores import MaestroSource, MidiFolderSource
 from training.corpus.shards import MANIFEST, MAX_MANIFEST_BYTES, Shard, ShardWriter, write_json
 from training.corpus.speech_commands import AudioFolder, LibriSpeech, SpeechCommand, processes_of, source_of
 from training.corpus.texts import NovelsSource, Text8Source, WikiTextSource
-from training.support.lock import locked
 
 PIECES_PER_SHARD = 64
 """Of scores: about 1.6 million tokens of piano."""
@@ -199,7 +198,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _claimed(out: Path) -> Iterator[None]:
     """Keeps a second preparation of the same folder out; a killed one leaves no lock behind."""
     (out / PROGRESS).mkdir(parents=True, exist_ok=True)
-    with locked(out / PROGRESS / "lock", f"{out} is being prepared by another process; wait for it"):
+    with Lock(out / PROGRESS / "lock", f"{out} is being prepared by another process; wait for it", DataError):
         yield
 
 

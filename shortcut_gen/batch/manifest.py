@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from shortcut_gen.errors import MediaError
-from shortcut_gen.files import reason, write_whole
+from shortcut_gen.files import open_regular, parse_json, reason, write_whole
 
 MANIFEST = "manifest.jsonl"
+MAX_MANIFEST_BYTES = 2**30
+"""A longer one is refused: a hundred thousand results take 100 MB."""
 
 
 class Manifest:
@@ -18,18 +20,32 @@ class Manifest:
         self.path = folder / MANIFEST
         self._folder = folder
         self._records: dict[str, dict[str, Any]] = {}
-        try:
-            lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        except (OSError, ValueError) as error:
-            raise MediaError(f"{self.path} cannot be read: {error}") from error
+        text = self._read()
+        lines = text.split("\n")[:-1] if text.endswith("\n") else text.split("\n") if text else []
         for line in lines:
             try:
-                record = json.loads(line)
+                record = parse_json(line)
             except ValueError:
                 continue  # cut short when an earlier run was killed
             if isinstance(record, dict):
                 self._records[str(record.get("piece") or record.get("prompt"))] = record
-        self._stale = len(self._records) != len(lines)
+        # A last line without its end would run into the next one.
+        self._stale = len(self._records) != len(lines) or not text.endswith("\n" if text else "")
+
+    def _read(self) -> str:
+        try:
+            with open_regular(self.path) as file:
+                text = file.read(MAX_MANIFEST_BYTES + 1)
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise MediaError(f"{self.path} cannot be read: {reason(error)}") from error
+        if len(text) > MAX_MANIFEST_BYTES:
+            raise MediaError(f"{self.path} has more than {MAX_MANIFEST_BYTES:,} bytes; another --out is needed")
+        try:
+            return text.decode()
+        except UnicodeDecodeError as error:
+            raise MediaError(f"{self.path} cannot be read: {error}") from error
 
     def has(self, piece: str, files: Iterable[str]) -> bool:
         """Whether a result is recorded and its files, by their keys in the record, are there."""

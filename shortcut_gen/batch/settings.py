@@ -117,8 +117,9 @@ def arguments(argv: Sequence[str] | None) -> tuple[list[str], BatchSettings]:
         values = vars(_parser().parse_args(argv))
     except ArgumentError as error:
         text = " ".join(str(error).split())
-        wrong = re.search(r"key \"(\w+)\": Expected a <class '(?:float|int)'>\. Got value: (.*)", text)
-        raise SettingsError(f"{wrong[1]} is {wrong[2]}; a number is needed" if wrong else text) from error
+        wrong = re.search(r"key \"(\w+)\": Expected a <class '(float|int)'>\. Got value: (.*)", text)
+        kind = "a whole number" if wrong and wrong[2] == "int" else "a number"
+        raise SettingsError(f"{wrong[1]} is {wrong[3]}; {kind} is needed" if wrong else text) from error
     prompts = values.pop("prompts")
     settings = BatchSettings(**values)
     if not prompts and not settings.from_scratch:

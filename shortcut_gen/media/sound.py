@@ -82,7 +82,8 @@ class _File:
         """Why libsndfile does not read it."""
         if isinstance(error, soundfile.LibsndfileError) and error.code != _UNRECOGNISED:
             said = error.error_string.strip(" .").lower().removeprefix("error : ")
-            why = "its header is damaged" if said.startswith("internal") else said
+            # Of headers that contradict themselves, and of MP3 files without a frame, it says what does not help.
+            why = "its header is damaged" if said.startswith(("internal", "file does not exist")) else said
             return f"is {self._complaint} that can be read: {why}"
         self._stream.seek(0)
         if kind := other_kind(self._stream.read(4096)):

@@ -6,6 +6,7 @@ stream: nothing is copied.
 """
 
 import io
+import re
 import struct
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
@@ -13,6 +14,9 @@ from typing import BinaryIO, Literal
 _LOOKED_AT = 4096  # first bytes that tell the kind
 _OGG_TAIL = 2 * 65_536  # a page has 65,307 bytes at most (RFC 3533)
 _MPEG_WINDOW = 1 << 20  # bytes that are searched for the first frame of an MP3 file
+_TAG = 128  # bytes behind the last frame that most files have (ID3v1)
+_MPEG_HEAD = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb](?=[\x10-\xef])")  # sync, version, layer; a bitrate
+_MOST_IDLE = 8  # windows without a frame, in which frames are looked for behind others
 _MPEG_FRAMES = 3  # that must follow one another: what looks like one header is often none
 _MPEG_RATES = (44_100, 48_000, 32_000)  # Hz, of MPEG-1; MPEG-2 has half and MPEG-2.5 a quarter (ISO 11172-3, 13818-3)
 _MPEG_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)  # kbit/s of layer III
@@ -33,8 +37,10 @@ class Header:
 
     start: int = 0
     """Where the sound file begins in the stream, in bytes."""
+    prefix: bytes = b""
+    """What is to be read before it."""
     patch: tuple[int, bytes] = (0, b"")
-    """Bytes that are to be read in place of the file's own, and where."""
+    """Bytes that are to be read in place of the file's own, and where, counted from its start."""
     said: int = 0
     """Bytes of sound that the header promises; 0 where it does not say."""
     there: int = 0
@@ -58,8 +64,8 @@ class View(io.RawIOBase):
     """
 
     def __init__(self, stream: BinaryIO, header: Header) -> None:
-        self._stream, self._start, self._patch = stream, header.start, header.patch
-        self._size = stream.seek(0, io.SEEK_END) - header.start
+        self._stream, self._header = stream, header
+        self._size = len(header.prefix) + stream.seek(0, io.SEEK_END) - header.start
         self._at = 0
         self.error: OSError | None = None
 
@@ -83,13 +89,15 @@ class View(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any buffer, in io's own words
         """As io has it, but for an error, which ends the file."""
+        prefix, (place, patch) = self._header.prefix, self._header.patch
+        data = prefix[self._at : self._at + len(buffer)]
         try:
-            self._stream.seek(self._start + self._at)
-            data = self._stream.read(len(buffer))
+            self._stream.seek(self._header.start + max(self._at - len(prefix), 0))
+            data += self._stream.read(len(buffer) - len(data))
         except OSError as error:
             self.error = error
             return 0
-        place, patch = self._patch
+        place += len(prefix)
         first, last = max(place, self._at), min(place + len(patch), self._at + len(data))
         if first < last:
             data = data[: first - self._at] + patch[first - place : last - place] + data[last - self._at :]
@@ -268,29 +276,62 @@ def _mpeg(stream: BinaryIO, start: bytes) -> Header:
     for place in places:
         data = _at(stream, place, _MPEG_WINDOW)
         if (first := _first_frame(data)) is not None:
+            at = place + first
             frame = data[first : first + _mpeg_bytes(data[first : first + 4])]
-            return _xing(frame, place + first, stream.seek(0, io.SEEK_END) - place - first)
+            return _xing(stream, at, frame) or Header(
+                start=at, prefix=_count_frame(frame, _frames(stream, at)), counts="guess"
+            )
     return Header()
 
 
-def _xing(frame: bytes, start: int, there: int) -> Header:
-    """By the first frame, which may say how many there are: "Xing" or "Info", flags, frames, bytes. libmpg123 complains
-    where the bytes are others, so they are set right."""
+def _xing(stream: BinaryIO, start: int, frame: bytes) -> Header | None:
+    """By a first frame that says how many follow, and how many bytes: "Xing" or "Info", flags, frames, bytes; None
+    where it does not.
+
+    libmpg123 complains where the bytes are others, and reads no further where there are more frames, as in files that
+    were put one behind the other: they are set right.
+    """
     at = max(frame.find(b"Xing"), frame.find(b"Info"))
-    if at < 0 or len(frame) < at + 16 or not frame[at + 7] & 1:
-        return Header(start=start, counts="guess")
-    if not frame[at + 7] & 2:
-        return Header(start=start, counts="whole")
-    said = int.from_bytes(frame[at + 12 : at + 16])
-    patch = (at + 12, min(there, (1 << 32) - 1).to_bytes(4))
-    return Header(start=start, counts="whole", patch=patch, said=said, there=there)
+    if at < 0 or len(frame) < at + 16 or frame[at + 7] & 3 != 3:
+        return None
+    there = stream.seek(0, io.SEEK_END) - start
+    frames, said = (int.from_bytes(frame[at + place : at + place + 4]) for place in (8, 12))
+    if there - said > _TAG and (found := _frames(stream, start)) > frames + 2:
+        frames = found
+    patch = frames.to_bytes(4) + min(there, (1 << 32) - 1).to_bytes(4)
+    return Header(start=start, counts="whole", patch=(at + 8, patch), said=said, there=there)
+
+
+def _count_frame(first: bytes, count: int) -> bytes:
+    """A frame of the kind of a file's first, to be put before it, which says how many follow.
+
+    Without one libmpg123 estimates, and libsndfile reads no further.
+    """
+    head = bytes([0xFF, first[1] | 1, first[2] & 12 | 0x90, first[3]])  # no checksum, 128 or 80 kbit/s
+    side = {(True, False): 32, (True, True): 17, (False, False): 17, (False, True): 9}  # bytes before the tag
+    skip = side[first[1] >> 3 & 3 == 3, first[3] >> 6 == 3]
+    return (head + bytes(skip) + b"Xing" + (1).to_bytes(4) + count.to_bytes(4)).ljust(_mpeg_bytes(head), b"\0")
+
+
+def _frames(stream: BinaryIO, at: int) -> int:
+    """How many frames of MPEG layer III there are from a place on."""
+    count = idle = 0
+    while idle < _MOST_IDLE and (data := _at(stream, at, _MPEG_WINDOW)):
+        place = 0 if _mpeg_bytes(data[:4]) else _first_frame(data)
+        if place is None:
+            idle += 1
+            place = len(data) if len(data) < _MPEG_WINDOW else len(data) - _LOOKED_AT
+        while length := _mpeg_bytes(data[place : place + 4]):
+            place += length
+            count += 1
+        at += place
+    return count
 
 
 def _first_frame(data: bytes) -> int | None:
     """Where frames of MPEG layer III begin that follow one another."""
-    at = data.find(b"\xff")
-    while at >= 0:
-        place = at
+    for match in _MPEG_HEAD.finditer(data):
+        at = place = match.start()
         for _ in range(_MPEG_FRAMES):
             length = _mpeg_bytes(data[place : place + 4])
             if not length or data[place + 1] & 0xFE != data[at + 1] & 0xFE or (data[place + 2] ^ data[at + 2]) & 12:
@@ -298,7 +339,6 @@ def _first_frame(data: bytes) -> int | None:
             place += length
         else:
             return at
-        at = data.find(b"\xff", at + 1)
     return None
 
 

@@ -15,6 +15,8 @@ import soundfile
 from shortcut_gen import generate
 from shortcut_gen.batch import manifest
 from shortcut_gen.decoding.sampling import SamplingParams
+from shortcut_gen.errors import MediaError
+from shortcut_gen.files import Lock
 from shortcut_gen.media import Note, Score, read_score
 from shortcut_gen.media.render import renderer_name
 from shortcut_gen.pipeline import Pipeline, Prompt
@@ -350,3 +352,47 @@ def test_a_manifest_of_something_else_is_one_line(
     assert command(prompts, "--out", out, "--midi-only") == 2
     assert capsys.readouterr().err.startswith("error: ")
     assert (out / manifest.MANIFEST).read_bytes() == b"\xff\xfe\0\1"
+
+
+def test_a_folder_is_filled_by_one_run_at_a_time(
+    command: Callable[..., int], prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert command(prompts, "--out", out, "--midi-only") == 0
+    held = Lock(out / ".lock", "", MediaError)
+    assert command(prompts, "--out", out, "--midi-only") == 2
+    assert "is in use by another run of this command; wait for it" in capsys.readouterr().err
+    held.release()
+    assert command(prompts, "--out", out, "--midi-only") == 0
+    assert "0 made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["", '{"piece": "cut'])
+def test_a_last_line_without_its_end_does_not_run_into_the_next(
+    command: Callable[..., int], prompts: Path, tmp_path: Path, end: str
+) -> None:
+    out = tmp_path / "out"
+    assert command(prompts, "--out", out, "--midi-only") == 0
+    path = out / manifest.MANIFEST
+    path.write_text(path.read_text().removesuffix("\n") + ("\n" if end else "") + end)
+    assert command(prompts, "--out", out, "--midi-only", "--variations", 2) == 0
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len({record["piece"] for record in records}) == len(records) == 6  # three scores, two variations
+
+
+def test_pipes_are_named_and_the_rest_goes_on(
+    command: Callable[..., int], prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(prompts / "pipe.mid")
+    (prompts / "nothing.mid").symlink_to("gone")
+    assert command(prompts, "--out", tmp_path / "out", "--midi-only") == 0
+    said = capsys.readouterr().err
+    assert "pipe.mid: no regular file" in said
+    assert "nothing.mid: no regular file" in said
+    assert command(prompts / "pipe.mid", "--out", tmp_path / "other", "--midi-only") == 1
+    assert "pipe.mid is a pipe; a file is needed" in capsys.readouterr().err
+
+
+def test_half_a_seed_is_refused(command: Callable[..., int], prompts: Path, tmp_path: Path, capsys: Any) -> None:
+    assert command(prompts, "--out", tmp_path / "out", "--seed", 1.5) == 2
+    assert "seed is 1.5; a whole number is needed" in capsys.readouterr().err

@@ -185,6 +185,18 @@ def test_every_sort_of_recording_is_continued(
     assert record["figures"]["seam_seconds"] == pytest.approx(1, abs=0.1)
 
 
+def test_what_was_mended_of_a_prompt_is_in_its_record(command: Command, tmp_path: Path) -> None:
+    path, out = tmp_path / "voice.wav", tmp_path / "out"
+    soundfile.write(path, np.stack([speechlike(2), -0.9 * speechlike(2)], axis=1), RATE)
+    path.write_bytes(path.read_bytes()[:100_000])
+    assert command(path, "--out", out, "--seconds", 0.2) == 0
+    [record] = lines(out)
+    cut, channels = record["kept"].split("; ")
+    assert cut == "cut short or damaged: 1.6 of 2.0 s can be read"
+    assert channels == "the channels cancel each other: the louder, 1 of 2, is used"
+    assert record["recording"] == {"sample_rate": RATE, "channels": 2, "seconds": 1.562}
+
+
 def test_bad_recordings_are_recorded_and_the_rest_goes_on(
     command: Command, voice: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -174,8 +174,18 @@ def test_an_mp3_stream_is_read_from_wherever_it_was_cut() -> None:
     assert said == ""
     assert 0.4 * len(VOICE) < len(samples) < 0.7 * len(VOICE)
     word = read(data)[0][-12_000:-8_000]  # its first frame told how much silence the encoder put in front
-    at = int(np.correlate(samples, word, "valid").argmax())
+    likeness = 2 * np.correlate(samples, word, "valid") - np.convolve(samples**2, np.ones(len(word)), "valid")
+    at = int(likeness.argmax())
     np.testing.assert_allclose(samples[at : at + 4_000], word, atol=1e-4)
+
+
+def test_mp3_files_put_one_behind_the_other_are_read_to_their_end() -> None:
+    one, two = encoded("mp3"), encoded("mp3", VOICE[:RATE])
+    for data in (one + two, one + id3(100, bytes(100)) + two):
+        samples, said = read(data)
+        np.testing.assert_array_equal(samples[:60_000], read(one)[0][:60_000])
+        assert len(samples) == pytest.approx(5 * RATE, abs=5 * 576)
+        assert said == ""
 
 
 def test_what_is_no_mp3_stays_none() -> None:

@@ -9,13 +9,16 @@ import subprocess
 import sys
 import tarfile
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
-from shortcut_gen.media import Audio
+from shortcut_gen.media import Audio, read_audio
+from shortcut_gen.media.sound import Sound
 from shortcut_gen.modalities.codec import EncodecCodec
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from tests.shared.small_models import tiny_codec
@@ -338,6 +341,126 @@ def test_ones_own_recordings_are_split_by_folder(
     }
     said = capsys.readouterr().err
     assert all(said.count(f"left out: {reason}") == 1 for reason in reasons.values())  # once for all speeds
+
+
+def wrong(folder: Path) -> dict[str, str]:
+    """Recordings of eight speakers that are not as they should be, and what is to be said of each."""
+    voice, data = speechlike(3.0), io.BytesIO()
+    soundfile.write(data, voice, RATE, format="FLAC")
+    whole = data.getvalue()
+    for number in range(3):
+        soundfile.write(folder / f"{number}.wav", speechlike(1.0, seed=number), RATE)
+    (folder / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    (folder / "damaged.flac").write_bytes(whole[: len(whole) // 2] + bytes(2000) + whole[len(whole) // 2 + 2000 :])
+    (folder / "piped.flac").write_bytes(whole[:21] + bytes([whole[21] & 0xF0, 0, 0, 0, 0]) + whole[26:])
+    soundfile.write(folder / "scaled.wav", voice * 32_768, RATE, subtype="FLOAT")
+    soundfile.write(folder / "against.wav", np.stack([voice, -voice], axis=1), RATE)
+    soundfile.write(folder / "offset.wav", voice / 2 + 0.3, RATE)
+    soundfile.write(folder / "fast.wav", voice[: RATE // 2], 100_000_000)
+    return {
+        "cut.flac": "cut short or damaged: 1.",
+        "damaged.flac": "cut short or damaged: 1.",
+        "scaled.wav": "samples of up to ",
+        "against.wav": "the channels cancel each other: the louder, 1 of 2, is used",
+        "offset.wav": "a constant offset of 0.3 is taken off",
+    }
+
+
+def test_what_is_mended_is_mended_as_in_a_prompt_and_named_once(
+    codec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    said = wrong(tmp_path / "in")
+    options = ("--speakers", "file", "--validation", 0, "--test", 0, "--speeds", "[1.0,1.1]")
+    assert folder(tmp_path / "in", tmp_path / "out", codec, *options) == 0
+    corpus = Corpus.open(tmp_path / "out")
+    kept = {part["name"]: part["said"] for part in corpus.manifest["kept"]}
+    assert kept.keys() == said.keys() and len(corpus.manifest["kept"]) == len(said)
+    assert all(kept[name].startswith(start) for name, start in said.items())
+    (skipped,) = corpus.manifest["skipped"]
+    assert skipped["reason"] == "fast.wav has 100,000,000 samples a second; 1,000 to 768,000 are read"
+    printed = capsys.readouterr().err
+    assert printed.count("mended, or used in part: ") == 1 and ", and 4 more, which manifest.json names" in printed
+    made, tokenizer = pieces(corpus), SpeechTokenizer(EncodecCodec(codec, codebooks=2), 2)
+    for name in (*said, "piped.flac"):
+        prompt = read_audio(tmp_path / "in" / name)
+        assert prompt.kept == kept.get(name, "")
+        assert (np.array(tokenizer.encode(prompt)) == made[name]).mean() > 0.99  # two entries may be equally near
+    assert len(made["piped.flac"]) == 300
+    assert (np.array(made["scaled.wav"]) == made["piped.flac"]).mean() > 0.95
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8_000, 2), (44_100, 1), (96_000, 2)])
+def test_a_prompt_and_a_corpus_hear_the_same_whatever_the_rate(
+    codec: Path, tmp_path: Path, rate: int, channels: int
+) -> None:
+    sound = speechlike(2.0, rate=rate)
+    soundfile.write(tmp_path / "a.wav", np.stack([sound] * channels, axis=1), rate)
+    (made,) = AudioCoder(CodecSettings(name=str(codec), codebooks=2), 16.0)([whole_take(tmp_path)])
+    prompt = SpeechTokenizer(EncodecCodec(codec, codebooks=2), 2).encode(read_audio(tmp_path / "a.wav"))
+    assert len(prompt) == 200
+    assert (np.array(prompt) == made.ids).mean() > 0.97  # type: ignore[union-attr]
+
+
+def whole_take(folder: Path) -> Take:
+    """All recordings of a folder, one behind the other."""
+    return Take("take", tuple(open_recordings(folder).scan()))
+
+
+def test_nothing_is_kept_of_a_file_that_is_left_out(
+    codec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its first part was good, and was encoded before the rest was seen."""
+    monkeypatch.setattr("training.corpus.speech_encoding.SEGMENT_SECONDS", 0.5)
+    monkeypatch.setattr("training.corpus.speech_encoding.SORTED_SECONDS", 1.0)
+    for name, seed in (("a", 1), ("b", 2), ("c", 3)):
+        soundfile.write(tmp_path / f"{name}.wav", speechlike(3.0, seed=seed), RATE, subtype="FLOAT")
+    coder = AudioCoder(CodecSettings(name=str(codec), codebooks=2), 16.0)
+    (good,) = coder([whole_take(tmp_path)])
+    samples, _ = soundfile.read(tmp_path / "b.wav", dtype="float32")
+    samples[40_000] = np.nan
+    soundfile.write(tmp_path / "b.wav", samples, RATE, subtype="FLOAT")
+    (made,) = coder([whole_take(tmp_path)])
+    assert [part.name for part in made.left_out] == ["b.wav"]  # type: ignore[union-attr]
+    assert made.ids.tolist() == [*good.ids[:300], *good.ids[600:]]  # type: ignore[union-attr]
+    # And where the disk fails in the second reading, behind a part that was encoded meanwhile.
+    soundfile.write(tmp_path / "b.wav", speechlike(3.0, seed=2), RATE, subtype="FLOAT")
+    blocks = Sound.blocks
+
+    def failing(sound: Sound, *more: float) -> Iterator[NDArray[np.float32]]:
+        parts = np.split(np.concatenate(list(blocks(sound, *more))), 3)
+        failing.calls += 1  # type: ignore[attr-defined]
+        yield from parts[:2]
+        if failing.calls == 2:  # type: ignore[attr-defined]
+            raise OSError(5, "Input/output error")
+        yield parts[2]
+
+    failing.calls = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(Sound, "blocks", failing)
+    (made,) = coder([whole_take(tmp_path)])
+    assert [part.reason for part in made.left_out] == [  # type: ignore[union-attr]
+        "b.wav cannot be read: input/output error"
+    ]
+    assert made.ids.tolist() == [*good.ids[:300], *good.ids[600:]]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("cut.flac", "at once"), ("damaged.flac", "later"), ("cut.wav", "at once")]
+)
+def test_a_strict_corpus_ends_with_an_error_that_names_a_file_cut_short(
+    name: str, found: str, libri: Path, codec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chapter = tmp_path / "LibriSpeech/train-x/1/2"
+    chapter.mkdir(parents=True)
+    wrong(tmp_path)
+    whole = (tmp_path / "0.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
+    soundfile.write(chapter / "1-2-0.flac", speechlike(1.0), RATE)
+    (chapter / f"1-2-1.{name.partition('.')[2]}").write_bytes((tmp_path / name).read_bytes())
+    line = refused(capsys, librispeech(tmp_path / "LibriSpeech", tmp_path / "out", codec, "--validation", 0))
+    assert f"1-2-1.{name.partition('.')[2]}" in line and " is cut short or damaged: " in line
+    assert not (tmp_path / "out/manifest.json").exists()
+    assert (tmp_path / "out").exists() == (found == "later")
 
 
 @pytest.mark.parametrize("speakers", ["folder", "parent", "file"])

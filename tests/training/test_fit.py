@@ -19,7 +19,8 @@ from shortcut_gen.media import read_score
 from tests.shared.tiny_runs import ROOT, arguments, differences, train, write_corpus
 from training import fit
 from training.run import callbacks
-from training.run.checkpoints import BEST, LAST, read_run_checkpoint
+from training.run.checkpoints import BEST, LAST, PREVIOUS, put_in_place, read_run_checkpoint
+from training.run.lock import RunLock
 from training.run.recipe import Budget, OptimizerConfig
 from training.run.task import LanguageModelTask
 
@@ -369,3 +370,71 @@ def test_the_papers_two_models_differ_in_the_taps_alone(folder: Path) -> None:
     assert one == other
     recipe = {key: one["optimizer"][key] for key in ("name", "lr", "schedule", "weight_decay", "ema")}
     assert recipe == {"name": "adam", "lr": 2e-4, "schedule": "halve", "weight_decay": 0.0, "ema": 0.0}
+
+
+# What a kill or a bad disk leaves behind
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros in the middle", "something else", "empty"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
+    folder: Path, whole: Callable[..., dict[str, Any]], damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The weights at the end are those of a run that nothing went wrong with."""
+    options = ("--save_every", "5", "--model.optimizer.schedule", "constant")
+    train(folder, "cut", *options, "--budget.steps", "10")
+    last, previous = (folder / "runs/cut" / name for name in (LAST, PREVIOUS))
+    assert read_run_checkpoint(previous)["global_step"] == 5
+    data = bytearray(last.read_bytes())
+    if damage == "zeros in the middle":
+        data[len(data) // 2 : len(data) // 2 + 64] = bytes(64)
+    last.write_bytes({"cut": data[:-200], "something else": b"x" * 999, "empty": b""}.get(damage, data))
+    ended = train(folder, "cut", *options, "--resume", "auto")
+    assert "going on from the one before, previous.ckpt" in capsys.readouterr().out
+    straight = whole("--model.optimizer.schedule", "constant")
+    assert differences(ended["state_dict"], straight["state_dict"]) == []
+
+
+def test_two_damaged_checkpoints_are_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(folder, "cut", "--save_every", "5")
+    for name in (LAST, PREVIOUS):
+        (folder / "runs/cut" / name).write_bytes(b"x")
+    assert fit.main(arguments(folder, "cut", "--resume", "auto")) == 2
+    assert "last.ckpt: cannot be read as a run's checkpoint" in capsys.readouterr().err
+
+
+def test_there_is_a_whole_newest_checkpoint_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between any two of the moves, what is found is the old one or the new one."""
+    path, moves = tmp_path / "last.ckpt", 0
+    original = Path.replace
+
+    def watched(self: Path, target: Path) -> Path:
+        nonlocal moves
+        assert path.read_bytes() in (b"old", b"new")
+        moves += 1
+        out = original(self, target)
+        assert path.read_bytes() in (b"old", b"new")
+        return out
+
+    path.write_bytes(b"old")
+    part = tmp_path / "last.part"
+    part.write_bytes(b"new")
+    monkeypatch.setattr(Path, "replace", watched)
+    put_in_place(part, path)
+    assert moves == 2
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"last.ckpt": b"new", "previous.ckpt": b"old"}
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(folder)
+    held = RunLock(folder / "runs/tiny")
+    assert fit.main(arguments(folder, "tiny", "--resume", "auto")) == 2
+    assert "is being trained by another process; wait for it" in capsys.readouterr().err
+    held.release()
+    assert fit.main(arguments(folder, "tiny", "--resume", "auto")) == 0
+    assert not (folder / "runs/tiny/.lock").exists()
+
+
+def test_no_time_is_left_of_a_budget_that_is_spent(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(folder)
+    assert fit.main(arguments(folder, "tiny", "--resume", "auto", "--budget.steps", "7", "--report_every", "1")) == 0
+    assert "left -" not in capsys.readouterr().out

@@ -15,7 +15,7 @@ import torch
 
 from shortcut_gen.errors import ConfigError, DataError
 from shortcut_gen.modalities.encodec_model import CodecConfig, build
-from training.codec_data import Ahead, CropConfig, Crops
+from training.codec_data import Ahead, CropConfig, Crops, scan
 from training.codec_init import WAVEFORM, initialise_scales
 from training.codec_losses import Balancer, MultiScaleMel, discriminator_loss, generator_losses
 from training.codec_quantizer import draw_levels, initialise, quantize, revive
@@ -187,6 +187,30 @@ def test_crops_are_at_one_rate_within_full_scale(recordings: Path) -> None:
     assert float(batch.abs().amax(dim=-1).amin()) > 0  # even the short file is heard
     held = {file.path for file in crops(recordings).validation_files}
     assert held and not held & {file.path for file in crops(recordings).files}
+
+
+def test_crops_hear_what_prompts_hear(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a file of unknown length, of one scaled as whole numbers, of one that is no sound at all."""
+    tone = (0.3 * np.sin(np.arange(32_000) / 7)).astype(np.float32)
+    soundfile.write(tmp_path / "piped.flac", tone, 16_000)
+    data = bytearray((tmp_path / "piped.flac").read_bytes())
+    data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])
+    (tmp_path / "piped.flac").write_bytes(data)
+    soundfile.write(tmp_path / "scaled.wav", tone * 32_768, 16_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "nan.wav", np.where(tone > 0.2, np.nan, tone), 16_000, subtype="FLOAT")
+    found = scan(tmp_path)
+    assert [(recording.path.name, recording.seconds) for recording in found] == [
+        ("piped.flac", 2.0),
+        ("scaled.wav", 2.0),
+    ]
+    heard = crops(tmp_path, mix=0.0, gain_db=(0.0, 0.0))
+    for batch in (heard.batch(0), heard.validation()):
+        assert batch.abs().amax(dim=-1).flatten().tolist() == pytest.approx([0.3] * len(batch), abs=1e-3)
+    said = [record.getMessage() for record in caplog.records]
+    assert (
+        sum("nan.wav holds samples that are no numbers" in line for line in said) == 2
+    )  # as often as it was looked for
+    assert sum("scaled.wav: samples of up to 9,830 are taken for whole numbers" in line for line in said) == 1
 
 
 def test_a_folder_without_sound_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from shortcut_gen.media import Note, Score, read_score
 from shortcut_gen.modalities import get_tokenizer
+from tests.shared import midi_files as mf
 from training import prepare as prepare_module
 from training.corpus.scores import MaestroSource, MidiFolderSource, assign_splits
 from training.corpus.shards import SPLITS, Corpus
@@ -332,6 +333,8 @@ def test_a_folder_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         score(number).write(music / "deep" / f"{number}.mid")
     for copy in ("copy.MID", "deep/er/copy.kar"):
         (music / copy).write_bytes((music / "deep/3.mid").read_bytes())
+    violin = mf.program(0, 40, 1) + mf.on(0, 70, channel=1) + mf.off(480, 70, channel=1)
+    (music / "deep" / "0.mid").write_bytes(mf.file(mf.on(0, 60) + mf.off(480, 60), violin))
     (music / "broken.mid").write_bytes(b"MThd and no more")
     (music / "empty.midi").write_bytes(b"")
     (music / "notes.txt").write_text("no music")
@@ -344,6 +347,9 @@ def test_a_folder_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert sorted(piece["name"] for piece in skipped) == ["broken.mid", "empty.midi"]
     assert all(f"left out: {piece['reason']}" in said.err for piece in skipped)
     assert "2 left out" in said.out
+    kept = "kept 1 piano notes; left out 1 notes of Violin"
+    assert corpus.manifest["kept"] == [{"name": "deep/0.mid", "said": kept}]
+    assert f"mended, or used in part: deep/0.mid: {kept}\n" in said.err
     names = [name for split in SPLITS for name, _ in corpus.split(split)]
     assert sorted(names) == sorted(["copy.MID", "deep/er/copy.kar", *(f"deep/{n}.mid" for n in range(10))])
     homes = {split for split in SPLITS for name, _ in corpus.split(split) if "copy" in name or name == "deep/3.mid"}

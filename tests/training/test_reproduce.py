@@ -372,4 +372,4 @@ def test_two_grids_in_one_folder(folder: Path, capsys: pytest.CaptureFixture[str
     with claimed(folder / "out"):
         assert reproduce.main(command(folder, "--budget.steps", "2")) == 2
     assert "in use by another training.reproduce" in capsys.readouterr().err
-    assert [path.name for path in (folder / "out").iterdir()] == ["lock"]
+    assert [path.name for path in (folder / "out").iterdir()] == []

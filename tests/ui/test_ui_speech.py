@@ -261,6 +261,13 @@ def test_recordings_of_all_kinds_are_continued(
     assert soundfile.info(wavs(do)[0]).frames == 4 * 16000
 
 
+def test_the_card_says_what_was_mended(do: SpeechHandlers, tmp_path: Path) -> None:
+    path = tmp_path / "tilted.wav"
+    soundfile.write(path, tone(3) / 2 + 0.3, 16000)
+    card, *_ = do.choose_upload(str(path), FIRST, 2.0)
+    assert '<p class="kept">a constant offset of 0.3 is taken off</p>' in card
+
+
 def test_a_long_recording_is_read_from_its_start_alone(do: SpeechHandlers, tmp_path: Path) -> None:
     path = tmp_path / "lecture.flac"
     soundfile.write(path, np.tile(tone(1, 8000), 700), 8000)

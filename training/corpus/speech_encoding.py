@@ -125,7 +125,9 @@ class AudioCoder:
     def _result(self, take: Take, made: _Made) -> Encoded | Failed:
         ids = np.concatenate([*made.ids, np.empty(0, DTYPE)])
         if not len(ids):
-            return Failed(take.name, made.left_out[0].reason)
+            first, *more = made.left_out
+            rest = f"; left out with it: {', '.join(file.name for file in more)}" if more else ""
+            return Failed(first.name, first.reason + rest)
         seconds = len(ids) / self._tokenizer.frame / self._tokenizer.frame_rate
         return Encoded(take.name, ids, 0, seconds, tuple(made.left_out), tuple(made.kept))
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from shortcut_gen.errors import ConfigError, DataError
-from shortcut_gen.files import reason
+from shortcut_gen.files import Lock, reason
 from training.experiment.grid import GridRun
 from training.run.trials import read_config
-from training.support.lock import locked
 
 RESULTS = "results.jsonl"
 
@@ -22,11 +21,10 @@ def claimed(out: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             out.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(
-                locked(out / "lock", f"{out} is in use by another training.reproduce; another --out is needed")
-            )
         except OSError as error:
             raise DataError(f"{out} cannot be written into: {reason(error)}") from error
+        busy = f"{out} is in use by another training.reproduce; another --out is needed"
+        stack.enter_context(Lock(out / "lock", busy, DataError))
         yield
 
 

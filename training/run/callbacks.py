@@ -1,7 +1,6 @@
 """What keeps a run going and ends it well: the budget, and checkpoints that survive a kill at any moment."""
 
 import math
-import os
 import signal
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ import lightning as L
 import torch
 
 from shortcut_gen.errors import CheckpointError
-from training.run.checkpoints import BEST, LAST
+from training.run.checkpoints import BEST, LAST, put_in_place
 from training.run.recipe import Budget
 from training.run.task import LanguageModelTask
 
@@ -139,7 +138,8 @@ class BudgetStop(L.Callback):
 
 
 class RunCheckpoint(L.Callback):
-    """Writes the run's last checkpoint every so many steps and minutes and at the end, and keeps the best one.
+    """Writes the run's last checkpoint every so many steps and minutes and at the end, and keeps the one before and the
+    best one.
 
     Each is written beside its place and moved there, so that a kill leaves the one before. The saved state is that
     between two steps: weights, optimiser, counters; data order and randomness follow from the counters.
@@ -205,9 +205,7 @@ class RunCheckpoint(L.Callback):
             path.parent.mkdir(parents=True, exist_ok=True)
             trainer.save_checkpoint(part, weights_only=weights_only)
             if trainer.is_global_zero:
-                with part.open("rb") as file:
-                    os.fsync(file.fileno())
-                part.replace(path)
+                put_in_place(part, path)
         except OSError as error:
             part.unlink(missing_ok=True)
             raise CheckpointError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -125,7 +125,7 @@ class Report(L.Callback):
         used = speed * task.model.flops_per_token(self.length) / self.peak
         memory = peak_memory(task.device)
         progress = self.budget.progress(trainer)
-        left = seconds * (1 - progress) / (progress - before) if progress > before else math.nan
+        left = seconds * max(1 - progress, 0.0) / (progress - before) if progress > before else math.nan
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         tokens = self.budget.tokens or 0
         self._say(
