@@ -64,6 +64,19 @@ def test_all_kinds_list_and_open_the_same_files(kind: str, tmp_path: Path, caplo
             read(some, "none", 3)
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_paths_that_lead_out_of_an_archive_are_left_out_and_named(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = pack(kind, tmp_path, {"../a.wav": b"x", "/b.wav": b"x", "c/../../d.wav": b"x", "./e.wav": b"x"})
+    said = "left out 3 files of a path that leads out of the archive, such as ../a.wav"
+    assert open_files(source, "it").names() == ["./e.wav"]
+    assert said in caplog.text
+    caplog.clear()
+    assert [blob.name for blob in open_recordings(source).scan()] == ["./e.wav"]
+    assert said in caplog.text
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("command", ["midi-folder", "novels"])
 def test_every_source_takes_every_kind(kind: str, command: str, tmp_path: Path) -> None:
