@@ -14,12 +14,11 @@ from typing import Any, Literal
 import torch
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
+from shortcut_gen.codec.harmonic.config import FRAME, SAMPLE_RATE, HarmonicConfig
 from shortcut_gen.errors import CheckpointError, ConfigError, ShortcutGenError
 from shortcut_gen.files import reason, write_whole
-from shortcut_gen.modalities.encodec_model import CodecConfig
-from training.codec_data import Ahead, CropConfig, Crops
-from training.codec_init import initialise_scales
-from training.codec_task import CodecTask, LossConfig
+from training.codec.crops import Ahead, CropConfig, Crops
+from training.codec.task import CROP_MARGIN, CodecTask, LossConfig, Prepared, prepared
 from training.run.checkpoints import LAST, read_run_checkpoint
 from training.run.recipe import Budget, OptimizerConfig, check_run_name
 from training.support.command_line import device_of
@@ -40,7 +39,7 @@ class CodecRunConfig:
     resume: str | None = None
     """`auto` goes on from the run's last checkpoint, or starts where there is none yet; or a checkpoint file."""
     init: str | None = None
-    """A run's .ckpt file whose codec the run starts from; random weights if not given."""
+    """A run's .ckpt file whose codec the run starts from, with noise channels or without; random weights if not given."""
     corpus: str = "recordings"
     """What the recordings are called on the codec's card."""
     licence: str = "not stated"
@@ -52,7 +51,7 @@ class CodecRunConfig:
     device: str = "auto"
     """`cpu`, `cuda`, or `auto` for a GPU where there is one."""
     precision: Literal["32", "bf16"] = "32"
-    """`bf16` runs encoder, decoder and discriminator in bfloat16; the losses and the quantiser stay in float32."""
+    """`bf16` runs encoder and decoder in bfloat16; the losses and the quantiser stay in float32."""
     report_every: int = 50
     """Steps between two lines of progress."""
     validate_every: int = 500
@@ -75,7 +74,7 @@ class CodecRun:
     def __init__(
         self,
         options: CodecRunConfig,
-        config: CodecConfig,
+        config: HarmonicConfig,
         data: CropConfig,
         losses: LossConfig,
         recipe: OptimizerConfig,
@@ -90,8 +89,9 @@ class CodecRun:
         self.options = options
         self.budget = budget
         self.folder = Path(options.runs) / options.name
-        self.crops = Crops(data, config.sample_rate, options.seed)
-        losses.heard_samples(self.crops.samples, config.sample_rate)
+        if data.seconds * SAMPLE_RATE % FRAME:
+            raise ConfigError(f"data.seconds is {data.seconds}; whole frames of {FRAME / SAMPLE_RATE} s are needed")
+        self.crops = Crops(data, SAMPLE_RATE, options.seed, CROP_MARGIN)
         self.task = CodecTask(
             config, losses, recipe, torch.device(device_of(options.device)), options.precision == "bf16"
         )
@@ -99,7 +99,8 @@ class CodecRun:
             "codec": config.to_dict(),
             "losses": asdict(losses),
             "optimizer": asdict(recipe) | {"betas": list(recipe.betas)},
-            "data": asdict(data) | {"folders": list(data.folders), "gain_db": list(data.gain_db)},
+            "data": asdict(data)
+            | {"folders": list(data.folders), "gain_db": list(data.gain_db), "weights": list(data.weights)},
             "corpus": {
                 "name": options.corpus,
                 "licence": options.licence,
@@ -143,21 +144,15 @@ class CodecRun:
                 raise ConfigError(f"{path}: no checkpoint to resume from; `auto` or a run's .ckpt file is needed")
         if self.options.init:
             state = read_run_checkpoint(Path(self.options.init))
-            self._same_codec(Path(self.options.init), state)
-            self.task.codec.load_state_dict(state["state_dict"]["codec"])
-            if self._filters(state) == self.task.losses.adversary_filters:  # else it begins anew
-                self.task.discriminator.load_state_dict(state["state_dict"]["discriminator"])
+            try:
+                self.task.take(state["state_dict"]["codec"])
+            except ConfigError as error:
+                raise ConfigError(f"{self.options.init}: {error}") from error
             self.about["before"] = [*state["run"].get("before", []), _phase(state)]
-        else:
-            initialise_scales(self.task.codec, self.crops.batch(0).to(self.task.device))
 
     def _resume(self, path: Path) -> None:
         state = read_run_checkpoint(path)
         self._same_codec(path, state)
-        if self._filters(state) != self.task.losses.adversary_filters:
-            raise ConfigError(
-                f"{path}: its discriminator has {self._filters(state)} filters; the same number is needed to go on"
-            )
         self.task.load_state_dict(state["state_dict"])
         self.step, self._seconds_before = state["step"], state["seconds"]
         if "before" in state["run"]:
@@ -174,15 +169,11 @@ class CodecRun:
         if state["run"].get("codec") != self.about["codec"]:
             raise ConfigError(f"{path}: its codec has another shape than the run's; the same is needed to go on")
 
-    @staticmethod
-    def _filters(state: dict[str, Any]) -> int:
-        return state["run"]["losses"]["adversary_filters"]
-
     def fit(self) -> None:
         """Trains until the budget is spent or a signal comes. Raises ShortcutGenError."""
         self._write_settings()
         previous = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-        ahead = Ahead(self.crops, self.step)
+        ahead = Ahead(self._prepared, self.step)
         try:
             self._loop(ahead)
         finally:
@@ -190,9 +181,12 @@ class CodecRun:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def _loop(self, ahead: Ahead) -> None:
+    def _prepared(self, number: int) -> Prepared:
+        return prepared(self.crops.batch(number))
+
+    def _loop(self, ahead: Ahead[Prepared]) -> None:
         task, options = self.task, self.options
-        validation = self.crops.validation()
+        validation = prepared(self.crops.validation())
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
         mark, saved = (self.step, time.monotonic()), time.monotonic()
@@ -202,9 +196,9 @@ class CodecRun:
         )
         while self.progress < 1 and not self.signalled:
             generator = torch.Generator().manual_seed((self.options.seed * 0x9E3779B97F4A7C15 + self.step) % 2**63)
-            if self.step == task.losses.quantize_after and not self.options.init:
+            if self.step == task.losses.quantize_after and not task.quantizing:
                 needed = max(1, math.ceil(8 * task.config.cardinality / self._frames_a_batch()))
-                task.start_quantizer([self.crops.batch(self.step + k) for k in range(needed)], generator)
+                task.start_quantizer([self._prepared(self.step + k) for k in range(needed)], generator)
             figures = task.step(ahead.take(), self.step, self.progress, generator)
             self.step += 1
             for name, value in figures.items():
@@ -217,14 +211,14 @@ class CodecRun:
                 self._report("train", means | {"audio_seconds_a_second": speed / (now - mark[1])})
                 sums, counts, mark = {}, {}, (self.step, now)
             if self.step % options.validate_every == 0 or self.progress >= 1:
-                self._report("validation", task.validate(validation, self.step > task.losses.quantize_after))
+                self._report("validation", task.validate(validation))
             if time.monotonic() - saved >= 60 * options.save_minutes:
                 self._save()
                 saved = time.monotonic()
         self._save()
 
     def _frames_a_batch(self) -> int:
-        return self.crops.config.batch_size * max(1, self.crops.samples // self.task.config.frame_samples)
+        return self.crops.config.batch_size * round(self.crops.config.seconds * SAMPLE_RATE / FRAME)
 
     def _report(self, kind: str, figures: dict[str, float]) -> None:
         values = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
@@ -280,7 +274,7 @@ def parser() -> ArgumentParser:
     out.add_argument("--config", action="config", help="Config file; a later one changes an earlier one.")
     out.add_class_arguments(CodecRunConfig, None)
     for cls, name in (
-        (CodecConfig, "codec"),
+        (HarmonicConfig, "codec"),
         (CropConfig, "data"),
         (LossConfig, "losses"),
         (OptimizerConfig, "optimizer"),
