@@ -1,4 +1,4 @@
-"""Builds the native engine and the kernels for training where a C++17 compiler is there; else all is the same without.
+"""Builds the native engine and the kernels for training where a C++17 compiler is there; otherwise PyTorch is used.
 
 Everything else is in pyproject.toml.
 """

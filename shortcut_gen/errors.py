@@ -26,7 +26,7 @@ class CheckpointError(ShortcutGenError):
 
 
 class CodecError(ShortcutGenError):
-    """A codec that cannot be had, or that is not the one its codes were made with."""
+    """A codec that is unavailable, or that is not the one its codes were made with."""
 
 
 class DataError(ShortcutGenError):

@@ -18,7 +18,7 @@ except ImportError:  # Windows: runs are not kept apart there
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes, error: type[ShortcutGenError] = MediaError) -> None:
-    """Write beside the file's place first, then move there: nobody ever finds half of it.
+    """Write beside the file's place first, then move there: a reader never sees half of it.
 
     Raises `error`, with one line, where the system refuses; what was there before is then still there.
     """
@@ -31,13 +31,13 @@ def write_whole(path: str | os.PathLike[str], data: bytes, error: type[ShortcutG
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as refusal:
-        with contextlib.suppress(OSError):  # its folder is not there or not ours: nothing of ours is left in it
+        with contextlib.suppress(OSError):  # its folder is missing or forbidden: no part was left in it
             part.unlink(missing_ok=True)
         raise error(f"{path} cannot be written: {reason(refusal)}") from refusal
 
 
 def open_regular(path: str | os.PathLike[str], error: type[ShortcutGenError] = MediaError) -> BinaryIO:
-    """A file open to read. Raises `error` on anything else that has a name (a pipe would be waited for, for ever), and
+    """A file open to read. Raises `error` on anything else that has a name (opening a pipe would wait forever), and
     OSError.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -110,7 +110,7 @@ def _check_depth(values: Any, depth: int) -> None:
             elif isinstance(value, list):
                 inner += value
             elif isinstance(value, float) and not math.isfinite(value):
-                raise ValueError("it holds a number too large to be one")
+                raise ValueError("it holds a number out of range")
         if not inner:
             return
         layer = inner

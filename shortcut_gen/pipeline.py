@@ -74,7 +74,7 @@ class Continuation:
         Raises SettingsError for speech, which has none.
         """
         if not isinstance(self.media, Score):
-            raise SettingsError(f"a continuation of {self.tokenizer.name} has no score; its sound can be had")
+            raise SettingsError(f"a continuation of {self.tokenizer.name} has no score; use its audio()")
         return self.media
 
     @cached_property

@@ -82,7 +82,7 @@ class MapSettings:
                 raise SettingsError(f"{name} is {value}; a whole number of at least {least} is needed")
         for path in (self.plot, self.plot_data):
             if path is not None and path.suffix.lower() != ".png":
-                raise SettingsError(f"{path} is to hold a picture; a name that ends in .png is needed")
+                raise SettingsError(f"{path} is no name of a picture; one that ends in .png is needed")
 
 
 def attention_maps(checkpoint: Path, prompt: Path, data: Sequence[Path], settings: MapSettings) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _window(asked: int | None, context: int, frame: int) -> int:
         raise SettingsError(f"the window is {asked}; at most the model's context of {context} is needed")
     window = (asked or min(context, WINDOW)) // frame * frame
     if not window:
-        raise SettingsError(f"the window is {asked}; at least a frame's {frame} ids are needed")
+        raise SettingsError(f"the window is {asked}; at least {frame}, the ids of a frame, are needed")
     return window
 
 

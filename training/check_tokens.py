@@ -174,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = parser.parse_args(arguments)
     try:
         if settings.workers < 1:
-            raise DataError(f"workers is {settings.workers}; at least 1 is needed")
+            raise DataError(f"workers is {settings.workers}; a whole number of at least 1 is needed")
         losses = check(settings.source, settings.workers)
     except ShortcutGenError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -243,7 +243,7 @@ def table(figures: dict[str, Any]) -> str:
     if OPUS in figures:
         given = figures[OPUS]
         lines.append(
-            f"Opus: {given['kbps_with_container']:.2f} kb/s with its Ogg pages, put right by up to "
+            f"Opus: {given['kbps_with_container']:.2f} kb/s with its Ogg pages, aligned by up to "
             f"{given['most_delay']:.0f} samples"
         )
     return "\n".join(lines)

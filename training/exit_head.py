@@ -220,7 +220,7 @@ def study(checkpoint: Path, data: Sequence[Path], settings: ExitSettings) -> dic
     loaded = load_checkpoint(checkpoint)
     model, tokenizer = loaded.model, loaded.tokenizer
     if not settings.blocks or not 1 <= min(settings.blocks) <= max(settings.blocks) <= len(model.blocks):
-        raise SettingsError(f"blocks are {settings.blocks}; some of 1 to {len(model.blocks)} are needed")
+        raise SettingsError(f"blocks are {settings.blocks}; numbers from 1 to {len(model.blocks)} are needed")
     corpus = open_corpus(data)
     check_ids(corpus, checkpoint, loaded.info)
     model.requires_grad_(False)

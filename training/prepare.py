@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
 from shortcut_gen.files import Lock, read_json, reason
+from training.corpus.archives import name_of
 from training.corpus.encoding import Encoded, Failed, Source, encode_all
 from training.corpus.plan import PROGRESS, Plan, PlannedShard
 from training.corpus.scores import MaestroSource, MidiFolderSource
@@ -52,7 +53,7 @@ def midi_folder(
     """Your own MIDI files: every one under a folder, split by piece. Files that cannot be read are left out and named.
 
     Args:
-        source: The folder, or a zip file of it.
+        source: The folder, or a zip or tar archive of it.
         out: Folder of the shards, such as data/mine.
         seed: Chooses which pieces are held out.
         validation: Share of the pieces to validate on.
@@ -61,7 +62,7 @@ def midi_folder(
         name: Name of the corpus; the name of the folder if none is given.
         workers: Processes that encode; 0 takes one a core.
     """
-    corpus = name or source.resolve().stem
+    corpus = name or name_of(source)
     files = MidiFolderSource(source, corpus=corpus, licence=licence, seed=seed, validation=validation, test=test)
     prepare(files, out, workers=workers)
 

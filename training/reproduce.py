@@ -92,7 +92,7 @@ def _run_parser() -> ArgumentParser:
     parser.add_class_arguments(Budget, "budget")
     parser.add_argument("--out", type=Path, default=FOLDER, help="Folder of the results, the logs and the runs.")
     parser.add_argument("--jobs", type=int, default=1, help="Runs at a time; on one GPU they share it.")
-    parser.add_argument("--limit", type=int | None, default=None, help="Pieces of the test split to score; else all.")
+    parser.add_argument("--limit", type=int | None, default=None, help="Test pieces to score; all if not given.")
     parser.add_argument("--points", type=int, default=20, help="Validations of a run: points of its curve.")
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="Print the plan alone.")
     return parser

@@ -192,7 +192,7 @@ class Handlers:
                 prompt = replace(prompt, seconds=used)
             count = whole(variations, "variations")
             if not 1 <= count <= MAX_VARIATIONS:
-                raise SettingsError(f"variations is {count}; 1 to {MAX_VARIATIONS} are offered here")
+                raise SettingsError(f"variations is {count}; a number from 1 to {MAX_VARIATIONS} is needed")
             yield gr.skip(), status("Reading the prompt.", "busy"), params.seed, *buttons(running=True)
             yield from self._play_on(run, checkpoint, prompt, params, count)
         except ShortcutGenError as error:
@@ -250,7 +250,7 @@ class PianoHandlers(Handlers):
                 self.sessions.forget_older(run)
                 if time.monotonic() - drawn >= REDRAW_SECONDS:
                     drawn = time.monotonic()
-                    busy = status("Playing on. Stop keeps what is there.", "busy")
+                    busy = status("Generating. Stop keeps what is done.", "busy")
                     yield takes_html(_takes(progress, params)), busy, gr.skip(), gr.skip(), gr.skip()
         except ShortcutGenError as error:
             if not made:

@@ -166,7 +166,7 @@ class SpeechHandlers(Handlers):
         began, drawn, problem = time.monotonic(), 0.0, ""
         made: tuple[Continuation, ...] = ()
         stream = pipeline.stream([prompt], params, variations=count, every_tokens=voices[0].piece)
-        busy = status("Speaking on. Stop keeps what is there.", "busy", live)
+        busy = status("Generating. Stop keeps what is done.", "busy", live)
         try:
             for progress in stream:
                 made = progress.continuations

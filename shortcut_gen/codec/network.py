@@ -1,4 +1,4 @@
-"""The codec's network: the `encodec` package's classes, at a size of ours or at the official one."""
+"""The codec's network: the `encodec` package's classes, at a size of its config or at the official one."""
 
 import math
 from dataclasses import asdict, dataclass, fields

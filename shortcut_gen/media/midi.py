@@ -103,7 +103,7 @@ def read_events(data: bytes, most: int = MAX_EVENTS) -> File:
         division = DEFAULT_DIVISION.to_bytes(2, "big")
         mended.append(f"read a division of 0 as {DEFAULT_DIVISION}")
     if any(not tempo for track in tracks for _, tempo in track.tempos):
-        mended.append("read a tempo of 0 as 120 a minute")
+        mended.append("read a tempo of 0 as 120 beats a minute")
     # Type 2 holds independent patterns: one after another.
     groups = [[track] for track in tracks] if kind == 2 else [tracks]
     numbers = range(len(groups)) if kind == 2 else [0]
@@ -234,7 +234,7 @@ def _read_track(data: bytes, at: int, size: int, most: int, track: _Track) -> No
         track.last_tick = tick
     track.count = count
     if tick >= _LAST_TICK:
-        raise ValueError("a time beyond all bounds")
+        raise ValueError("a time that is too large")
 
 
 def _number(data: bytes, at: int, size: int) -> tuple[int, int]:

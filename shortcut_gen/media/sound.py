@@ -256,7 +256,7 @@ class Statistics:
         most = max(min(MAX_OFFSET, math.sqrt(powers[row]) / whole / 4), MAX_OFFSET / 10)
         offset = mean if abs(mean) > most * whole else 0.0
         if offset:
-            said.append(f"a constant offset of {offset / whole:.2g} is taken off")
+            said.append(f"a constant offset of {offset / whole:.2g} is removed")
         peak = max(high - offset, offset - low)
         if peak > scale:
             said.append(f"samples of up to {peak:,.4g} are scaled down to 1")
@@ -273,7 +273,7 @@ class Mending:
     channel: int = -1
     """The one that is used; -1 mixes all of them."""
     offset: float = 0.0
-    """What is taken off, in the unit of the samples."""
+    """What is subtracted, in the unit of the samples."""
     scale: float = 1.0
     """What they are divided by then."""
     said: str = ""

@@ -297,7 +297,7 @@ def test_every_damage_of_a_folder_has_its_line(tmp_path: Path, tiny_checkpoint: 
     assert "is no codec's; a folder such as" in refusal(tiny_checkpoint)
     assert "4 codebooks and 5 are asked for; 1 to 4 can be used" in refusal(folder, codebooks=5)
     assert "0 are asked for" in refusal(folder, codebooks=0)
-    assert "goes with encodec_24khz alone" in refusal(folder, weights=folder)
+    assert "only encodec_24khz takes it" in refusal(folder, weights=folder)
     weights, config = folder / "model.safetensors", folder / "config.json"
     state, text = load_file(weights), config.read_text()
     for changes, said in (

@@ -135,7 +135,7 @@ def test_many_messages_are_read_in_a_moment(messages: int) -> None:
 def test_a_tempo_of_zero_is_the_usual_one() -> None:
     score = parse_score(mf.file(mf.tempo(0, 0) + THREE))
     assert notes(score) == HEARD
-    assert score.kept == "read a tempo of 0 as 120 a minute"
+    assert score.kept == "read a tempo of 0 as 120 beats a minute"
 
 
 def test_a_division_of_zero_is_480() -> None:

@@ -272,7 +272,7 @@ def test_an_instruction_set_can_be_forced(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("SHORTCUT_GEN_NATIVE", "plain")
     assert NativeEngine(model).level == "plain"
     monkeypatch.setenv("SHORTCUT_GEN_NATIVE", "altivec")
-    with pytest.raises(SettingsError, match=r"^the instruction set 'altivec' is not to be had here; one of plain"):
+    with pytest.raises(SettingsError, match=r"^the instruction set 'altivec' is not available here; one of plain"):
         NativeEngine(model)
 
 

@@ -243,11 +243,11 @@ def test_a_constant_offset_is_taken_off() -> None:
     for offset in (0.3, -0.02):
         samples, said = read(encoded("wav", centred + np.float32(offset), subtype="FLOAT"))
         np.testing.assert_allclose(samples, centred, atol=1e-6)
-        assert said == f"a constant offset of {offset:g} is taken off"
+        assert said == f"a constant offset of {offset:g} is removed"
     samples, said = read(encoded("wav", centred + np.float32(0.005), subtype="FLOAT"))  # such as a short part has
     assert said == ""
     samples, said = read(encoded("wav", centred / 100 + np.float32(0.005), subtype="FLOAT"))  # far above the sound
-    assert said == "a constant offset of 0.005 is taken off"
+    assert said == "a constant offset of 0.005 is removed"
 
 
 def test_all_that_is_mended_is_said_in_one_line() -> None:

@@ -17,7 +17,7 @@ from shortcut_gen.errors import DataError
 from tests.shared import midi_files as mf
 from tests.shared.tiny_runs import arguments, write_corpus
 from training import fit
-from training.corpus.archives import FolderFiles, HeldFiles, open_files, read
+from training.corpus.archives import FolderFiles, HeldFiles, name_of, open_files, read
 from training.corpus.recordings import find, is_recording, open_recordings
 from training.corpus.shards import Corpus
 from training.prepare import main
@@ -64,6 +64,19 @@ def test_all_kinds_list_and_open_the_same_files(kind: str, tmp_path: Path, caplo
             read(some, "none", 3)
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_paths_that_lead_out_of_an_archive_are_left_out_and_named(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = pack(kind, tmp_path, {"../a.wav": b"x", "/b.wav": b"x", "c/../../d.wav": b"x", "./e.wav": b"x"})
+    said = "left out 3 files of a path that leads out of the archive, such as ../a.wav"
+    assert open_files(source, "it").names() == ["./e.wav"]
+    assert said in caplog.text
+    caplog.clear()
+    assert [blob.name for blob in open_recordings(source).scan()] == ["./e.wav"]
+    assert said in caplog.text
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("command", ["midi-folder", "novels"])
 def test_every_source_takes_every_kind(kind: str, command: str, tmp_path: Path) -> None:
@@ -106,6 +119,12 @@ def test_what_is_no_regular_file_is_no_source(odd: Path, name: str) -> None:
     for reader in (lambda path: open_files(path, "it"), open_recordings):
         with pytest.raises(DataError, match=r"not there|no regular file|too many levels"):
             reader(odd / name)
+
+
+@pytest.mark.parametrize("file", ["my.music.zip", "my.music.tar", "my.music.tar.gz", "my.music.TAR.XZ", "my.music.tgz"])
+def test_a_corpus_is_called_as_its_folder_whatever_the_archive(file: str, tmp_path: Path) -> None:
+    (tmp_path / "my.music").mkdir()
+    assert name_of(tmp_path / "my.music") == name_of(tmp_path / file) == "my.music"
 
 
 def test_a_recording_in_a_hidden_folder_is_none() -> None:

@@ -362,7 +362,7 @@ def wrong(folder: Path) -> dict[str, str]:
         "damaged.flac": "cut short or damaged: 1.",
         "scaled.wav": "samples of up to ",
         "against.wav": "the channels cancel each other: the louder, 1 of 2, is used",
-        "offset.wav": "a constant offset of 0.3 is taken off",
+        "offset.wav": "a constant offset of 0.3 is removed",
     }
 
 

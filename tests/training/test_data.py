@@ -432,5 +432,5 @@ def test_speech_can_be_neither_moved_nor_stretched(speech: Path, change: dict[st
 
 
 def test_a_crop_shorter_than_a_frame(speech: Path) -> None:
-    with pytest.raises(SettingsError, match="at least a frame's 2 ids"):
+    with pytest.raises(SettingsError, match="at least 2, the ids of a frame,"):
         CorpusDataModule(str(speech), context=1).train_dataloader()

@@ -78,4 +78,4 @@ def test_the_command_prints_its_table_and_writes_json(
     assert [head["block"] for head in result["heads"]] == [1, 2]
     assert all(0 < head["overlap"] <= 1 and 0 <= head["kept"][1] <= 2 for head in result["heads"])
     assert main([*common, "--blocks", "[7]"]) == 2
-    assert capsys.readouterr().err == "error: blocks are (7,); some of 1 to 2 are needed\n"
+    assert capsys.readouterr().err == "error: blocks are (7,); numbers from 1 to 2 are needed\n"

@@ -156,7 +156,7 @@ def test_no_trial_is_the_librarys_config() -> None:
         ({"taps": ()}, {"source_norms": True}, "taps are needed"),
         ({"features": "identity"}, {"shared_features": True}, "needs features mlp"),
         ({"taps": (), "residual": "literal"}, {"depth": "stream"}, "residual prenorm"),
-        ({"taps": ()}, {"extra_heads": 2, "extra_taps": (5,)}, "blocks 1 to 4 can be named"),
+        ({"taps": ()}, {"extra_heads": 2, "extra_taps": (5,)}, "valid values are 1 to 4"),
         ({"taps": ()}, {"extra_heads": 2}, "both or neither"),
         ({"taps": ()}, {"depth": "sideways"}, "one of none, stream, qkv"),
         ({"taps": ()}, {"width": 3}, "unknown key 'width'"),

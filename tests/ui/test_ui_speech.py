@@ -265,7 +265,7 @@ def test_the_card_says_what_was_mended(do: SpeechHandlers, tmp_path: Path) -> No
     path = tmp_path / "tilted.wav"
     soundfile.write(path, tone(3) / 2 + 0.3, 16000)
     card, *_ = do.choose_upload(str(path), FIRST, 2.0)
-    assert '<p class="kept">a constant offset of 0.3 is taken off</p>' in card
+    assert '<p class="kept">a constant offset of 0.3 is removed</p>' in card
 
 
 def test_a_long_recording_is_read_from_its_start_alone(do: SpeechHandlers, tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Files of a folder, of a zip or tar archive, or alone: listed and opened in one way, nothing unpacked to disk.
 
-What is hidden, such as macOS's side files, and what is no regular file, such as a pipe or a link to nothing, is left
-out of every list, and named in the log.
+What is hidden, such as macOS's side files, what is no regular file, such as a pipe or a link to nothing, and what has a
+path that leads out of its archive is left out of every list, and named in the log.
 """
 
 import io
 import logging
 import lzma
 import os
+import re
 import tarfile
 import zipfile
 import zlib
@@ -15,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, ClassVar, Protocol
 
 from shortcut_gen.errors import DataError
 from shortcut_gen.files import is_regular, open_regular, reason
@@ -58,16 +59,25 @@ class Files(Protocol):
 class Skipped:
     """Counts what is left out of a list, to be said in a line for each kind."""
 
+    _KINDS: ClassVar = {
+        "hidden": "hidden {}",
+        "no regular": "no regular {}",
+        "outside": "{} of a path that leads out of the archive",
+    }
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._names: dict[str, list[str]] = defaultdict(list)
 
-    def hidden(self, name: str) -> bool:
-        """Whether a path is hidden, or in a hidden folder; counted where it is."""
-        found = is_hidden(name)
-        if found:
+    def by_name(self, name: str) -> bool:
+        """Whether a path is left out for its name, being hidden or leading outside; counted where it is."""
+        if is_outside(name):
+            self._names["outside"].append(name)
+        elif is_hidden(name):
             self._names["hidden"].append(name)
-        return found
+        else:
+            return False
+        return True
 
     def irregular(self, name: str) -> None:
         """Counts what is no regular file."""
@@ -76,7 +86,8 @@ class Skipped:
     def say(self) -> None:
         """A line for each kind."""
         for kind, names in self._names.items():
-            some = f"{kind} file" if len(names) == 1 else f"{len(names):,} {kind} files, such as"
+            one = self._KINDS[kind]
+            some = one.format("file") if len(names) == 1 else f"{len(names):,} {one.format('files')}, such as"
             log.warning("%s: left out %s %s", self._path, some, names[0])
 
 
@@ -84,6 +95,11 @@ def is_hidden(name: str) -> bool:
     """Whether a path, or a folder on it, begins with a dot, or is of macOS's making."""
     parts = name.split("/")
     return any(part.startswith(".") and part not in (".", "..") for part in parts) or "__MACOSX" in parts
+
+
+def is_outside(name: str) -> bool:
+    """Whether a path in an archive is absolute or goes up; nothing is unpacked, but such a name is nobody's piece."""
+    return name.startswith("/") or ".." in name.split("/")
 
 
 @contextmanager
@@ -117,7 +133,7 @@ class FolderFiles:
             for file in files:
                 path = Path(folder) / file
                 name = path.relative_to(self.path).as_posix()
-                if skipped.hidden(name):
+                if skipped.by_name(name):
                     continue
                 if is_regular(path):
                     found.append(name)
@@ -186,7 +202,7 @@ class ZipFiles(_Archive):
         super().__init__(path)
         skipped = Skipped(path)
         names = [info.filename for info in self._zip.infolist() if not info.is_dir()]
-        self._names = [name for name in names if not skipped.hidden(name)]
+        self._names = [name for name in names if not skipped.by_name(name)]
         skipped.say()
 
     @property
@@ -217,7 +233,7 @@ class TarFiles(_Archive):
         skipped = Skipped(path)
         self._members: dict[str, tarfile.TarInfo] = {}
         for member in self._tar:
-            if member.isdir() or skipped.hidden(member.name):
+            if member.isdir() or skipped.by_name(member.name):
                 continue
             if member.isreg():
                 self._members[member.name] = member
@@ -261,7 +277,9 @@ class HeldFiles:
                 self._held[name] = read(files, name, most)
                 total += len(self._held[name])
                 if total > MAX_HELD_BYTES:
-                    raise DataError(f"{self.path} holds too much for a compressed archive; unpack it, give the folder")
+                    raise DataError(
+                        f"{self.path} holds too much for a compressed archive; unpack it and give the folder"
+                    )
 
     def names(self) -> list[str]:
         """As they lay in the archive."""
@@ -302,6 +320,14 @@ def open_files(path: Path, needed: str) -> Files:
         if path.suffix.lower() in ARCHIVES:
             raise DataError(f"{path} is no archive or a damaged one; {needed} is needed")
         return FileAlone(path)
+
+
+def name_of(path: Path) -> str:
+    """What a corpus read from a folder or an archive is called: the name of either, without `.zip`, `.tar.gz`, ..."""
+    name = path.resolve().name
+    if path.is_dir():
+        return name
+    return re.sub(r"\.(zip|tgz|txz|tar(\.\w+)?)$", "", name, flags=re.IGNORECASE) or name
 
 
 def read(files: Files, name: str, most: int) -> bytes:

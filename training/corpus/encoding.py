@@ -186,6 +186,6 @@ def encode_all(source: Source, names: Sequence[str], workers: int = 0) -> Iterat
         while waiting:
             yield from waiting.popleft().result()
     except BrokenProcessPool as error:
-        raise DataError("an encoding process ended unexpectedly, perhaps for want of memory; run it again") from error
+        raise DataError("an encoding process ended unexpectedly, perhaps out of memory; run it again") from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -17,7 +17,7 @@ import soundfile
 from shortcut_gen.errors import DataError, MediaError
 from shortcut_gen.files import is_regular, open_regular, reason
 from shortcut_gen.media.sound import length
-from training.corpus.archives import KINDS, FolderFiles, Skipped, ZipFiles, is_hidden, read, told
+from training.corpus.archives import KINDS, FolderFiles, Skipped, ZipFiles, is_hidden, is_outside, read, told
 from training.corpus.shards import spread
 
 SUFFIXES = (*(f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"), ".opus", ".oga", ".aif")
@@ -111,8 +111,8 @@ class Recordings(Protocol):
 
 
 def is_recording(name: str) -> bool:
-    """Whether a file's name says that it is sound; hidden files are not, such as macOS's side files."""
-    return name.lower().endswith(SUFFIXES) and not is_hidden(name)
+    """Whether a file's name says that it is sound; hidden files are not, nor paths that lead outside."""
+    return name.lower().endswith(SUFFIXES) and not is_hidden(name) and not is_outside(name)
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def _members(archive: tarfile.TarFile, skipped: Skipped | None) -> Iterator[tarf
             continue
         if member.isreg() and is_recording(member.name):
             yield member
-        elif skipped and not skipped.hidden(member.name) and not member.isdir():
+        elif skipped and not skipped.by_name(member.name) and not member.isdir():
             skipped.irregular(member.name)
     if skipped:
         skipped.say()

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from shortcut_gen.errors import SettingsError
+from training.corpus.archives import name_of
 from training.corpus.speech import AudioOptions, AudioSource, FolderSource, LibriSpeechSource
 from training.corpus.speech_encoding import CodecSettings
 from training.support.command_line import device_of
@@ -21,7 +22,7 @@ class SpeechCommand:
     """What commands for speech share."""
 
     source: Path
-    """A folder, or a .tar or .tar.gz archive, which is never unpacked. Any sound file counts that soundfile reads."""
+    """A folder, or a zip, tar, tar.gz or tar.xz archive of it. Any sound file counts that soundfile reads."""
     out: Path
     """Folder of the shards, such as data/librispeech."""
     codec: str
@@ -107,7 +108,7 @@ class AudioFolder(SpeechCommand):
     def _open(self) -> AudioSource:
         return FolderSource(
             self.source,
-            corpus=self.name or self.source.resolve().name.partition(".tar")[0],
+            corpus=self.name or name_of(self.source),
             licence=self.licence,
             codec=self._settings(),
             options=self._options(),

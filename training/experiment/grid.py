@@ -216,7 +216,8 @@ def corpora_of(grid: GridConfig) -> list[GridCorpus]:
         corpus = GridCorpus(name, grid, tuple(arguments))
         corpus.budget.check()
         if corpus.settings["trainer"]["devices"] not in (1, "1"):
-            raise SettingsError(f"trainer.devices is {corpus.settings['trainer']['devices']}; a run of a grid takes 1")
+            devices = corpus.settings["trainer"]["devices"]
+            raise SettingsError(f"trainer.devices is {devices}; 1 is needed for a run of a grid")
         for arm in grid.arms:
             model_of(arm, corpus.base)
         made.append(corpus)

@@ -29,14 +29,14 @@ def claimed(out: Path) -> Iterator[None]:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Every record. A last line that was cut off by a crash is taken away. Raises DataError at any other damage."""
+    """Every record. A last line that was cut off by a crash is removed. Raises DataError at any other damage."""
     if not path.exists():
         return []
     try:
         content = path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         if whole != content:
-            print(f"note: the last line of {path} was cut short and is taken away; its run is scored again", flush=True)
+            print(f"note: the last line of {path} was cut short and is removed; its run is scored again", flush=True)
             os.truncate(path, len(whole))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason(error)}") from error
@@ -46,7 +46,7 @@ def read(path: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
             records.append(record | {"model": read_config(record["model"]).to_dict()})
         except (ValueError, KeyError, TypeError, ConfigError) as error:
-            raise DataError(f"{path}, line {number}: no record of a run ({error}); take the line out") from error
+            raise DataError(f"{path}, line {number}: no record of a run ({error}); remove the line") from error
     return records
 
 

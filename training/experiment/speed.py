@@ -85,7 +85,7 @@ def _trainer(corpus: GridCorpus, arm: str) -> Callable[[], None]:
     settings = corpus.settings
     precision = str(settings["trainer"]["precision"])
     if precision not in ("32-true", "32", "bf16-mixed"):
-        raise SettingsError(f"trainer.precision is {precision}; 32-true or bf16-mixed can be timed")
+        raise SettingsError(f"trainer.precision is {precision}; 32-true or bf16-mixed is needed")
     gpu = torch.cuda.is_available() and settings["trainer"]["accelerator"] != "cpu"
     device = torch.device("cuda" if gpu else "cpu")
     task = LanguageModelTask(model_of(arm, corpus.base), OptimizerConfig(**settings["model"]["optimizer"]))

@@ -250,16 +250,15 @@ class CorpusDataModule(L.LightningDataModule):
         crop: int | None = None,
     ) -> None:
         super().__init__()
-        _check("context", context, context >= 1, "at least 1")
+        _check("context", context, context >= 1, "a whole number of at least 1")
         _check("crop", crop, crop is None or 1 <= crop <= context, f"a whole number from 1 to the context of {context}")
-        _check("batch_size", batch_size, batch_size >= 1, "at least 1")
-        _check("seed", seed, 0 <= seed < 2**64, "from 0 to 2**64 - 1")
-        _check("transpose", transpose, 0 <= transpose <= 24, "from 0 to 24 semitones")
+        _check("batch_size", batch_size, batch_size >= 1, "a whole number of at least 1")
+        _check("seed", seed, 0 <= seed < 2**64, "a whole number from 0 to 2**64 - 1")
+        _check("transpose", transpose, 0 <= transpose <= 24, "a whole number of semitones from 0 to 24")
         _check("stretch", stretch, 0 <= stretch <= 0.5, "a share from 0 to 0.5")
-        _check("crops_per_epoch", crops_per_epoch, crops_per_epoch is None or crops_per_epoch >= 1, "at least 1")
-        _check("workers", workers, workers >= 0, "at least 0")
-        windows = validation_windows
-        _check("validation_windows", windows, windows is None or windows >= 1, "at least 1")
+        for name, value in (("crops_per_epoch", crops_per_epoch), ("validation_windows", validation_windows)):
+            _check(name, value, value is None or value >= 1, "a whole number of at least 1")
+        _check("workers", workers, workers >= 0, "a whole number of at least 0")
         self.save_hyperparameters(logger=False)
         self._batch_size, self._context, self._workers = batch_size, crop or context, workers
         self._windows = validation_windows
@@ -281,8 +280,9 @@ class CorpusDataModule(L.LightningDataModule):
                     "neither moved nor stretched; 0 is needed for both"
                 )
             if self._context < tokenizer.frame:
+                frame = tokenizer.frame
                 raise SettingsError(
-                    f"the crop or context is {self._context}; at least a frame's {tokenizer.frame} ids are needed"
+                    f"the crop or context is {self._context}; at least {frame}, the ids of a frame, are needed"
                 )
             self._corpus, self._tokenizer = corpus, tokenizer
         return self._corpus

@@ -96,7 +96,7 @@ class TrialConfig(ModelConfig):
                 "prenorm are needed"
             )
         if any(tap not in range(1, self.layers) for tap in trial.extra_taps):
-            raise ConfigError(f"trial extra_taps are {trial.extra_taps}; blocks 1 to {self.layers - 1} can be named")
+            raise ConfigError(f"trial extra_taps are {trial.extra_taps}; valid values are 1 to {self.layers - 1}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the trial's where it changes something."""

@@ -1,4 +1,4 @@
-"""Starts of recordings and what followed them, really or by a model: how they are measured and held together."""
+"""Starts of recordings and what followed them, really or by a model: how they are measured and compared."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -31,7 +31,7 @@ MOST_THREADS = 8
 
 def default_precision() -> Precision:
     """The precision where none is named. Raises SettingsError where the library is not built, or the environment names
-    an instruction set that is not to be had.
+    an instruction set that is not available.
     """
     return DEFAULTS[chosen_level()]
 

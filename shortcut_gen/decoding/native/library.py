@@ -88,5 +88,5 @@ def chosen_level(wanted: str | None = None) -> str:
     named = wanted or compiled.forced_level() or best
     if named not in LEVELS[: LEVELS.index(best) + 1]:
         there = ", ".join(LEVELS[: LEVELS.index(best) + 1])
-        raise SettingsError(f"the instruction set {named!r} is not to be had here; one of {there} is needed")
+        raise SettingsError(f"the instruction set {named!r} is not available here; one of {there} is needed")
     return named

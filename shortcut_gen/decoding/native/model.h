@@ -38,7 +38,7 @@ struct Shape {
 struct Block {
     Norm before, middle;
     Weight inward, keys_values, out, down;  // inward: q, k and v of each group; the shortcut block's: q alone
-    Weight up;                              // with SwiGLU sixteen columns of the gate, then sixteen of what it lets by
+    Weight up;                              // with SwiGLU, sixteen columns of the gate, then sixteen that it multiplies
     const float* shares = nullptr;  // of the first block's values and of its own; null where it keeps its own alone
 };
 

@@ -99,7 +99,7 @@ def _block(block: nn.Module, config: ModelConfig, heads: int, shortcut: bool) ->
 
 
 def _mlp(mlp: FeedForward | GatedFeedForward) -> list[Tensor]:
-    """A block's MLP; with SwiGLU sixteen rows of the gate and sixteen of what it lets by stand in turn."""
+    """A block's MLP; with SwiGLU, sixteen rows of the gate alternate with sixteen of the map that it multiplies."""
     down = [_pad(mlp.down.weight.detach().float().cpu()), _pad_vector(mlp.down.bias.detach().float().cpu())]
     if isinstance(mlp, FeedForward):
         return [_pad(mlp.up.weight.detach().float().cpu()), _pad_vector(mlp.up.bias.detach().float().cpu()), *down]

@@ -13,7 +13,7 @@ WIDTHS = (8, 16, 32, 64)
 """Head widths that the kernels are made for."""
 
 LEAST = 1 << 15
-"""Numbers from which on a call of the GELU in C++ is worth its way there."""
+"""Tensors of at least so many numbers go through the GELU in C++: below, the call costs more than it saves."""
 
 _TYPES = (torch.float32, torch.bfloat16)
 
@@ -121,7 +121,7 @@ def _call(name: str, tensors: tuple[Tensor, ...], *others: Any) -> None:
     strides = [s for x in tensors for s in ((*x.stride()[:3], 0) if x.dim() == 4 else x.stride()[:4])]
     pointers = (ctypes.c_void_p * len(tensors))(*(x.data_ptr() for x in tensors))
     if getattr(lib, name)(level(lib), torch.get_num_threads(), shape, pointers, _longs(strides), *others):
-        raise MemoryError(f"{name} found no memory for heads of {length * sources} keys")
+        raise MemoryError(f"{name} ran out of memory for heads of {length * sources} keys")
 
 
 def _longs(values: Any) -> Any:

@@ -170,7 +170,7 @@ struct Scratch {
     std::vector<float> queries, keys, values, grad, grad_queries, grad_keys, grad_values;
 };
 
-// `work` for every head of every sequence, on some threads. False where there is no memory or no thread to be had.
+// `work` for every head of every sequence, on some threads. False where no memory or no thread is available.
 template <class Work>
 bool for_each_head(const Shape& shape, int threads, bool grads, const Work& work) {
     std::atomic<int> next{0};

@@ -1,11 +1,11 @@
-"""What the paper says (arXiv 2409.10870), as far as it could be had, and what the names of our runs stand for."""
+"""What the paper says (arXiv 2409.10870), as far as it was available, and what the names of our runs stand for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 REFERENCE = 'Verma & Pilanci, "Adaptive Large Language Models By Layerwise Attention Shortcuts", arXiv:2409.10870'
 SOURCE = (
-    "The paper's text could not be had where this project was made. The figures given as the paper's are the few that "
+    "The paper's text was unavailable where this project was made. The figures given as the paper's are the few that "
     "the project was set up to test: on WikiText-103 an NLL of 3.95 for the baseline and 3.86 with shortcuts, and the "
     "baseline's loss reached 30–49% sooner. They are quoted, not checked against the paper. Its other figures, and "
     "which of its tables holds which, are not known here and are left out."
@@ -16,7 +16,7 @@ SOONER = (0.30, 0.49)
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """What a corpus of ours is, and which of the paper's it answers to."""
+    """What a corpus here is, and to which of the paper's it corresponds."""
 
     modality: str
     title: str
@@ -110,7 +110,7 @@ def described(arm: str) -> str:
 
 
 def modality(corpus: str) -> str:
-    """What kind of data a corpus is, its own name where it is none of ours."""
+    """What kind of data a corpus is, its own name where it is unknown here."""
     return CORPORA[corpus].modality if corpus in CORPORA else corpus
 
 

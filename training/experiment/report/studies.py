@@ -141,7 +141,7 @@ def _run(place: str, line: str, arms: Sequence[str]) -> Run:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise DataError(f"{place} is not a JSON object, perhaps cut short; take the line out") from error
+        raise DataError(f"{place} is not a JSON object, perhaps cut short; remove the line") from error
     if not isinstance(record, dict):
         raise DataError(f"{place} is not a JSON object; a record of training.reproduce run is needed")
     for key, kind in KINDS.items():
@@ -201,7 +201,7 @@ def read_speeds(path: Path) -> Speeds:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason(error)}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is not what training.reproduce speed writes; measure again or take it away") from error
+        raise DataError(f"{path} is not what training.reproduce speed writes; measure again or remove it") from error
     for corpus, arms in corpora.items():
         for arm, entry in arms.items():
             if not 0 < entry["tokens_per_second"] < math.inf:
