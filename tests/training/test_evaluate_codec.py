@@ -13,6 +13,7 @@ from torch import Tensor
 from shortcut_gen.codec.folder import CodecInfo, read_codec_info
 from shortcut_gen.codec.harmonic.config import HarmonicConfig
 from shortcut_gen.codec.harmonic.network import HarmonicNetwork
+from shortcut_gen.codec.network import CodecConfig
 from shortcut_gen.media import Audio
 from tests.shared.small_models import tiny_codec
 from tests.shared.sounds import RATE, needs_eval, speechlike, write_speech
