@@ -108,7 +108,7 @@ class EncodecCodec:
                 self.name = OFFICIAL
                 model = _official(weights)
             elif weights is not None:
-                raise CodecError(f"weights is given for {name}; it goes with {OFFICIAL} alone")
+                raise CodecError(f"weights is given for {name}; only {OFFICIAL} takes it")
             else:
                 self.name = Path(name).resolve().name
                 model = _ours(Path(name))

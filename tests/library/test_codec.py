@@ -15,12 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from shortcut_gen import modalities
-from shortcut_gen.codec.encodec import Codec, EncodecCodec, is_codec, read_codec_info, write_codec_info
+from shortcut_gen import codec as codec_room
+from shortcut_gen.codec import encodec as codecs
+from shortcut_gen.codec.base import Codec
+from shortcut_gen.codec.encodec import EncodecCodec
+from shortcut_gen.codec.finding import find_codec
+from shortcut_gen.codec.folder import is_codec, read_codec_info, write_codec_info
 from shortcut_gen.errors import CheckpointError, CodecError
 from shortcut_gen.media import Audio
-from shortcut_gen.modalities import codec as codecs
-from shortcut_gen.modalities import find_codec
 from tests.shared.small_models import tiny_codec
 
 FILE = "encodec_24khz-d7cc33bc.th"
@@ -347,7 +349,7 @@ def test_a_codec_is_found_beside_its_model_and_must_be_the_one(tmp_path: Path, m
 
 
 def test_without_the_package_one_line_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(modalities, "encodec_model", raising=False)
+    monkeypatch.delattr(codec_room, "network", raising=False)
     monkeypatch.delitem(sys.modules, "shortcut_gen.codec.network", raising=False)
     for name in [name for name in sys.modules if name.partition(".")[0] == "encodec"]:
         monkeypatch.delitem(sys.modules, name)

@@ -46,7 +46,8 @@ def test_files_in_the_documents_exist(root: Path, document: str) -> None:
     here = (root / document).parent
     links = {here / link for link in re.findall(r"\]\(([^)#:]+)\)", text)}
     named = {
-        root / name for name in re.findall(r"(?<![\w/])((?:training/configs|ui/examples|checkpoints|docs)/[\w./-]*\w)", text)
+        root / name
+        for name in re.findall(r"(?<![\w/])((?:training/configs|ui/examples|checkpoints|docs)/[\w./-]*\w)", text)
     }
     made_by_the_reader = {root / "checkpoints" / name for name in ("mine", "voices")}
     wanted = sorted(path for path in (links | named) - made_by_the_reader if "NAME" not in path.name)

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
-from shortcut_gen.codec.encodec import CodecInfo, EncodecCodec, save_codec
+from shortcut_gen.codec.encodec import EncodecCodec
+from shortcut_gen.codec.folder import CodecInfo, save_codec
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
 

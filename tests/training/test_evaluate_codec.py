@@ -1,7 +1,6 @@
 """training.evaluate_codec: figures of a codec whose answers are known, of one in training, and of Opus."""
 
 import json
-import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,17 +10,18 @@ import soundfile
 import torch
 from torch import Tensor
 
-from shortcut_gen.codec.encodec import CodecInfo, read_codec_info
-from shortcut_gen.codec.network import CodecConfig, build
+from shortcut_gen.codec.folder import CodecInfo, read_codec_info
+from shortcut_gen.codec.harmonic.config import HarmonicConfig
+from shortcut_gen.codec.harmonic.network import HarmonicNetwork
 from shortcut_gen.media import Audio
 from tests.shared.small_models import tiny_codec
-from tests.shared.sounds import RATE, needs_eval, noise, speechlike, write_speech
+from tests.shared.sounds import RATE, needs_eval, speechlike, write_speech
 from training import evaluate_codec
 from training.cards.codec import codec_card
-from training.evaluate_codec import ModelCodec, find, judge, opus, packet_bytes
+from training.evaluate_codec import find, judge, opus, packet_bytes
 from training.scoring.sound import lag
 
-CONFIG = CodecConfig(filters=2, lstm_layers=1, dimension=8, codebooks=4, cardinality=16)
+CONFIG = HarmonicConfig(encoder_width=8, width=8, blocks=1, dimension=4, codebooks=4, cardinality=16)
 
 
 class Pcm:
@@ -53,7 +53,7 @@ def save_run(folder: Path) -> Path:
     torch.manual_seed(0)
     path = folder / "checkpoints" / "last.ckpt"
     path.parent.mkdir(parents=True)
-    state = {"codec": build(CONFIG).state_dict()}
+    state = {"codec": HarmonicNetwork(CONFIG).state_dict()}
     torch.save({"run": {"codec": CONFIG.to_dict()}, "state_dict": state, "step": 3, "seconds": 1.0}, path)
     return folder
 
@@ -102,19 +102,6 @@ def test_packets_of_an_ogg_file_are_counted_without_headers() -> None:
         return b"OggS" + bytes(22) + bytes([len(segments), *segments]) + bytes(sum(segments))
 
     assert packet_bytes(page(19) + page(60) + page(255, 40, 33) + page(12)) == 255 + 40 + 33 + 12
-
-
-def test_a_model_in_memory_is_judged_as_it_stands_and_left_in_training() -> None:
-    torch.manual_seed(0)
-    model = build(CONFIG).train()
-    codec = ModelCodec(model, CONFIG)
-    stereo = Audio(np.stack([noise(0.31), noise(0.31, seed=1)]), RATE)
-    codes = codec.encode(stereo)
-    frames = math.ceil(0.31 * RATE / CONFIG.frame_samples)
-    assert codes.shape == (4, frames)
-    assert codec.decode(codes[:2]).samples.shape == (1, frames * CONFIG.frame_samples)
-    assert model.training
-    assert torch.equal(codec.encode(stereo), codes)
 
 
 @needs_eval
@@ -193,7 +180,7 @@ def test_a_codec_folder_gets_its_figures_and_its_card(recordings: Path, tmp_path
 
 def test_a_card_tells_data_recipe_and_licences_and_that_nothing_is_measured() -> None:
     info = CodecInfo(
-        config=CONFIG,
+        config=CodecConfig(filters=2, lstm_layers=1, dimension=8, codebooks=4, cardinality=16),
         corpus={"name": "LibriSpeech", "hours": 6.607, "files": 3756},
         recipe={
             "parameters": 1234567,

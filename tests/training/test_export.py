@@ -11,7 +11,9 @@ import torch
 
 from shortcut_gen.checkpoint import load_checkpoint, read_info, write_info
 from shortcut_gen.codec.encodec import EncodecCodec
-from shortcut_gen.codec.network import CodecConfig, build
+from shortcut_gen.codec.finding import open_codec
+from shortcut_gen.codec.harmonic.config import HarmonicConfig
+from shortcut_gen.codec.harmonic.network import HarmonicNetwork
 from tests.shared.small_models import tiny_codec
 from tests.shared.tiny_runs import CODEC, arguments, train, write_corpus, write_speech
 from training import export, fit
@@ -149,11 +151,11 @@ def test_samples_of_speech_are_sound(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_run_of_a_codec_becomes_a_codec(tmp_path: Path) -> None:
-    config = CodecConfig(filters=2, lstm_layers=1, dimension=8, codebooks=4, cardinality=16)
-    codec = build(config)
+    config = HarmonicConfig(encoder_width=8, width=8, blocks=1, dimension=4, codebooks=4, cardinality=16)
+    codec = HarmonicNetwork(config)
     about = {"codec": config.to_dict(), "corpus": {"licence": "CC BY 4.0"}, "parameters": 9}
     path = tmp_path / "run" / LAST
     path.parent.mkdir(parents=True)
     torch.save({"run": about, "state_dict": {"codec": codec.state_dict()}, "step": 5}, path)
     assert export.main([str(tmp_path / "run"), str(tmp_path / "codec-mine")]) == 0
-    assert EncodecCodec(tmp_path / "codec-mine").num_codebooks == 4
+    assert open_codec(tmp_path / "codec-mine").num_codebooks == 4

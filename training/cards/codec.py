@@ -27,13 +27,22 @@ tokens are its own: a language model trained on them works with this codec and n
 compare with losses on another codec's."""
 
 
+ABOUT = {
+    "encodec": "A small EnCodec (arXiv:2210.13438) for speech: the `encodec` package's network at a size of ours, "
+    "trained by this repository. It is not Meta's model.",
+    "harmonic": "A speech codec that runs at the rate of its frames: log-mel energies and autocorrelation in, ConvNeXt "
+    "blocks, a residual vector quantiser, and a decoder that finds pitch and voicing and shapes a harmonic source and "
+    "noise with filters. Trained by this repository's `training.fit_codec` with a spectral energy distance.",
+}
+"""What each architecture is."""
+
+
 def _head(name: str, info: CodecInfo) -> str:
     binds = " and ".join(
         f"[{part}]({LICENCES[part]})" if part in LICENCES else part for part in info.licence.split(" and ")
     )
     return (
-        f"# {name}\n\nA small EnCodec (arXiv:2210.13438) for speech: the `encodec` package's network at a size of "
-        f"ours, trained by this repository's `training.fit_codec`. It is not Meta's model.\n\nLicence of the weights: "
+        f"# {name}\n\n{ABOUT[info.architecture]}\n\nLicence of the weights: "
         f"{binds or 'not stated'}, that of the recordings they were trained on. The code's licence does not cover them."
     )
 
@@ -41,6 +50,12 @@ def _head(name: str, info: CodecInfo) -> str:
 def _network(info: CodecInfo) -> str:
     shape, count = info.config, info.recipe.get("parameters")
     size = f"{count:,} parameters; " if count else ""
+    if info.architecture == "harmonic":
+        return (
+            f"## Network\n\n{size}16 kHz, one channel; 50 frames a second, 0.14 s of look-ahead. "
+            + ", ".join(f"{key} {value:,}" for key, value in shape.to_dict().items())
+            + "."
+        )
     return (
         f"## Network\n\n{size}{shape.sample_rate / 1000:g} kHz, one channel, causal; {shape.frame_rate:g} frames a "
         f"second of {shape.frame_samples} samples (ratios {', '.join(map(str, shape.ratios))}); {shape.filters} "

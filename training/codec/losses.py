@@ -4,12 +4,11 @@ For real x and two draws y, y' of the decoder: d(x, y) - d(y, y') / 2, whose min
 (generalized energy distance, Szekely & Rizzo 2013; for spectra of speech arXiv:2008.01160).
 """
 
-from functools import cache
-
 import torch
 from torch import Tensor
 
 from shortcut_gen.codec.harmonic.config import SAMPLE_RATE
+from shortcut_gen.codec.harmonic.constants import constant
 
 WINDOWS = (1024, 256, 512, 128)
 """Window lengths in samples, one a step in turn."""
@@ -84,7 +83,7 @@ def total_distance(real: Tensor, made: Tensor) -> float:
     return float(torch.stack(parts).mean())
 
 
-@cache
+@constant
 def _tables(window: int) -> tuple[Tensor, Tensor, float]:
     """Window, mel bands that each add up to 1, and the scale."""
     from shortcut_gen.codec.torchaudio_loader import torchaudio

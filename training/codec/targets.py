@@ -7,7 +7,6 @@ of phase counts twenty times, and a source that trembles would teach the decoder
 
 import math
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shortcut_gen.codec.harmonic.config import HOP, PITCHES, SAMPLE_RATE
+from shortcut_gen.codec.harmonic.constants import constant
 from shortcut_gen.codec.harmonic.features import MARGIN, frames, pitches
 
 _REACH = 8  # classes that the path may move by in 10 ms: 2.7 semitones
@@ -146,7 +146,7 @@ def _smooth(pitch: NDArray[np.float64], voiced: NDArray[np.bool_]) -> NDArray[np
     return np.where(voiced, np.exp(top / np.maximum(below, 1e-9)), pitch)
 
 
-@cache
+@constant
 def _fine_search() -> tuple[Tensor, Tensor]:
     return torch.hann_window(2 * MARGIN), torch.linspace(1 - _FINE, 1 + _FINE, _FINE_STEPS)
 

@@ -3,14 +3,13 @@
 A half frame is centred at a multiple of `HOP`; it sees `MARGIN` samples to either side.
 """
 
-from functools import cache
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from shortcut_gen.codec.harmonic.config import HIGHEST_PITCH, HOP, LOWEST_PITCH, MELS, PITCHES, SAMPLE_RATE
+from shortcut_gen.codec.harmonic.constants import constant
 
 MARGIN = 400
 """Samples to either side of a half frame's centre: half the window of the autocorrelation, 50 ms in all."""
@@ -25,7 +24,7 @@ _MEL_FLOOR = 1e-5
 _MEL_MEAN, _MEL_SPREAD = -6.0, 2.5  # of log-mel energies of speech, roughly: the network's inputs are near unit size
 
 
-@cache
+@constant
 def pitches() -> Tensor:
     """The middle of every pitch class, in Hz, rising: (96,) float64."""
     return torch.from_numpy(np.geomspace(LOWEST_PITCH, HIGHEST_PITCH, PITCHES))
@@ -76,7 +75,7 @@ def with_margins(sound: Tensor) -> Tensor:
     return F.pad(sound, (MARGIN, MARGIN))
 
 
-@cache
+@constant
 def _mel_bands() -> tuple[Tensor, Tensor]:
     from shortcut_gen.codec.torchaudio_loader import torchaudio
 
@@ -84,7 +83,7 @@ def _mel_bands() -> tuple[Tensor, Tensor]:
     return torch.hann_window(_MEL_WINDOW), bands
 
 
-@cache
+@constant
 def _pitch_lags() -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Window; band; lags in half samples, rounded down; what was lost to rounding; the window's autocorrelation."""
     window = torch.hann_window(_PITCH_WINDOW)

@@ -5,13 +5,13 @@ samples; node t is at sample t·HOP.
 """
 
 import math
-from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from shortcut_gen.codec.harmonic.config import FRAME, HOP
+from shortcut_gen.codec.harmonic.constants import constant
 
 BINS = FRAME // 2 + 1
 """Frequencies of a filter."""
@@ -26,8 +26,8 @@ def phases(pitch: Tensor, voiced: Tensor, sample_rate: int, start: Tensor | None
     """Phases of the fundamental from its pitch at T + 1 nodes, straight lines between them.
 
     pitch: (B, T + 1) in Hz; voiced: (B, T + 1), 0 or 1. start: phase at the first node, (B,) in cycles; 0 if not given.
-    Between two voices the phase begins anew, so that rounding does not add up from one to the next. Returns (B, 2·T + 1) float64,
-    in cycles.
+    Between two voices the phase begins anew, so that rounding does not add up from one to the next. Returns
+    (B, 2·T + 1) float64, in cycles.
     """
     pitch = pitch.double()
     middle = (pitch[:, 1:] + pitch[:, :-1]) / 2
@@ -84,6 +84,6 @@ def _between(nodes: Tensor) -> Tensor:
     return (nodes[:, :-1, None] + (nodes[:, 1:] - nodes[:, :-1])[..., None] * ramp).flatten(1)
 
 
-@cache
+@constant
 def _window(device: torch.device) -> Tensor:
     return torch.hann_window(FRAME, device=device).sqrt()

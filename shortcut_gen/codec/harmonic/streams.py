@@ -22,8 +22,8 @@ NOISE_SEED = 0
 
 
 LEAST_ROWS = 32
-"""Frames that pass through a layer together at least, silence behind those there are: products of fewer round otherwise,
-and a pitch that differs in its last bits sounds another harmonic's phase a second later."""
+"""Frames that pass through a layer together at least, zeros behind those there are: products of fewer round otherwise,
+and a pitch that differs in its last bits gives another phase to a high harmonic a second later."""
 
 
 def even(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
