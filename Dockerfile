@@ -19,7 +19,7 @@ RUN mkdir shortcut_gen training ui \
 COPY setup.py MANIFEST.in ./
 COPY shortcut_gen/vectors.h shortcut_gen/
 COPY shortcut_gen/decoding/native shortcut_gen/decoding/native
-RUN pip install "setuptools>=77" && python setup.py build_ext --inplace
+RUN pip install "setuptools>=83" && python setup.py build_ext --inplace
 
 
 FROM python:3.11-slim-bookworm

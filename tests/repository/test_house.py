@@ -2,17 +2,21 @@
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
-    *(f"docs/{name}.md" for name in ("architecture", "how-to-add", "models", "training")),
+    *(f"docs/{name}.md" for name in ("architecture", "how-to-add", "models", "security", "training")),
 )
 
 
@@ -109,3 +113,44 @@ def test_every_shipped_checkpoint_has_a_card_figures_and_a_licence(root: Path) -
 def test_ci_runs_the_readmes_test_command(root: Path) -> None:
     assert "make test" in (root / ".ci" / "run").read_text()
     assert "make test" in (root / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_bounds_keep_out_bad_releases_and_hold_the_pins(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    bounds: dict[str, SpecifierSet] = {}
+    for need in sum(project["optional-dependencies"].values(), project["dependencies"]):
+        wanted = Requirement(need)
+        bounds[canonicalize_name(wanted.name)] = wanted.specifier & bounds.get(canonicalize_name(wanted.name), "")
+    for release in ("2.6.1", "2.6.2", "2.6.3", "2.6.5"):  # docs/security.md says what is wrong with them
+        assert release not in bounds["lightning"]
+    pins = [pin.split("==") for pin in (root / "constraints.txt").read_text().splitlines() if not pin.startswith("#")]
+    assert [(name, pin) for name, pin in pins if pin not in bounds.get(canonicalize_name(name), SpecifierSet())] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "ends", "status"),
+    [
+        ("No known vulnerabilities found", 0, 0),
+        ("Found 1 known vulnerability in 1 package\ntorch 2.13.0 CVE-1", 1, 1),
+        ("Found 2 known vulnerabilities, ignored 1 in 2 packages", 1, 1),
+        ("Traceback (most recent call last):\nConnectionError: no such host", 1, 2),
+    ],
+    ids=["nothing", "one", "two", "unreachable"],
+)
+def test_the_audit_tells_what_was_found_from_what_was_not_asked(
+    root: Path, tmp_path: Path, said: str, ends: int, status: int
+) -> None:
+    """With a stand-in for pip-audit, which needs the network."""
+    stand_in = tmp_path / "pip-audit"
+    stand_in.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\necho "{said}"\nexit {ends}\n')
+    stand_in.chmod(0o755)
+    settings = os.environ | {"AUDIT": str(stand_in)}
+    ran = subprocess.run([root / ".ci" / "audit"], check=False, env=settings, capture_output=True)
+    assert ran.returncode == status
+    last = said.splitlines()[-1]
+    assert last in ran.stdout.decode() if status < 2 else ran.stderr.decode() == f"error: nothing was audited: {last}\n"
+    asked = (tmp_path / "asked").read_text().split()
+    assert {"--strict", "constraints.txt"} <= set(asked)
+    # What the document accepts passes; what it holds a bound against does not.
+    assert "CVE-2025-69872" in asked and "GHSA-xqrq-4mgf-ff32" in asked
+    assert "CVE-2026-58659" not in asked and "CVE-2026-37555" not in asked
