@@ -31,6 +31,7 @@ PUBLIC = {
     "SpeechTokenizer",
     "Stream",
     "load_checkpoint",
+    "open_codec",
     "save_checkpoint",
 }
 
