@@ -155,7 +155,7 @@ def test_without_any_renderer_the_error_says_what_to_install(monkeypatch: pytest
 
 def test_importing_the_renderer_prints_nothing_where_ci_is_set(root: Path) -> None:
     """Who starts a program of ours reads its output: pyfluidsynth would put a line of its own before it."""
-    code = "from shortcut_gen import render; render._fluidsynth()"
+    code = "from shortcut_gen.media import render; render._fluidsynth()"
     command = [sys.executable, "-W", "ignore", "-c", code]
     environment = os.environ | {"CI": "1", "PYTHONPATH": str(root)}
     done = subprocess.run(command, capture_output=True, env=environment, check=True)
