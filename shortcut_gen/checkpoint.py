@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from shortcut_gen.errors import CheckpointError, ConfigError
 from shortcut_gen.folder import CONFIG, check_header, read_config, read_weights, write_config, write_weights
@@ -131,6 +132,17 @@ def check_checkpoint(folder: str | Path) -> CheckpointInfo:
     return info
 
 
+class _Undrawn(TorchFunctionMode):
+    """Leaves random weights undrawn: on the meta device each draw would import PyTorch's compiler, for seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        draws = (torch.nn.init.normal_, torch.nn.init.uniform_, torch.nn.init.kaiming_uniform_)
+        if func in draws or func in (torch.Tensor.normal_, torch.Tensor.uniform_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def _described(folder: Path) -> tuple[CheckpointInfo, Tokenizer, ShortcutLM]:
     """What config.json says, its tokenizer, and the model without its weights, on torch's meta device."""
     info = read_info(folder)
@@ -149,6 +161,6 @@ def _described(folder: Path) -> tuple[CheckpointInfo, Tokenizer, ShortcutLM]:
             "are needed"
         )
     _check_cache(folder, info.model)
-    with torch.device("meta"):  # names and shapes, without the memory
+    with torch.device("meta"), _Undrawn():  # names and shapes, without the memory
         model = ShortcutLM(info.model)
     return info, tokenizer, model

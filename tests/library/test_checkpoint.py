@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -243,3 +245,10 @@ def test_mutated_folders_are_read_or_refused_in_a_line(folder: Path, data: st.Da
     finally:
         path.write_bytes(whole)
     assert "\n" not in said
+
+
+def test_loading_imports_no_compiler(folder: Path) -> None:
+    code = f"import sys; from shortcut_gen import load_checkpoint; load_checkpoint({str(folder)!r})"
+    code += "; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
