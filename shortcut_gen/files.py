@@ -1,6 +1,7 @@
 """Files: read only where they are regular and of a sensible size, written whole or not at all."""
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -40,7 +41,7 @@ def open_regular(path: str | os.PathLike[str], error: type[ShortcutGenError] = M
     """A file open to read. Raises `error` on anything else that has a name (opening a pipe would wait forever), and
     OSError.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
@@ -49,6 +50,31 @@ def open_regular(path: str | os.PathLike[str], error: type[ShortcutGenError] = M
     except BaseException:
         os.close(descriptor)
         raise
+
+
+class SizedStream(io.RawIOBase):
+    """A stream of `_size` bytes of which `_at` is the place; a subclass says what is read there."""
+
+    _size: int
+    _at = 0
+
+    def readable(self) -> bool:
+        """As io has it."""
+        return True
+
+    def seekable(self) -> bool:
+        """As io has it."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As io has it."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(base + offset, 0)
+        return self._at
+
+    def tell(self) -> int:
+        """As io has it."""
+        return self._at
 
 
 def is_regular(path: str | os.PathLike[str]) -> bool:

@@ -110,7 +110,7 @@ class Batch:
         self.settings = settings
         self.models = Models(settings.checkpoint, settings.device, settings.engine, settings.precision)
         self.done = self.skipped = self.failed = 0
-        self._manifest = Manifest(settings.out)
+        self._manifest: Manifest  # read once the folder is ours, as whoever held it before has left it
         self._prompts: dict[Path, Prompt | None] = {}  # those of the last chunk; None for a bad one
 
     def run(self, given: Sequence[str]) -> None:
@@ -122,13 +122,12 @@ class Batch:
         with contextlib.ExitStack() as held:
             if out.is_dir():
                 held.enter_context(self._lock())
-                self._manifest = Manifest(out)  # as whoever held it before has left it
+            self._manifest = Manifest(out)
             paths = find_prompts(given, self.models.suffixes, out)
             todo, errors = self._plan(paths)
             for model in {id(piece.model): piece.model for piece in todo}.values():
                 _ = model.pipeline
             if not out.is_dir():
-                _make_folder(out)
                 held.enter_context(self._lock())
             self._run(paths, todo, errors)
 

@@ -19,7 +19,7 @@ from shortcut_gen.errors import CheckpointError, ConfigError, ShortcutGenError
 from shortcut_gen.files import reason, write_whole
 from training.codec.crops import Ahead, CropConfig, Crops
 from training.codec.task import CROP_MARGIN, CodecTask, LossConfig, Prepared, prepared
-from training.run.checkpoints import LAST, read_run_checkpoint
+from training.run.checkpoints import LAST, newest, put_in_place, read_run_checkpoint
 from training.run.recipe import Budget, OptimizerConfig, check_run_name
 from training.support.command_line import device_of
 from training.support.memory import keep_freed_memory
@@ -136,9 +136,13 @@ class CodecRun:
                     f"{self.folder} holds a run already; --resume auto goes on with it, --name starts another"
                 )
         else:
-            path = last if self.options.resume == "auto" else Path(self.options.resume)
-            if path.is_file():
-                self._resume(path)
+            path = Path(self.options.resume)
+            if self.options.resume == "auto":
+                found = newest(self.folder)
+            else:
+                found = (path, read_run_checkpoint(path)) if path.is_file() else None
+            if found:
+                self._resume(*found)
                 return
             if self.options.resume != "auto":
                 raise ConfigError(f"{path}: no checkpoint to resume from; `auto` or a run's .ckpt file is needed")
@@ -150,8 +154,7 @@ class CodecRun:
                 raise ConfigError(f"{self.options.init}: {error}") from error
             self.about["before"] = [*state["run"].get("before", []), _phase(state)]
 
-    def _resume(self, path: Path) -> None:
-        state = read_run_checkpoint(path)
+    def _resume(self, path: Path, state: dict[str, Any]) -> None:
         self._same_codec(path, state)
         self.task.load_state_dict(state["state_dict"])
         self.step, self._seconds_before = state["step"], state["seconds"]
@@ -240,7 +243,7 @@ class CodecRun:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(state, part)
-            part.replace(path)
+            put_in_place(part, path)
         except OSError as error:
             part.unlink(missing_ok=True)
             raise CheckpointError(f"{path}: cannot be written: {reason(error)}") from error

@@ -1,6 +1,7 @@
 """What every codec of speech can do, whatever its architecture."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from shortcut_gen.errors import CodecError
 from shortcut_gen.media import Audio
+
+CHUNK_SECONDS = 10.0
+"""Sound that is encoded or decoded at a time, over all rows of a batch: memory does not grow with length."""
 
 
 @runtime_checkable
@@ -88,3 +92,29 @@ def check_codes(codec: Codec, codes: Tensor) -> Tensor:
             f"codes run from {int(codes.min())} to {int(codes.max())}; 0 to {codec.cardinality - 1} are needed"
         )
     return codes.to(torch.long)
+
+
+def identity_of(codec: Codec, sha256: str) -> dict[str, Any]:
+    """What `Codec.identity` gives: the attributes of the contract, and the hash of encoder and codebooks."""
+    names = ("name", "sample_rate", "frame_rate", "cardinality", "num_codebooks")
+    return {name: getattr(codec, name) for name in names} | {"sha256": sha256}
+
+
+def meaning_hash(state: Mapping[str, Tensor]) -> str:
+    """sha256 of what decides what an id means, encoder and codebooks: of all of a network's state but its decoder's."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        if not name.startswith("decoder."):
+            digest.update(f"{name} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def decode_in_chunks(codec: Codec, codes: Tensor, seconds: float) -> Audio:
+    """What `Codec.decode` gives, so many seconds at a time through the codec's stream. Raises CodecError."""
+    codes = check_codes(codec, codes)
+    size = int(seconds * codec.frame_rate)
+    with codec.decoder() as stream:
+        parts = [stream.push(codes[:, at : at + size]) for at in range(0, codes.shape[1], size)]
+        parts.append(stream.finish())
+    return Audio(np.concatenate(parts)[None], codec.sample_rate)

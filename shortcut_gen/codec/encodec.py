@@ -3,7 +3,6 @@
 The package and torchaudio are imported when a codec is first made: what needs no speech needs neither.
 """
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +12,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from shortcut_gen.codec.base import check_codebooks, check_codes
+from shortcut_gen.codec.base import (
+    CHUNK_SECONDS,
+    check_codebooks,
+    check_codes,
+    decode_in_chunks,
+    identity_of,
+    meaning_hash,
+)
 from shortcut_gen.codec.folder import load_model, needed, network, quietly
 from shortcut_gen.errors import CheckpointError, CodecError
 from shortcut_gen.files import reason
@@ -30,8 +36,6 @@ OFFICIAL = "encodec_24khz"
 """Name of the model that the package offers for speech and other sound of one channel."""
 OFFICIAL_FILE = "encodec_24khz-d7cc33bc.th"
 """The file of its weights."""
-CHUNK_SECONDS = 10.0
-"""Sound that is encoded or decoded at a time, over all rows of a batch: memory does not grow with length."""
 
 
 class EncodecStream:
@@ -112,7 +116,7 @@ class EncodecCodec:
             else:
                 self.name = Path(name).resolve().name
                 model = _ours(Path(name))
-        self._sha256 = _hash(model)
+        self._sha256 = meaning_hash(needed(model.state_dict()))
         self.model = _fused(model).to(device).eval()
         self.device = torch.device(device)
         self.sample_rate: int = model.sample_rate
@@ -127,8 +131,7 @@ class EncodecCodec:
 
         Those decide what an id means; a decoder trained further says the same ids better.
         """
-        names = ("name", "sample_rate", "frame_rate", "cardinality", "num_codebooks")
-        return {name: getattr(self, name) for name in names} | {"sha256": self._sha256}
+        return identity_of(self, self._sha256)
 
     def encode(self, audio: Audio) -> Tensor:
         """Codes, (Q, F) int64, F the length over a frame's, rounded up. 0.02 s or an hour: the memory is the same."""
@@ -186,12 +189,7 @@ class EncodecCodec:
 
     def decode(self, codes: Tensor) -> Audio:
         """The sound of codes, (q, F) with q from 1 to Q: (1, F·frame_samples) float32 in [-1, 1]."""
-        codes = self.checked(codes)
-        size = int(CHUNK_SECONDS * self.frame_rate)
-        with self.decoder() as stream:
-            parts = [stream.push(codes[:, at : at + size]) for at in range(0, codes.shape[-1], size)]
-            parts.append(stream.finish())
-        return Audio(np.concatenate(parts)[None], self.sample_rate)
+        return decode_in_chunks(self, codes, CHUNK_SECONDS)
 
     def decoder(self) -> EncodecStream:
         """A fresh decoder for codes that arrive incrementally."""
@@ -258,17 +256,6 @@ def _official(weights: str | Path | None) -> Any:
         raise CodecError(f"{error}; EnCodec's {OFFICIAL_FILE} is needed") from error
     model.load_state_dict(needed(state), strict=False)
     return model
-
-
-def _hash(model: nn.Module) -> str:
-    """sha256 of what is used of a model's encoder and codebooks, whatever file it came from."""
-    digest = hashlib.sha256()
-    for name, value in sorted(needed(model.state_dict()).items()):
-        if name.startswith("decoder."):
-            continue
-        digest.update(f"{name} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _fused(model: Any) -> Any:

@@ -11,6 +11,8 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
+from shortcut_gen.files import SizedStream
+
 _LOOKED_AT = 4096  # first bytes that tell the kind
 _OGG_TAIL = 2 * 65_536  # a page has 65,307 bytes at most (RFC 3533)
 _MPEG_WINDOW = 1 << 20  # bytes that are searched for the first frame of an MP3 file
@@ -57,7 +59,7 @@ class Header:
         return self.broken_off or self.said > self.there
 
 
-class View(io.RawIOBase):
+class View(SizedStream):
     """A stream as libsndfile is to see it: from some byte on, and with some other bytes in its header.
 
     libsndfile takes an error of reading for the end of the file; it is kept, to be raised by whoever asks.
@@ -66,26 +68,7 @@ class View(io.RawIOBase):
     def __init__(self, stream: BinaryIO, header: Header) -> None:
         self._stream, self._header = stream, header
         self._size = len(header.prefix) + stream.seek(0, io.SEEK_END) - header.start
-        self._at = 0
         self.error: OSError | None = None
-
-    def readable(self) -> bool:
-        """As io has it."""
-        return True
-
-    def seekable(self) -> bool:
-        """As io has it."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As io has it."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(base + offset, 0)
-        return self._at
-
-    def tell(self) -> int:
-        """As io has it."""
-        return self._at
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any buffer, in io's own words
         """As io has it, but for an error, which ends the file."""

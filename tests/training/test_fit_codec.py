@@ -81,6 +81,16 @@ def test_a_resumed_run_ends_with_the_weights_of_one_never_stopped(recordings: Pa
             assert torch.equal(value, second["state_dict"][part][name]), name
 
 
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(options(recordings, tmp_path, "--budget.steps=4", "--save_minutes=1e-9")) == 0
+    (tmp_path / "c" / LAST).write_bytes(b"x")
+    assert main(options(recordings, tmp_path, "--budget.steps=6", "--resume=auto")) == 0
+    assert "going on from the one before, previous.ckpt" in capsys.readouterr().out
+    assert read_run_checkpoint(tmp_path / "c" / LAST)["step"] == 6
+
+
 def test_a_second_stage_leaves_what_ids_mean(recordings: Path, tmp_path: Path) -> None:
     """The decoder alone learns, with noise channels of its own; the exported codec speaks the first one's ids."""
     assert main(options(recordings, tmp_path, "--budget.steps=6")) == 0

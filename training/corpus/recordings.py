@@ -9,13 +9,14 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Protocol
 
 import soundfile
 
 from shortcut_gen.errors import DataError, MediaError
-from shortcut_gen.files import is_regular, open_regular, reason
+from shortcut_gen.files import SizedStream, is_regular, open_regular, reason
 from shortcut_gen.media.sound import length
 from training.corpus.archives import KINDS, FolderFiles, Skipped, ZipFiles, is_hidden, is_outside, read, told
 from training.corpus.shards import spread
@@ -54,26 +55,11 @@ class Blob:
         return io.BufferedReader(_Part(self.path.open("rb"), self.offset, self.size))
 
 
-class _Part(io.RawIOBase):
+class _Part(SizedStream):
     """A part of a file as a file of its own."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
         self._file, self._offset, self._size = file, offset, size
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(base + offset, 0)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # any buffer, in io's own words
         self._file.seek(self._offset + self._at)
@@ -212,24 +198,24 @@ class ZipRecordings:
 
     def scan(self) -> Iterator[Blob]:
         """By their place in the archive, with their bytes."""
-        files = self._open()
-        for name in files.names():
+        for name in self._files.names():
             if is_recording(name):
-                yield self._blob(files, name)
+                yield self._blob(name)
 
-    def _open(self) -> ZipFiles:
+    @cached_property
+    def _files(self) -> ZipFiles:
+        """Listed once: what is left out of the list is said then."""
         with told(str(self.path)):
             return ZipFiles(self.path)
 
-    def _blob(self, files: ZipFiles, name: str) -> Blob:
-        data = read(files, name, MAX_STREAMED_BYTES)
+    def _blob(self, name: str) -> Blob:
+        data = read(self._files, name, MAX_STREAMED_BYTES)
         return Blob(name, self.path, size=len(data), data=data)
 
     def fetch(self, pieces: Sequence[tuple[Blob, ...]]) -> Iterator[tuple[Blob, ...]]:
         """With their bytes."""
-        files = self._open()
         for piece in pieces:
-            yield tuple(self._blob(files, blob.name) for blob in piece)
+            yield tuple(self._blob(blob.name) for blob in piece)
 
 
 def _soon(pieces: Sequence[tuple[Blob, ...]], number: int) -> set[str]:

@@ -1,6 +1,5 @@
 """The codec of a folder: sound to codes and back."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,15 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shortcut_gen.codec.base import check_codebooks, check_codes
+from shortcut_gen.codec.base import (
+    CHUNK_SECONDS,
+    check_codebooks,
+    check_codes,
+    decode_in_chunks,
+    identity_of,
+    meaning_hash,
+)
 from shortcut_gen.codec.harmonic.config import FRAME, SAMPLE_RATE
 from shortcut_gen.codec.harmonic.network import HarmonicNetwork
 from shortcut_gen.codec.harmonic.streams import DecoderStream, EncoderStream
 from shortcut_gen.media import Audio
 from shortcut_gen.media.sound import resampled
-
-CHUNK_SECONDS = 10.0
-"""Sound that is encoded or decoded at a time, over all rows of a batch: memory does not grow with length."""
 
 
 class HarmonicCodec:
@@ -46,15 +49,14 @@ class HarmonicCodec:
         self.cardinality = network.config.cardinality
         self.num_codebooks = check_codebooks(name, network.config.codebooks, codebooks)
         self.liveliness = liveliness
-        self._sha256 = _hash(network)
+        self._sha256 = meaning_hash(network.state_dict())
 
     def identity(self) -> dict[str, Any]:
         """name, sample_rate, frame_rate, cardinality, num_codebooks and the sha256 of encoder and codebooks.
 
         Those decide what an id means; a decoder trained further says the same ids better.
         """
-        names = ("name", "sample_rate", "frame_rate", "cardinality", "num_codebooks")
-        return {name: getattr(self, name) for name in names} | {"sha256": self._sha256}
+        return identity_of(self, self._sha256)
 
     def encode(self, audio: Audio) -> Tensor:
         """Codes, (Q, F) int64, F the length over a frame's, rounded up."""
@@ -83,12 +85,7 @@ class HarmonicCodec:
 
     def decode(self, codes: Tensor) -> Audio:
         """The sound of codes, (q, F) with q from 1 to Q: (1, F·frame_samples) float32 in [-1, 1]."""
-        codes = check_codes(self, codes)
-        size = int(CHUNK_SECONDS * self.frame_rate)
-        with self.decoder() as stream:
-            parts = [stream.push(codes[:, at : at + size]) for at in range(0, codes.shape[1], size)]
-            parts.append(stream.finish())
-        return Audio(np.concatenate(parts)[None], self.sample_rate)
+        return decode_in_chunks(self, codes, CHUNK_SECONDS)
 
     def decoder(self) -> "HarmonicStream":
         """A fresh decoder for codes that arrive incrementally."""
@@ -133,16 +130,6 @@ class HarmonicStream:
         if stream is None or not self._begun:
             return np.zeros(0, np.float32)
         return stream.push(torch.zeros(1, 0, self._codec.network.config.dimension), last=True)
-
-
-def _hash(network: HarmonicNetwork) -> str:
-    """sha256 of encoder and codebooks, whatever file they came from."""
-    digest = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        if not name.startswith("decoder."):
-            digest.update(f"{name} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def open_folder(folder: Path, network: HarmonicNetwork, codebooks: int | None, device: Any) -> HarmonicCodec:

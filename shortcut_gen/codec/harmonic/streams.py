@@ -27,7 +27,7 @@ and a pitch that differs in its last bits gives another phase to a high harmonic
 
 
 def even(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """A layer that treats frames alike, on (B, n, C), in whole tens of frames."""
+    """A layer that treats frames alike, on (B, n, C), in whole multiples of LEAST_ROWS frames."""
     more = -x.shape[1] % LEAST_ROWS
     return layer(F.pad(x, (0, 0, 0, more)))[:, : x.shape[1]] if more else layer(x)
 
@@ -50,9 +50,8 @@ class _Blocks:
                 x = x[:, :0]
                 continue
             self._tails[number] = joined[:, joined.shape[1] - block.kernel + 1 :]
-            more = -(joined.shape[1] - block.kernel + 1) % LEAST_ROWS
             count = joined.shape[1] - block.kernel + 1
-            x = block.valid(F.pad(joined, (0, 0, 0, more)))[:, :count]
+            x = block.valid(F.pad(joined, (0, 0, 0, -count % LEAST_ROWS)))[:, :count]
         return x
 
 
