@@ -3,9 +3,11 @@
 import argparse
 import logging
 import os
+import re
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from ui.sessions import Sessions
 
 if TYPE_CHECKING:
     from shortcut_gen.pipeline import Prompt
+    from ui.guard import Policy
     from ui.models import Models
 
 
@@ -36,6 +39,21 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--engine", default="auto", help="torch, native (in C++), or auto: native where it was built, else torch"
     )
+    parser.add_argument(
+        "--hosts",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="names of this server, as of a proxy's; IP addresses and localhost always are",
+    )
+    parser.add_argument(
+        "--frames",
+        nargs="+",
+        default=[],
+        metavar="ORIGIN",
+        help="pages that may show this one in a frame, such as https://example.org",
+    )
+    parser.add_argument("--https", action="store_true", help="it is reached by https alone: so is its cookie sent")
     parser.add_argument("--precision", help="of the native engine's weights: f32, bf16 or int8")
     return parser.parse_args(arguments)
 
@@ -81,11 +99,12 @@ def interrupt(*_: object) -> None:
 def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
     """Build the page and serve it. The slow imports are here, after what can be refused at once."""
     import torch
+    import uvicorn
 
     from shortcut_gen.decoding.engines import resolve
-    from ui.app import build, launch_settings
+    from ui.app import application
     from ui.models import Models, find_checkpoints
-    from ui.tabs import TABS
+    from ui.registry import TABS
 
     torch.set_num_threads(arguments.threads)
     engine, precision = resolve(arguments.engine, arguments.precision)
@@ -96,17 +115,52 @@ def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
             f"{arguments.checkpoints} holds checkpoints for {', '.join(found)}; the page shows {' and '.join(TABS)}"
         )
     models = usable(models, {name: TABS[name].warm_up for name in models})
-    page = build(models, sessions)
-    page.launch(
-        server_name=arguments.host, server_port=arguments.port, prevent_thread_lock=True, **launch_settings(sessions)
+    app, page = application(models, sessions, policy_of(arguments))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=arguments.host,
+            port=arguments.port,
+            log_level="warning",
+            ws="none",
+            server_header=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=2,
+        )
     )
-    print(f"The demo runs at http://{arguments.host}:{arguments.port} (Ctrl+C ends it)", flush=True)
+    thread = threading.Thread(target=server.run, daemon=True)  # in a thread it leaves the signals to us
+    thread.start()
     try:
-        while True:
-            time.sleep(3600)
+        while not server.started and thread.is_alive():
+            time.sleep(0.02)
+        if server.started:
+            print(f"The demo runs at {url(arguments.host, arguments.port)} (Ctrl+C ends it)", flush=True)
+        while thread.is_alive():
+            thread.join(3600)
     finally:
         sessions.stop_all()  # a thread that still computes would keep the process, or take it down with a message
+        server.should_exit = True
+        thread.join(10)
         page.close(verbose=False)
+
+
+def url(host: str, port: int) -> str:
+    """Where a browser finds the page."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def policy_of(arguments: argparse.Namespace) -> "Policy":
+    """Who may ask, by the command line. Raises SettingsError."""
+    from ui.guard import Policy
+
+    for origin in arguments.frames:
+        if not re.fullmatch(r"https?://[0-9A-Za-z.*:\[\]-]+", origin):
+            raise SettingsError(f"frames names {origin!r}; origins such as https://example.org are needed")
+    for name in arguments.hosts:
+        if not re.fullmatch(r"\*|[0-9A-Za-z._-]+", name):
+            raise SettingsError(f"hosts names {name!r}; names such as demo.example.org, without a port, are needed")
+    hosts = frozenset(name.lower() for name in (arguments.host, socket.gethostname(), *arguments.hosts))
+    return Policy(hosts=hosts, frames=tuple(arguments.frames), secure=arguments.https)
 
 
 def usable(models: "dict[str, Models]", prompts: "dict[str, Callable[[], Prompt]]") -> "dict[str, Models]":

@@ -1,25 +1,29 @@
-"""The page: a tab for every modality that has a checkpoint, between a header and a footer, and its looks."""
+"""The page: a tab for every modality that has a checkpoint, between a header and a footer; its looks, its server."""
 
 import inspect
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
+from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from shortcut_gen.media.render import renderer_name
 from ui import live
-from ui.layout import RUNS_AT_ONCE
+from ui.guard import Guard, Policy
 from ui.models import Entry, Models
-from ui.sessions import Sessions
-from ui.tabs import TABS, VOICES
+from ui.registry import TABS, VOICES
+from ui.sessions import RUNS_AT_ONCE, Sessions
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("page.js", "live.js", "record.js")
 MAX_FILE_SIZE = "50mb"
-"""A MIDI file of 200,000 notes takes under 2 MB; ten minutes of mp3 about 10, of CD sound 100."""
-QUEUE = 16
+"""Of one upload: ten minutes of mp3 take about 10 MB, of CD sound 100. Of MIDI less is taken (`ui.piano`)."""
+QUEUE = 256
+"""Of Gradio's own queue. `Sessions.ask` refuses long before, in words."""
 
 
 def header(names: list[str]) -> str:
@@ -111,23 +115,43 @@ def theme() -> gr.themes.Base:
 def _scripts() -> str:
     """The scripts, each a function that is called once when the page is there."""
     functions = ",\n".join((STATIC / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    return f"() => {{ for (const start of [\n{functions}\n]) start(); }}"
+    start = "for (const start of starts) start();"
+    ready = "if (document.readyState === 'loading') addEventListener('DOMContentLoaded', begin); else begin();"
+    return f"(() => {{ const starts = [\n{functions}\n]; const begin = () => {{ {start} }}; {ready} }})();"
 
 
-def launch_settings(sessions: Sessions) -> dict[str, Any]:
-    """What `Blocks.launch` is given besides host and port."""
-    return {
-        "theme": theme(),
-        "css_paths": STATIC / "page.css",
-        "js": _scripts(),
-        "allowed_paths": [str(sessions.results), str(VOICES)],
-        "app_kwargs": {"routes": [live.route(sessions.live)]},
-        "max_file_size": MAX_FILE_SIZE,
-        "footer_links": [],
-        "share": False,
-        "quiet": True,
-        "ssr_mode": False,
-        "enable_monitoring": False,
-        "mcp_server": False,
-        "run_history": False,
-    }
+def application(models: Mapping[str, Models], sessions: Sessions, policy: Policy) -> tuple[ASGIApp, gr.Blocks]:
+    """(the guarded page as an ASGI application, the page)."""
+    page = build(models, sessions)
+    scripts = _scripts()
+
+    async def script(_: object) -> Response:
+        return Response(scripts, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
+    app = FastAPI(
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        routes=[live.route(sessions.live), Route("/static/page.js", script)],
+    )
+    gr.mount_gradio_app(
+        app,
+        page,
+        "/",
+        theme=theme(),
+        css_paths=STATIC / "page.css",
+        head='<script src="static/page.js"></script>',
+        allowed_paths=[str(sessions.results), str(VOICES)],
+        max_file_size=MAX_FILE_SIZE,
+        footer_links=[],
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        run_history=False,
+        show_error=True,
+    )
+
+    def inputs() -> dict[int, int]:
+        return {number: len(event.inputs) for number, event in page.fns.items()}
+
+    return Guard(app, policy, sessions.uploads, inputs), page

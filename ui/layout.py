@@ -5,12 +5,12 @@ from typing import Any
 
 import gradio as gr
 
-from ui.cards import empty
-from ui.handlers import MAX_SEED, MAX_VARIATIONS, NO_PROMPT, Handlers
+from ui.html import empty
 from ui.models import Models
+from ui.sessions import RUNS_AT_ONCE
+from ui.tab import LEAST_SECONDS, LEAST_TOP_P, LEAST_USED, MAX_SEED, MAX_TEMPERATURE, MAX_VARIATIONS, NO_PROMPT, Tab
+from ui.values import as_sent, path_sent
 
-RUNS_AT_ONCE = 2
-"""One run keeps one core busy. Over all tabs."""
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """How events that only draw are wired."""
 
@@ -25,14 +25,8 @@ class Look:
     """What having no prompt means."""
     upload: str
     """What can be uploaded."""
-    kinds: tuple[str, ...]
-    """Its suffixes, or gradio's names of kinds."""
-    used: float
-    """How much of a prompt is used at first, in seconds."""
-    most_used: float
     seconds: float
     """How long to go on at first, in seconds."""
-    most_seconds: float
     top_p: float
     waiting: tuple[str, str]
     """What stands where the takes will be, in two lines."""
@@ -49,7 +43,7 @@ class Fields:
     upload: Any
     used: Any
     others: tuple[Any, ...]
-    """What `Handlers.run` takes after `used`, in its order."""
+    """What `Tab.run` takes after `used`, in its order."""
     seed: Any
     go: Any
     halt: Any
@@ -58,30 +52,34 @@ class Fields:
     takes: Any
 
 
-def lay_out(do: Handlers, models: Models, look: Look) -> Fields:
+def lay_out(do: Tab, models: Models, look: Look) -> Fields:
     """A whole tab: examples above, settings on the left, prompt and takes on the right; its events are wired."""
     first, prefix = next(iter(do.examples)), look.prefix
     labels = [(example.label, file) for file, example in do.examples.items()]
     labels.append((f"No prompt\n{look.without}", NO_PROMPT))
-    choice = gr.Radio(labels, value=first, label="A beginning", elem_id=f"{prefix}examples", elem_classes="examples")
+    choice = as_sent(
+        gr.Radio(labels, value=first, label="A beginning", elem_id=f"{prefix}examples", elem_classes="examples")
+    )
     with gr.Row(elem_classes="columns"):
         with gr.Column(scale=4, min_width=300, elem_classes="controls"):
-            upload = gr.File(
-                label=look.upload,
-                file_types=list(look.kinds),
-                type="filepath",
-                height=88,
-                elem_id=f"{prefix}upload",
-                elem_classes="upload",
+            upload = path_sent(
+                gr.File(
+                    label=look.upload,
+                    file_types=["file"],  # a file of another kind gets our own line, which says more than Gradio's
+                    type="filepath",
+                    height=88,
+                    elem_id=f"{prefix}upload",
+                    elem_classes="upload",
+                )
             )
             for component in look.under_upload:
                 component.render()
-            used, others, seed = _settings(models, look, do.longest(do.examples[first].seconds))
+            used, others, seed = _settings(do, models, look, do.longest(do.examples[first].seconds))
             for component in look.over_buttons:
                 component.render()
             go, halt, line = _buttons(prefix)
         with gr.Column(scale=8, min_width=320, elem_classes="stage"):
-            prompt = gr.HTML(do.change_used(first, None, look.used), elem_id=f"{prefix}prompt")
+            prompt = gr.HTML(do.show("", first, None)[0], elem_id=f"{prefix}prompt")
             takes = gr.HTML(empty(*look.waiting), elem_id=f"{prefix}takes", elem_classes="outcome")
     fields = Fields(
         choice=choice,
@@ -99,39 +97,49 @@ def lay_out(do: Handlers, models: Models, look: Look) -> Fields:
     return fields
 
 
-def _settings(models: Models, look: Look, longest: float) -> tuple[Any, tuple[Any, ...], Any]:
-    """The fields of a run: (how much of the prompt, the others in the order of `Handlers.run`, the seed)."""
+def _settings(do: Tab, models: Models, look: Look, longest: float) -> tuple[Any, tuple[Any, ...], Any]:
+    """The fields of a run: (how much of the prompt, the others in the order of `Tab.run`, the seed)."""
 
     def named(name: str) -> dict[str, Any]:
         return {"elem_id": f"{look.prefix}{name}", "elem_classes": name}
 
     used = gr.Slider(
-        1,
+        LEAST_USED,
         longest,
-        min(look.used, longest),
+        min(do.usual_used, longest),
         step=0.5,
         label="How much of it to use (seconds)",
         **named("used"),
     )
     seconds = gr.Slider(
-        2, look.most_seconds, look.seconds, step=1, label="How long to go on (seconds)", **named("seconds")
+        LEAST_SECONDS,
+        do.most_seconds,
+        look.seconds,
+        step=1,
+        label="How long to go on (seconds)",
+        **named("seconds"),
     )
     variations = gr.Radio(
         list(range(1, MAX_VARIATIONS + 1)), value=1, label="Variations", type="value", **named("variations")
     )
     with gr.Row(elem_classes="pair"):
         temperature = gr.Slider(
-            0, 2, 1.0, step=0.05, label="Temperature", info="Higher is bolder.", **named("temperature")
+            0, MAX_TEMPERATURE, 1.0, step=0.05, label="Temperature", info="Higher is bolder.", **named("temperature")
         )
-        top_p = gr.Slider(0.05, 1, look.top_p, step=0.01, label="Top-p", info="Lower is safer.", **named("top-p"))
+        top_p = gr.Slider(
+            LEAST_TOP_P, 1, look.top_p, step=0.01, label="Top-p", info="Lower is safer.", **named("top-p")
+        )
     with gr.Row(elem_classes="pair"):
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=MAX_SEED, **named("seed"))
+        seed = gr.Number(0, label="Seed", minimum=0, maximum=MAX_SEED, **named("seed"))
         fresh = gr.Checkbox(True, label="A new seed each time", container=False, **named("fresh"))
     names = [(entry.label, entry.name) for entry in models.entries]
     checkpoint = gr.Dropdown(
         names, value=models.default, label="Model", visible=len(names) > 1, filterable=False, **named("checkpoint")
     )
-    return used, (seconds, variations, temperature, top_p, fresh, seed, checkpoint), seed
+    others = (seconds, variations, temperature, top_p, fresh, seed, checkpoint)
+    for component in (used, *others):
+        as_sent(component)
+    return used, others, seed
 
 
 def _buttons(prefix: str) -> tuple[Any, Any, Any]:
@@ -142,14 +150,15 @@ def _buttons(prefix: str) -> tuple[Any, Any, Any]:
     return go, halt, gr.HTML("", elem_id=f"{prefix}status", elem_classes="line")
 
 
-def _wire(do: Handlers, fields: Fields) -> None:
+def _wire(do: Tab, fields: Fields) -> None:
     """Connect what every tab has: choosing a prompt, Continue, Stop."""
     choice, upload, used, prompt = fields.choice, fields.upload, fields.used, fields.prompt
-    choice.input(do.choose_example, [choice, used], [prompt, used, upload], **QUICK)
+    choice.input(do.choose_example, [choice], [prompt, used, upload], **QUICK)
     upload.upload(do.choose_upload, [upload, choice, used], [prompt, used, choice, upload], **QUICK)
-    upload.clear(do.clear_upload, [used], [prompt, used, choice], **QUICK)
+    upload.clear(do.clear_upload, None, [prompt, used, choice], **QUICK)
     used.release(do.change_used, [choice, upload, used], [prompt], **QUICK)
-    fields.go.click(
+    # A place is asked for at once, so that the click has an answer also where others are served first.
+    fields.go.click(do.begin, None, [fields.line, fields.go, fields.halt], **QUICK).then(
         do.run,
         [choice, upload, used, *fields.others],
         [fields.takes, fields.line, fields.seed, fields.go, fields.halt],

@@ -81,6 +81,11 @@ class Models:
         """The name of the checkpoint chosen at first."""
         return self.entries[0].name
 
+    @property
+    def names(self) -> list[str]:
+        """Of the checkpoints there are."""
+        return list(self._folders)
+
     def pipeline(self, name: str | None = None) -> Pipeline:
         """The pipeline of a checkpoint, loaded at need. Raises CheckpointError."""
         name = name or self.default

@@ -1,23 +1,45 @@
 """What the server holds for each open page: the last run of every tab, with a flag to stop it and its results."""
 
 import atexit
+import enum
 import secrets
 import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from shortcut_gen.errors import SettingsError
 from ui.live import LiveSound
 
+RUNS_AT_ONCE = 2
+"""One run keeps one core busy. Over all tabs."""
+WAITING_RUNS = 16
+"""Runs that wait for their turn at most; one more is refused."""
+READINGS_AT_ONCE = 2
+"""Files that are read and drawn at a time, over all pages."""
+READING_WAIT = 8.0
+"""Seconds that a file waits for its turn; then the page says that the server is busy."""
 KEEP_RUNS = 24
 """Runs whose results are kept, over all pages; the oldest goes first. One holds some 10 to 100 MB of sound."""
+KEEP_PROMPTS = 32
+"""Prompts whose sound is kept to be played, over all pages; one holds 2 MB at most."""
 GRACE_SECONDS = 600.0
 """How long the results of a closed page stay: a laptop that slept comes back to them."""
 
 
-@dataclass
+class Admission(enum.Enum):
+    """What a click on Continue gets."""
+
+    SERVED = enum.auto()
+    WAITS = enum.auto()
+    REFUSED = enum.auto()
+
+
+@dataclass(eq=False)
 class Run:
     """One click on Continue. Nothing in it is shared with another page or run."""
 
@@ -27,7 +49,15 @@ class Run:
     """Folders of earlier runs that the page still shows, until this one draws something."""
     stop: threading.Event = field(default_factory=threading.Event)
     sound: LiveSound = field(default_factory=LiveSound)
+    asked: bool = True
+    """A place was asked for, and it has not begun."""
+    ended: bool = False
     closed_at: float | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it takes a place."""
+        return not self.ended and not (self.asked and self.stop.is_set())
 
 
 class Sessions:
@@ -40,22 +70,52 @@ class Sessions:
         self.results.mkdir()
         self.uploads.mkdir()
         self._runs: dict[tuple[str, str], Run] = {}
+        self._refused: set[tuple[str, str]] = set()
+        self._prompts: dict[tuple[str, str], tuple[str, Path]] = {}
         self._lock = threading.Lock()
+        self._readings = threading.BoundedSemaphore(READINGS_AT_ONCE)
         atexit.register(self.clear)
 
-    def start_run(self, page: str, tab: str = "") -> Run:
-        """A tab of a page begins a run; the one before it is stopped. Its results stay until `forget_older`."""
+    def ask(self, page: str, tab: str = "") -> Admission:
+        """A place for a run of a tab; the run before it is stopped. `start_run` takes the place."""
         key = (page, tab)
         with self._lock:
-            self._sweep(keep=key)
-            before = self._runs.pop(key, None)
-            if before is not None:
-                before.stop.set()
-            # An unguessable name: whoever has not been given the address of a file cannot ask for it.
-            run = Run(self.results / secrets.token_hex(16), [] if before is None else [before.folder, *before.older])
-            run.folder.mkdir(parents=True)
-            self._runs[key] = run  # last in the order, so the oldest is first to go
+            taken = sum(run.counts for other, run in self._runs.items() if other != key)
+            if taken >= RUNS_AT_ONCE + WAITING_RUNS:
+                self._refused.add(key)
+                return Admission.REFUSED
+            self._refused.discard(key)
+            self._new_run(key)
+            return Admission.WAITS if taken >= RUNS_AT_ONCE else Admission.SERVED
+
+    def start_run(self, page: str, tab: str = "") -> Run | None:
+        """The run of the place that was asked for, or a new one where none was; None where it was refused."""
+        key = (page, tab)
+        with self._lock:
+            if key in self._refused:
+                self._refused.discard(key)
+                return None
+            run = self._runs.get(key)
+            if run is None or not run.asked:
+                run = self._new_run(key)
+            run.asked = False
             return run
+
+    def _new_run(self, key: tuple[str, str]) -> Run:
+        """Its predecessor is stopped, and its results stay until `forget_older`."""
+        self._sweep(keep=key)
+        before = self._runs.pop(key, None)
+        if before is not None:
+            before.stop.set()
+        # An unguessable name: whoever has not been given the address of a file cannot ask for it.
+        run = Run(self.results / secrets.token_hex(16), [] if before is None else [before.folder, *before.older])
+        run.folder.mkdir(parents=True)
+        self._runs[key] = run  # last in the order, so the oldest is first to go
+        return run
+
+    def end_run(self, run: Run) -> None:
+        """It computes no more; its results stay."""
+        run.ended = True
 
     def live(self, token: str) -> LiveSound | None:
         """The sound of the run of that token, as long as it is kept."""
@@ -80,6 +140,35 @@ class Sessions:
             for run in self._runs.values():
                 run.stop.set()
                 run.sound.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A turn to read a file. Raises SettingsError where others take too long."""
+        if not self._readings.acquire(timeout=READING_WAIT):
+            raise SettingsError("the server is busy with the files of others; try again in a moment")
+        try:
+            yield
+        finally:
+            self._readings.release()
+
+    def keep_prompt(self, page: str, tab: str, source: str, name: str, write: Callable[[Path], None]) -> Path:
+        """A file that the page can play of its prompt, written once for each source; the one before it goes."""
+        key = (page, tab)
+        with self._lock:
+            before = self._prompts.pop(key, None)
+            if before is not None and before[0] == source:
+                self._prompts[key] = before
+                return before[1]
+            old = [] if before is None else [before]
+            while len(self._prompts) >= KEEP_PROMPTS:
+                old.append(self._prompts.pop(next(iter(self._prompts))))
+            for _, path in old:
+                shutil.rmtree(path.parent, ignore_errors=True)
+            path = self.results / secrets.token_hex(16) / name
+            path.parent.mkdir(parents=True)
+            write(path)
+            self._prompts[key] = source, path
+            return path
 
     def close(self, page: str) -> None:
         """The page was closed: its runs end, their results go a while later."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shortcut_gen.media import Audio
-from ui.figures import seam_mark, time_axis
+from ui.piano_figures import seam_mark, time_axis
 
 COLUMNS_PER_SECOND = 40
 WINDOW_SECONDS = 0.064

@@ -183,7 +183,7 @@ def test_an_example_is_continued_heard_and_downloaded(page: Any, tmp_path: Path)
     duration = page.wait_for_function("document.querySelector('.take audio').duration").json_value()
     assert duration > 7
     midi, wav = download(page, "MIDI", tmp_path), download(page, "WAV", tmp_path)
-    assert midi.name == "s-joplin-the-entertainer-seed5-v1.mid"
+    assert midi.name == "s-joplin-the-entertainer-seed5-variation-1.mid"
     score = read_score(midi)
     assert len(score.notes) > 20
     samples, rate = soundfile.read(wav)
@@ -262,7 +262,7 @@ def test_speech_is_heard_while_it_is_made_without_a_gap(page: Any, tmp_path: Pat
     shorter(page, tab=tab)
     finish(page, tab)
     wav = download(page, "WAV", tmp_path)
-    assert wav.name == "reader-3005-seed5-v1.wav"
+    assert wav.name == "reader-3005-seed5-variation-1.wav"
     samples, rate = soundfile.read(wav)
     assert (rate, len(samples)) == (16000, 8 * 16000)
     page.wait_for_function("window.pieces.reduce((sum, piece) => sum + piece.samples.length, 0) === 64000")

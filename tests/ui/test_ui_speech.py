@@ -1,4 +1,4 @@
-"""The speech tab's handlers, and the sound that is heard while it is made, without a browser."""
+"""The speech tab, and the sound that is heard while it is made, without a browser."""
 
 import asyncio
 import json
@@ -21,12 +21,13 @@ from shortcut_gen.pipeline import Prompt
 from tests.shared.small_models import tiny_speech_checkpoint
 from ui.__main__ import usable
 from ui.app import footer, header
-from ui.handlers import NO_PROMPT, load_examples
+from ui.examples.listing import load_examples
 from ui.live import LiveSound, route
 from ui.models import Models, find_checkpoints
+from ui.registry import TABS, VOICES
 from ui.sessions import Sessions
-from ui.speech_handlers import SHOWN_SECONDS, SpeechHandlers
-from ui.tabs import TABS, VOICES
+from ui.speech import SHOWN_SECONDS, SpeechTab
+from ui.tab import NO_PROMPT
 
 FIRST = load_examples(VOICES)[0].file
 SETTINGS: dict[str, Any] = {
@@ -61,20 +62,20 @@ def models(folder: Path) -> Models:
 
 
 @pytest.fixture
-def do(models: Models, sessions: Sessions) -> SpeechHandlers:
-    return SpeechHandlers(models, sessions)
+def do(models: Models, sessions: Sessions) -> SpeechTab:
+    return SpeechTab(models, sessions)
 
 
 def page(key: str = "page") -> Any:
     return SimpleNamespace(session_hash=key)
 
 
-def run(do: SpeechHandlers, choice: str | None = FIRST, upload: str | None = None, key: str = "page", **changes: Any):  # type: ignore[no-untyped-def]
+def run(do: SpeechTab, choice: str | None = FIRST, upload: str | None = None, key: str = "page", **changes: Any):  # type: ignore[no-untyped-def]
     return do.run(choice, upload, *(SETTINGS | changes).values(), request=page(key))
 
 
-def wavs(do: SpeechHandlers) -> list[Path]:
-    return sorted(do.sessions.results.glob("*/*.wav"))
+def wavs(do: SpeechTab) -> list[Path]:
+    return sorted(do.sessions.results.glob("*/*-variation-*.wav"))
 
 
 def token(steps: list[tuple[Any, ...]]) -> str:
@@ -91,10 +92,10 @@ def heard(sound: LiveSound | None) -> np.ndarray:
     return np.frombuffer(data, "<i2") / 32767
 
 
-def test_what_is_heard_is_the_continuation_sample_for_sample(do: SpeechHandlers, models: Models) -> None:
+def test_what_is_heard_is_the_continuation_sample_for_sample(do: SpeechTab, models: Models) -> None:
     steps = list(run(do, variations=2))
     one, two = wavs(do)
-    assert [one.name, two.name] == ["reader-3080-seed7-v1.wav", "reader-3080-seed7-v2.wav"]
+    assert [one.name, two.name] == ["reader-3080-seed7-variation-1.wav", "reader-3080-seed7-variation-2.wav"]
     assert (steps[-1][0].count("<audio"), steps[-1][0].count("download=")) == (2, 2)
     assert 'data-rate="16000"' in steps[1][1]
     live = heard(do.sessions.live(token(steps)))
@@ -111,7 +112,7 @@ def test_what_is_heard_is_the_continuation_sample_for_sample(do: SpeechHandlers,
     assert np.abs(soundfile.read(two)[0][2 * 16000 :] - live).max() > 1e-3
 
 
-def test_sound_is_there_long_before_the_run_ends(do: SpeechHandlers) -> None:
+def test_sound_is_there_long_before_the_run_ends(do: SpeechTab) -> None:
     steps = run(do, seconds=20.0)
     first = [next(steps) for _ in range(3)]
     sound = do.sessions.live(token(first))
@@ -124,14 +125,14 @@ def test_sound_is_there_long_before_the_run_ends(do: SpeechHandlers) -> None:
     assert sound.after(0)[1]  # an answer that waits for more ends
 
 
-def test_a_run_without_a_prompt(do: SpeechHandlers) -> None:
+def test_a_run_without_a_prompt(do: SpeechTab) -> None:
     steps = list(run(do, choice=NO_PROMPT))
-    assert "from-scratch-seed7-v1.wav" in steps[-1][0]
+    assert "from-scratch-seed7-variation-1.wav" in steps[-1][0]
     live = heard(do.sessions.live(token(steps)))
     assert len(live) == len(soundfile.read(wavs(do)[0])[0]) == 3 * 16000
 
 
-def test_stop_keeps_what_is_there(do: SpeechHandlers) -> None:
+def test_stop_keeps_what_is_there(do: SpeechTab) -> None:
     steps = run(do, seconds=20.0, variations=4)
     made = [next(steps) for _ in range(3)]
     assert "Stop keeps" in made[-1][1]
@@ -145,7 +146,7 @@ def test_stop_keeps_what_is_there(do: SpeechHandlers) -> None:
     assert len(heard(do.sessions.live(token(made)))) == lengths[0] - 2 * 16000
 
 
-def test_two_pages_and_two_tabs_do_not_mix(do: SpeechHandlers) -> None:
+def test_two_pages_and_two_tabs_do_not_mix(do: SpeechTab) -> None:
     one, two = run(do, key="one", seconds=4.0), run(do, key="two", seed=99)
     first = [next(one), next(two), next(one)]
     piano = do.sessions.start_run("one", "piano")
@@ -166,14 +167,14 @@ def test_two_pages_and_two_tabs_do_not_mix(do: SpeechHandlers) -> None:
     ("changes", "message"),
     [
         ({"seed": None}, "seed is empty"),
-        ({"used": 0.0}, "prompt seconds is 0"),
-        ({"seconds": -1}, "seconds is -1"),
+        ({"used": 0.0}, "how much to use is 0"),
+        ({"seconds": -1}, "how long to go on is -1"),
         ({"variations": 5}, "variations is 5"),
         ({"checkpoint": "../speech"}, "there is no checkpoint '../speech'"),
         ({"choice": "../index.json"}, "no prompt is chosen"),
     ],
 )
-def test_a_bad_setting_is_one_line_and_loses_nothing(do: SpeechHandlers, changes: dict[str, Any], message: str) -> None:
+def test_a_bad_setting_is_one_line_and_loses_nothing(do: SpeechTab, changes: dict[str, Any], message: str) -> None:
     last = list(run(do, **changes))[-1]
     assert message in unescape(last[1])
     assert 'role="alert"' in last[1]
@@ -210,12 +211,10 @@ def write_notes(path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [write_silence, write_short, write_nan, write_text, write_video, write_notes])
-def test_a_bad_file_is_one_line_and_loses_nothing(
-    do: SpeechHandlers, write: Callable[[Path], None], tmp_path: Path
-) -> None:
+def test_a_bad_file_is_one_line_and_loses_nothing(do: SpeechTab, write: Callable[[Path], None], tmp_path: Path) -> None:
     path = tmp_path / "mine.wav"
     write(path)
-    card, slider, listed, upload = do.choose_upload(str(path), FIRST, 5.0)
+    card, slider, listed, upload = do.choose_upload(str(path), FIRST, 5.0, page())
     said = re.findall(r'role="alert">([^<]*)<', card)
     assert len(said) == 1
     assert said[0].startswith("mine.wav")  # its name, not where the server keeps it
@@ -224,9 +223,13 @@ def test_a_bad_file_is_one_line_and_loses_nothing(
     assert upload is None
     assert isinstance(listed, dict)
     assert "maximum" not in slider
+    if write is write_notes:
+        assert "the tab Piano takes MIDI" in said[0]
+    if write is write_silence:
+        assert "silent" in said[0]
     # From the microphone: what was uploaded before stays.
     soundfile.write(tmp_path / "good.wav", tone(3), 16000)
-    card, *_, kept, emptied = do.choose_recording(str(path), None, str(tmp_path / "good.wav"), 2.0)
+    card, *_, kept, emptied = do.choose_recording(str(path), None, str(tmp_path / "good.wav"), 2.0, page())
     assert card.count('role="alert"') == 1
     assert "good.wav: 3.0 s" in card
     assert "value" not in kept
@@ -245,11 +248,11 @@ def test_a_bad_file_is_one_line_and_loses_nothing(
     ],
 )
 def test_recordings_of_all_kinds_are_continued(
-    do: SpeechHandlers, tmp_path: Path, name: str, rate: int, channels: int, form: dict[str, str]
+    do: SpeechTab, tmp_path: Path, name: str, rate: int, channels: int, form: dict[str, str]
 ) -> None:
     path = tmp_path / name
     soundfile.write(path, np.repeat(tone(3, rate)[:, None], channels, axis=1), rate, **form)
-    card, slider, listed, upload = do.choose_upload(str(path), FIRST, 5.0)
+    card, slider, listed, upload = do.choose_upload(str(path), FIRST, 5.0, page())
     assert f"{name}: 3." in card
     assert "<audio" in card
     assert listed is None
@@ -261,17 +264,57 @@ def test_recordings_of_all_kinds_are_continued(
     assert soundfile.info(wavs(do)[0]).frames == 4 * 16000
 
 
-def test_the_card_says_what_was_mended(do: SpeechHandlers, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [0.5, 0.7, 0.97])
+def test_a_recording_shorter_than_a_second_is_continued_whole(do: SpeechTab, tmp_path: Path, seconds: float) -> None:
+    path = tmp_path / "word.wav"
+    soundfile.write(path, tone(seconds), 16000)
+    card, slider, *_ = do.choose_upload(str(path), FIRST, 5.0, page())
+    assert "word.wav" in card
+    assert (slider["minimum"], slider["interactive"]) == (0, False)
+    assert 0 < slider["value"] == slider["maximum"] <= 1
+    last = list(run(do, upload=str(path), choice=None, used=slider["value"], seconds=2.0))[-1]
+    assert soundfile.info(wavs(do)[0]).duration == pytest.approx(2 + seconds, abs=0.1)
+    assert "of word.wav" in last[0]
+    _, slider, _ = do.choose_example(FIRST, page())
+    assert (slider["minimum"], slider["value"], slider["interactive"]) == (1, 5.0, True)
+
+
+def test_an_uploaded_file_is_heard_as_what_was_read_of_it(do: SpeechTab, tmp_path: Path) -> None:
+    """Browsers play no AIFF, and what follows the part that is shown is not to be heard."""
+    path = tmp_path / "talk.aiff"
+    soundfile.write(path, np.tile(tone(1), 30), 16000, format="AIFF")
+    card, *_ = do.choose_upload(str(path), FIRST, 5.0, page())
+    found = re.search(r'src="gradio_api/file=([^"]*)"', card)
+    assert found
+    played = Path(found[1])
+    assert played.name == "talk.wav"
+    assert played.is_relative_to(do.sessions.results)
+    samples, rate = soundfile.read(played)
+    assert (rate, len(samples)) == (16000, SHOWN_SECONDS * 16000)
+    assert do.change_used(None, str(path), 3.0, page()).count(found[1]) == 1  # it is not written again
+    soundfile.write(tmp_path / "next.wav", tone(3), 16000)
+    do.choose_upload(str(tmp_path / "next.wav"), FIRST, 5.0, page())
+    assert not played.exists()  # nor kept for a prompt that is gone
+
+
+def test_what_a_server_cannot_afford_is_refused(do: SpeechTab, tmp_path: Path) -> None:
+    path = tmp_path / "wide.flac"
+    soundfile.write(path, np.zeros((8 * 655_000, 8), np.int16), 655_000, subtype="PCM_16")
+    card, *_ = do.choose_upload(str(path), FIRST, 5.0, page())
+    assert "wide.flac has 8 channels of 655,000 samples a second" in unescape(card)
+
+
+def test_the_card_says_what_was_mended(do: SpeechTab, tmp_path: Path) -> None:
     path = tmp_path / "tilted.wav"
     soundfile.write(path, tone(3) / 2 + 0.3, 16000)
-    card, *_ = do.choose_upload(str(path), FIRST, 2.0)
+    card, *_ = do.choose_upload(str(path), FIRST, 2.0, page())
     assert '<p class="kept">a constant offset of 0.3 is removed</p>' in card
 
 
-def test_a_long_recording_is_read_from_its_start_alone(do: SpeechHandlers, tmp_path: Path) -> None:
+def test_a_long_recording_is_read_from_its_start_alone(do: SpeechTab, tmp_path: Path) -> None:
     path = tmp_path / "lecture.flac"
     soundfile.write(path, np.tile(tone(1, 8000), 700), 8000)
-    card, slider, *_ = do.choose_upload(str(path), FIRST, 5.0)
+    card, slider, *_ = do.choose_upload(str(path), FIRST, 5.0, page())
     assert "lecture.flac: the first 20 s" in card
     assert slider["maximum"] == 10
     media = do.read_prompt(None, str(path)).media
@@ -279,18 +322,18 @@ def test_a_long_recording_is_read_from_its_start_alone(do: SpeechHandlers, tmp_p
     assert media.duration == SHOWN_SECONDS
 
 
-def test_choosing_and_recording(do: SpeechHandlers, tmp_path: Path) -> None:
-    card, slider, upload = do.choose_example("3005-163389-0005.ogg", 5.0)
+def test_choosing_and_recording(do: SpeechTab, tmp_path: Path) -> None:
+    card, slider, upload = do.choose_example("3005-163389-0005.ogg", page())
     assert "Reader 3005: 7.9 s" in card
     assert "Not used" in card
     assert "examples/speech/3005-163389-0005.ogg" in card
     assert upload is None
     assert (slider["value"], slider["maximum"]) == (5.0, 8.0)
-    assert "Not used" not in do.change_used("3005-163389-0005.ogg", None, 8.0)
-    assert "begins by itself" in do.choose_example(NO_PROMPT, 5.0)[0]
+    assert "Not used" not in do.change_used("3005-163389-0005.ogg", None, 8.0, page())
+    assert "begins by itself" in do.choose_example(NO_PROMPT, page())[0]
     path = tmp_path / "recording.wav"
     soundfile.write(path, tone(4), 16000)
-    card, slider, listed, kept, emptied = do.choose_recording(str(path), FIRST, None, 5.0)
+    card, slider, listed, kept, emptied = do.choose_recording(str(path), FIRST, None, 5.0, page())
     assert "recording.wav: 4.0 s" in card
     assert slider["value"] == 4.0
     assert (listed, kept, emptied) == (None, str(path), None)

@@ -6,10 +6,10 @@ import time
 import pytest
 
 from shortcut_gen.media import Note, Score, read_score
+from ui.examples.listing import EXAMPLES, load_examples
 from ui.examples.make import main, perform, pitch_number, read_voice
 from ui.examples.scores import PIECES
-from ui.figures import Roll, clock, describe, piano_roll, pitch_name, pitch_range, time_step
-from ui.handlers import EXAMPLES, load_examples
+from ui.piano_figures import Roll, clock, describe, piano_roll, pitch_name, pitch_range, time_step
 
 
 def note(pitch: int, start: float, end: float, velocity: int = 64) -> Note:

@@ -1,4 +1,4 @@
-"""The pieces of HTML that change while the page is used: the prompt's card, the takes, the status line."""
+"""The pieces of HTML that change while the page is used: the prompt's card, the variations, the status line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,17 +6,19 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from ui.figures import legend
+from ui.piano_figures import legend
 
 
 @dataclass(frozen=True, kw_only=True)
-class Take:
+class Variation:
     """One variation as it stands."""
 
     figure: str
     """Its picture, as HTML."""
     number: int
-    title: str
+    prompt: str
+    """What it continues."""
+    facts: str
     sound: Path | None = None
     """The file that its player plays, once there is one."""
     files: tuple[tuple[str, Path], ...] = ()
@@ -29,7 +31,7 @@ def address(path: Path) -> str:
 
 
 def empty(first: str, second: str) -> str:
-    """What stands where the takes will be. `second` may hold HTML."""
+    """What stands where the variations will be. `second` may hold HTML."""
     return f'<div class="empty"><p>{first}</p><p>{second}</p></div>'
 
 
@@ -53,23 +55,23 @@ def prompt_card(figure: str, facts: str, *, rest: bool, kept: str = "", sound: P
     return f'<div class="card prompt"><p class="facts">{escape(facts)}</p>{note}{figure}{colours}{listen}</div>'
 
 
-def _listen(take: Take) -> str:
-    if take.sound is None:
+def _listen(variation: Variation) -> str:
+    if variation.sound is None:
         return ""
     links = "".join(
         f'<a class="button" href="{address(path)}" download="{escape(path.name)}">{name}'
-        f'<span class="hidden"> of variation {take.number}</span></a>'
-        for name, path in take.files
+        f'<span class="hidden"> of variation {variation.number}</span></a>'
+        for name, path in variation.files
     )
-    heard = player(take.sound, f"Variation {take.number}, prompt and continuation")
+    heard = player(variation.sound, f"Variation {variation.number}, prompt and continuation")
     return f'<div class="listen">{heard}{links}</div>'
 
 
-def takes_html(takes: Sequence[Take]) -> str:
-    """The variations: one fills the width, several stand side by side where there is room."""
+def variations_html(variations: Sequence[Variation]) -> str:
+    """One fills the width, several stand side by side where there is room."""
     cards = "".join(
-        f'<article class="card take"><h3>Variation {take.number}<span class="facts">{escape(take.title)}</span></h3>'
-        f"{take.figure}{_listen(take)}</article>"
-        for take in takes
+        f'<article class="card take"><h3>Variation {each.number}<span class="facts">{escape(each.facts)}</span></h3>'
+        f'<p class="facts of">of {escape(each.prompt)}</p>{each.figure}{_listen(each)}</article>'
+        for each in variations
     )
-    return f'<div class="takes n{len(takes)}">{cards}</div>{legend()}'
+    return f'<div class="takes n{len(variations)}">{cards}</div>{legend()}'

@@ -1,4 +1,4 @@
-"""The page's handlers, sessions and models, without a browser."""
+"""The piano tab, and what all tabs share: sessions and models. Without a browser."""
 
 import io
 import math
@@ -14,13 +14,15 @@ import soundfile
 from safetensors.torch import load_file, save_file
 
 from shortcut_gen.errors import CheckpointError, MediaError, PromptError, SettingsError
-from shortcut_gen.media import read_score
+from shortcut_gen.media import Note, Score, read_score
 from shortcut_gen.pipeline import Prompt
 from ui import sessions as sessions_module
 from ui.__main__ import check_port, main
-from ui.handlers import NO_PROMPT, PianoHandlers, whole
 from ui.models import Models, find_checkpoints
-from ui.sessions import Sessions
+from ui.piano import MAX_BYTES, MAX_EVENTS, PianoTab
+from ui.sessions import Admission, Sessions
+from ui.tab import NO_PROMPT
+from ui.values import number, whole
 
 FIRST = "bach-prelude-c.mid"
 SETTINGS: dict[str, Any] = {
@@ -48,15 +50,15 @@ def models(tiny_checkpoint: Path) -> Models:
 
 
 @pytest.fixture
-def do(models: Models, sessions: Sessions) -> PianoHandlers:
-    return PianoHandlers(models, sessions)
+def do(models: Models, sessions: Sessions) -> PianoTab:
+    return PianoTab(models, sessions)
 
 
 def page(key: str = "page") -> Any:
     return SimpleNamespace(session_hash=key)
 
 
-def run(do: PianoHandlers, choice: str | None = FIRST, upload: str | None = None, key: str = "page", **changes: Any):  # type: ignore[no-untyped-def]
+def run(do: PianoTab, choice: str | None = FIRST, upload: str | None = None, key: str = "page", **changes: Any):  # type: ignore[no-untyped-def]
     return do.run(choice, upload, *(SETTINGS | changes).values(), request=page(key))
 
 
@@ -64,11 +66,11 @@ def texts(steps: list[tuple[Any, ...]]) -> str:
     return "\n".join(str(value) for step in steps for value in step[:2])
 
 
-def files(do: PianoHandlers, suffix: str) -> list[Path]:
+def files(do: PianoTab, suffix: str) -> list[Path]:
     return sorted(do.sessions.results.glob(f"*/*{suffix}"))
 
 
-def test_a_run_draws_then_writes_midi_and_sound(do: PianoHandlers) -> None:
+def test_a_run_draws_then_writes_midi_and_sound(do: PianoTab) -> None:
     steps = list(run(do, variations=2))
     last = steps[-1]
     assert last[0].count("<audio") == 2
@@ -77,8 +79,8 @@ def test_a_run_draws_then_writes_midi_and_sound(do: PianoHandlers) -> None:
     assert last[4]["interactive"] is False
     midis, wavs = files(do, ".mid"), files(do, ".wav")
     assert [path.name for path in midis] == [
-        "j-s-bach-prelude-in-c-major-bwv-846-seed7-v1.mid",
-        "j-s-bach-prelude-in-c-major-bwv-846-seed7-v2.mid",
+        "j-s-bach-prelude-in-c-major-bwv-846-seed7-variation-1.mid",
+        "j-s-bach-prelude-in-c-major-bwv-846-seed7-variation-2.mid",
     ]
     for midi, wav in zip(midis, wavs, strict=True):
         assert read_score(midi).duration > 6
@@ -89,7 +91,7 @@ def test_a_run_draws_then_writes_midi_and_sound(do: PianoHandlers) -> None:
         assert wav.name in last[0]
 
 
-def test_the_same_seed_gives_the_same_notes(do: PianoHandlers) -> None:
+def test_the_same_seed_gives_the_same_notes(do: PianoTab) -> None:
     list(run(do, key="a"))
     first = files(do, ".mid")[0].read_bytes()
     list(run(do, key="a"))
@@ -98,18 +100,18 @@ def test_the_same_seed_gives_the_same_notes(do: PianoHandlers) -> None:
     assert files(do, ".mid")[0].read_bytes() != first
 
 
-def test_a_new_seed_is_drawn_and_shown(do: PianoHandlers) -> None:
+def test_a_new_seed_is_drawn_and_shown(do: PianoTab) -> None:
     seeds = {next(run(do, key=key, fresh_seed=True))[2] for key in "abc"}
     assert len(seeds) == 3
 
 
-def test_a_run_without_a_prompt(do: PianoHandlers) -> None:
+def test_a_run_without_a_prompt(do: PianoTab) -> None:
     last = list(run(do, choice=NO_PROMPT))[-1]
     assert "<audio" in last[0]
-    assert "from-scratch-seed7-v1" in last[0]
+    assert "from-scratch-seed7-variation-1" in last[0]
 
 
-def test_stop_keeps_what_is_there(do: PianoHandlers) -> None:
+def test_stop_keeps_what_is_there(do: PianoTab) -> None:
     steps = run(do, seconds=120.0, variations=4)
     next(steps)
     drawn = next(steps)
@@ -121,7 +123,7 @@ def test_stop_keeps_what_is_there(do: PianoHandlers) -> None:
     assert all(read_score(path).duration < 100 for path in files(do, ".mid"))
 
 
-def test_two_pages_do_not_mix(do: PianoHandlers) -> None:
+def test_two_pages_do_not_mix(do: PianoTab) -> None:
     one, two = run(do, key="one", seconds=30.0), run(do, key="two", seed=99)
     next(one), next(two)
     do.stop(page("two"))  # stops nothing of the first page
@@ -133,24 +135,29 @@ def test_two_pages_do_not_mix(do: PianoHandlers) -> None:
     assert "seed99" not in last_one[0]
 
 
-def test_a_new_run_takes_the_old_results_away(do: PianoHandlers) -> None:
+def test_a_new_run_takes_the_old_results_away(do: PianoTab) -> None:
     for _ in range(3):
         list(run(do))
     assert len(files(do, ".wav")) == 1
 
 
-def test_a_run_that_fails_leaves_the_results_before_it(do: PianoHandlers) -> None:
+def late(folder: Path) -> str:
+    Score(notes=(Note(pitch=60, velocity=80, start=3.0, end=4.0),)).write(folder / "late.mid")
+    return str(folder / "late.mid")
+
+
+def test_a_run_that_fails_leaves_the_results_before_it(do: PianoTab, tmp_path: Path) -> None:
     list(run(do))
     wavs = files(do, ".wav")
     assert len(wavs) == 1
     list(run(do, seed=None))
-    list(run(do, used=0.05))  # nothing sounds so early: refused by the pipeline, after the run has begun
+    list(run(do, upload=late(tmp_path), used=1.0))  # nothing sounds so early: refused after the run has begun
     assert files(do, ".wav") == wavs
     list(run(do, seed=8))
-    assert [path.name.endswith("seed8-v1.wav") for path in files(do, ".wav")] == [True]
+    assert [path.name.endswith("seed8-variation-1.wav") for path in files(do, ".wav")] == [True]
 
 
-def test_closing_the_generator_ends_the_run(do: PianoHandlers) -> None:
+def test_closing_the_generator_ends_the_run(do: PianoTab) -> None:
     steps = run(do, seconds=120.0)
     next(steps), next(steps)
     steps.close()
@@ -164,16 +171,26 @@ def test_closing_the_generator_ends_the_run(do: PianoHandlers) -> None:
         ({"seed": -1}, "seed is -1"),
         ({"seed": 1.5}, "seed is 1.5"),
         ({"temperature": float("nan")}, "temperature is nan"),
-        ({"top_p": 0}, "top_p is 0"),
-        ({"seconds": -3}, "seconds is -3"),
-        ({"seconds": None}, "at least one length"),
-        ({"used": 0.0}, "prompt seconds is 0"),
+        ({"top_p": 0}, "top-p is 0"),
+        ({"seconds": -3}, "how long to go on is -3"),
+        ({"seconds": None}, "how long to go on is empty"),
+        ({"seconds": 1e9}, "how long to go on is 1000000000.0; a number from 2 to 120"),
+        ({"used": 0.0}, "how much to use is 0"),
+        ({"used": "much"}, "how much to use is 'much'"),
+        ({"used": 1e6}, "how much to use is 1000000.0"),
         ({"variations": 9}, "variations is 9"),
+        ({"variations": "two"}, "variations is 'two'"),
+        ({"temperature": 99}, "temperature is 99; a number from 0 to 2"),
+        ({"temperature": True}, "temperature is True"),
+        ({"fresh_seed": 1}, "a new seed is 1"),
+        ({"seed": 2**31}, "seed is 2147483648"),
+        ({"checkpoint": 7}, "there is no checkpoint 7"),
+        ({"choice": 7}, "no prompt is chosen"),
         ({"checkpoint": "../piano"}, "there is no checkpoint '../piano'"),
         ({"choice": "../secret.mid"}, "no prompt is chosen"),
     ],
 )
-def test_a_bad_setting_is_one_line_and_loses_nothing(do: PianoHandlers, changes: dict[str, Any], message: str) -> None:
+def test_a_bad_setting_is_one_line_and_loses_nothing(do: PianoTab, changes: dict[str, Any], message: str) -> None:
     last = list(run(do, **changes))[-1]
     assert message in unescape(last[1])
     assert 'role="alert"' in last[1]
@@ -181,7 +198,7 @@ def test_a_bad_setting_is_one_line_and_loses_nothing(do: PianoHandlers, changes:
     assert last[3]["interactive"] is True
 
 
-def test_an_upload_goes_before_the_list_and_says_what_was_kept(do: PianoHandlers, tmp_path: Path) -> None:
+def test_an_upload_goes_before_the_list_and_says_what_was_kept(do: PianoTab, tmp_path: Path) -> None:
     import pretty_midi
 
     midi = pretty_midi.PrettyMIDI()
@@ -190,21 +207,21 @@ def test_an_upload_goes_before_the_list_and_says_what_was_kept(do: PianoHandlers
         instrument.notes.append(pretty_midi.Note(80, 60 + program % 7, 0.0, 2.0))
         midi.instruments.append(instrument)
     midi.write(str(tmp_path / "band.mid"))
-    card, slider, listed, _ = do.choose_upload(str(tmp_path / "band.mid"), FIRST, 20.0)
+    card, slider, listed, _ = do.choose_upload(str(tmp_path / "band.mid"), FIRST, 20.0, page())
     assert listed is None
     assert "band.mid: 1 note," in card
     assert 'class="kept"' in card
     assert slider["maximum"] == pytest.approx(2.0, abs=0.1)
     last = list(run(do, upload=str(tmp_path / "band.mid"), used=2.0))[-1]
-    assert "band-seed7-v1" in last[0]
+    assert "band-seed7-variation-1" in last[0]
 
 
-def test_a_wav_called_mid_is_refused_in_one_line(do: PianoHandlers, tmp_path: Path) -> None:
+def test_a_wav_called_mid_is_refused_in_one_line(do: PianoTab, tmp_path: Path) -> None:
     wav = io.BytesIO()
     soundfile.write(wav, [0.0] * 1000, 8000, format="WAV")
     path = tmp_path / "song.mid"
     path.write_bytes(wav.getvalue())
-    card, slider, listed, upload = do.choose_upload(str(path), FIRST, 20.0)
+    card, slider, listed, upload = do.choose_upload(str(path), FIRST, 20.0, page())
     assert card.count('role="alert"') == 1
     assert ">song.mid" in card  # its name, not where the server keeps it
     assert "J. S. Bach" in card  # what was chosen before still is
@@ -215,24 +232,101 @@ def test_a_wav_called_mid_is_refused_in_one_line(do: PianoHandlers, tmp_path: Pa
         do.read_prompt(None, str(path))
 
 
-def test_choosing_an_example_draws_it_and_puts_the_upload_away(do: PianoHandlers) -> None:
-    card, slider, upload = do.choose_example("satie-gymnopedie.mid", 20.0)
+@pytest.mark.parametrize("seconds", [0.1, 0.5, 1.0])
+def test_a_score_shorter_than_a_second_is_continued_whole(do: PianoTab, tmp_path: Path, seconds: float) -> None:
+    Score(notes=(Note(pitch=60, velocity=80, start=0.0, end=seconds),)).write(tmp_path / "note.mid")
+    path = str(tmp_path / "note.mid")
+    card, slider, *_ = do.choose_upload(path, FIRST, 20.0, page())
+    assert "note.mid: 1 note" in card
+    assert (slider["minimum"], slider["interactive"]) == (0, False)
+    assert 0 < slider["value"] == slider["maximum"]
+    last = list(run(do, upload=path, choice=None, used=slider["value"]))[-1]
+    assert "of note.mid" in last[0]
+    assert len(read_score(files(do, ".mid")[0]).notes) >= 1
+    _, slider, _ = do.choose_example(FIRST, page())
+    assert (slider["minimum"], slider["value"], slider["interactive"]) == (1, 20.0, True)
+
+
+def test_files_of_the_wrong_kind_or_size_say_so(do: PianoTab, tmp_path: Path) -> None:
+    import mido
+
+    soundfile.write(tmp_path / "talk.wav", [0.1] * 9000, 8000)
+    (tmp_path / "big.mid").write_bytes(b"MThd" + bytes(MAX_BYTES))
+    crowd = mido.MidiFile(tracks=[mido.MidiTrack([mido.Message("note_on", note=60)] * (MAX_EVENTS + 9))])
+    crowd.save(tmp_path / "crowd.kar")
+    for name, line in {
+        "talk.wav": "talk.wav is a sound file; a MIDI file is needed (the tab Speech takes sound)",
+        "big.mid": "big.mid has 4,000,004 bytes; at most 4,000,000 of MIDI are taken here",
+        "crowd.kar": "200,000",
+    }.items():
+        card = do.choose_upload(str(tmp_path / name), FIRST, 20.0, page())[0]
+        assert line in unescape(card)
+        assert str(tmp_path) not in card
+
+
+def test_a_moved_slider_reads_no_file_again(do: PianoTab, tmp_path: Path) -> None:
+    path = tmp_path / "note.mid"
+    Score(notes=(Note(pitch=60, velocity=80, start=0.0, end=9.0),)).write(path)
+    do.choose_upload(str(path), FIRST, 20.0, page())
+    path.unlink()
+    assert "note.mid: 1 note" in do.change_used(None, str(path), 3.0, page())
+    assert "how much to use is 'x'" in unescape(do.change_used(None, str(path), "x", page()))  # type: ignore[arg-type]
+
+
+def test_a_reading_that_gets_no_turn_says_so(
+    do: PianoTab, sessions: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions_module, "READING_WAIT", 0.05)
+    with sessions.reading(), sessions.reading():
+        card = do.choose_upload(late(tmp_path), FIRST, 20.0, page())[0]
+    assert "the server is busy" in card
+    assert "late.mid" in do.choose_upload(late(tmp_path), FIRST, 20.0, page())[0]
+
+
+def test_a_run_waits_for_its_turn_and_can_be_stopped_before_it(do: PianoTab, sessions: Sessions) -> None:
+    for key in "ab":
+        assert "Reading" in do.begin(page(key))[0]
+        assert sessions.start_run(key, "piano") is not None
+    line, go, halt = do.begin(page("c"))
+    assert "yours begins when one of them is done" in line
+    assert (go["interactive"], halt["interactive"]) == (False, True)
+    do.stop(page("c"))
+    steps = list(run(do, key="c"))
+    assert len(steps) == 1
+    assert "Stopped before it began" in steps[0][1]
+    assert steps[0][3]["interactive"] is True
+    # A place that was given up is free.
+    for k in range(sessions_module.WAITING_RUNS):
+        assert sessions.ask(f"waiting {k}", "piano") is Admission.WAITS
+    line, go, _ = do.begin(page("late"))
+    assert "Too many people wait" in line
+    assert go["interactive"] is True
+    assert all("value" not in value for step in run(do, key="late") for value in step)  # gr.skip()
+    assert files(do, ".mid") == []
+    ended = list(run(do, key="a"))  # the run of a page takes the place of its own before
+    assert "tokens" in ended[-1][1]
+
+
+def test_choosing_an_example_draws_it_and_puts_the_upload_away(do: PianoTab) -> None:
+    card, slider, upload = do.choose_example("satie-gymnopedie.mid", page())
     assert "E. Satie" in card
     assert "Not used" in card
     assert upload is None
     assert slider["value"] == 20.0
-    card, slider, _ = do.choose_example("joplin-entertainer.mid", 20.0)
+    card, slider, _ = do.choose_example("joplin-entertainer.mid", page())
     assert "Not used" not in card
     assert slider["value"] == slider["maximum"] == pytest.approx(18, abs=0.3)
-    assert "begins by itself" in do.choose_example(NO_PROMPT, 20.0)[0]
-    assert do.clear_upload(20.0)[2] == FIRST
+    assert "begins by itself" in do.choose_example(NO_PROMPT, page())[0]
+    assert do.clear_upload(page())[2] == FIRST
 
 
 def test_whole_numbers() -> None:
-    assert whole(3.0, "seed") == 3
-    for bad in (None, "3", True, 2.5, float("inf"), float("nan")):
+    assert whole(3.0, "seed", 0, 9) == 3
+    for bad in (None, "3", True, 2.5, 10, -1, 10**400, float("inf"), float("nan")):
         with pytest.raises(SettingsError, match="seed"):
-            whole(bad, "seed")
+            whole(bad, "seed", 0, 9)
+        with pytest.raises(SettingsError, match="seed"):
+            number(bad if bad != 2.5 else [2.5], "seed", 0, 9)
 
 
 def test_results_of_closed_pages_go_and_old_runs_make_room(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:

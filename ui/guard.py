@@ -1,0 +1,318 @@
+"""Who may ask the page for what: what stands before Gradio, which trusts every request.
+
+Gradio answers any `Host` and any `Origin`, ends a run for whoever knows the hash of its page, offers two dozen
+addresses that this page does not use, and prints a traceback for a body it did not expect. Here a request
+
+- names a host of ours (against DNS rebinding) and comes from a page of ours (against forged requests);
+- goes to one of the addresses that the page uses;
+- carries, where it speaks for a page, the cookie of the browser in which that page was opened;
+- has a body of the size and kind that the page's own script sends.
+
+What it gets has a Content-Security-Policy: scripts from here alone, by a nonce for those within the page.
+"""
+
+import ipaddress
+import json
+import re
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+COOKIE = "shortcut-gen"
+API = "/gradio_api"
+BODY_BYTES = 64 * 1024
+"""Of a request in JSON; the page's own have about one."""
+TEXT_LENGTH = 1000
+"""Of a value in it."""
+PAGES = 10_000
+"""Pages whose browser is remembered; the one unused for longest is forgotten first, and must be reloaded."""
+UPLOADED_BYTES = 2 * 1024**3
+"""Of all uploads that are kept at a time."""
+
+_READ = re.compile(
+    r"/(config/?|theme\.css|robots\.txt|favicon\.ico|manifest\.json|(assets|static|svelte)/[^?]*|live/[0-9a-f]+"
+    rf"|{API[1:]}/(config/?|info/?|theme\.css|startup-events|app_id/?|upload_progress|queue/data|heartbeat/[^/]+|file=.*))?"
+)
+_WRITE = re.compile(rf"{API}/(queue/join|run/predict|cancel|reset|upload)/?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What is let in, beside what is always."""
+
+    hosts: frozenset[str] = frozenset()
+    """Names by which the server may be called, beside localhost and any IP address; "*" for all."""
+    frames: Sequence[str] = ()
+    """Origins whose pages may show this one in a frame, such as https://example.org."""
+    secure: bool = False
+    """The page is reached by https alone: its cookie is too."""
+
+    def knows(self, host: str) -> bool:
+        """Whether a Host header names this server. An IP address does: a rebound name is none."""
+        name = _name(host)
+        if "*" in self.hosts or name in self.hosts or name == "localhost" or name.endswith(".localhost"):
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    def content(self, nonce: str) -> str:
+        """The Content-Security-Policy of an answer."""
+        frames = " ".join(("'self'", *self.frames))
+        return "; ".join(
+            (
+                "default-src 'none'",
+                f"script-src 'self' 'nonce-{nonce}' 'unsafe-eval'",  # Gradio's HTML component is made by Function()
+                "style-src 'self' 'unsafe-inline'",  # Gradio and the pictures style single elements
+                "img-src 'self' data: blob:",
+                "media-src 'self' blob: data:",
+                "font-src 'self' data:",
+                "connect-src 'self'",
+                "worker-src 'self' blob:",
+                "manifest-src 'self'",
+                "base-uri 'self'",
+                "form-action 'self'",
+                f"frame-ancestors {frames}",
+            )
+        )
+
+
+class RefusalError(Exception):
+    """A request that is not let in: its status and a line."""
+
+    def __init__(self, status: int, line: str) -> None:
+        super().__init__(line)
+        self.status = status
+
+
+class Owners:
+    """Which browser opened which page."""
+
+    def __init__(self) -> None:
+        self._owners: OrderedDict[str, str] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def check(self, page: str, browser: str) -> None:
+        """The first browser that speaks for a page owns it. Raises RefusalError for another one."""
+        with self._lock:
+            if self._owners.setdefault(page, browser) != browser:
+                raise RefusalError(403, "this page was opened in another browser")
+            self._owners.move_to_end(page)
+            while len(self._owners) > PAGES:
+                self._owners.popitem(last=False)
+
+
+class Guard:
+    """An ASGI application before another one."""
+
+    def __init__(self, app: ASGIApp, policy: Policy, uploads: Path, inputs: Callable[[], Mapping[int, int]]) -> None:
+        """uploads: where uploaded files lie. inputs: how many values the page's events are sent, by their numbers."""
+        self._app, self._policy, self._uploads, self._inputs = app, policy, uploads.resolve(), inputs
+        self._owners = Owners()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or have it answered."""
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close", "code": 1008})
+        answer = _Answer(scope, send, self._policy)
+        try:
+            receive = await self._admit(scope, receive, answer.browser)
+        except RefusalError as refusal:
+            body = {"detail": str(refusal), "error": str(refusal)}
+            return await JSONResponse(body, refusal.status)(scope, receive, answer)
+        await self._app(scope, receive, answer)
+
+    async def _admit(self, scope: Scope, receive: Receive, browser: str | None) -> Receive:
+        """Raises RefusalError. Returns what the application is to read the body from."""
+        headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
+        host = headers.get("host", "")
+        if not self._policy.knows(host):
+            raise RefusalError(421, f"{host[:100]!r} is no name of this server; start it with --hosts to give it one")
+        if not _same_site(headers, host):
+            raise RefusalError(403, "the request comes from another site's page")
+        reads = method in ("GET", "HEAD")
+        if not (_READ if reads else _WRITE).fullmatch(path) or not (reads or method == "POST"):
+            raise RefusalError(404, "there is nothing at this address")
+        pages = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [])
+        if path.startswith(f"{API}/heartbeat/"):
+            pages.append(path.rsplit("/", 1)[1])
+        if not reads:
+            if browser is None:
+                raise RefusalError(403, "the page's cookie is missing; reload the page, and allow it its cookie")
+            if path.startswith(f"{API}/upload"):
+                self._check_uploads()
+            else:
+                body, receive = await _read(headers, receive)
+                pages.append(self._page_of(body, path))
+        for page in pages:
+            if browser is None or not re.fullmatch(r"[0-9A-Za-z]{1,64}", page):
+                raise RefusalError(403, "the page's cookie is missing; reload the page, and allow it its cookie")
+            self._owners.check(page, browser)
+        return receive
+
+    def _check_uploads(self) -> None:
+        total = sum(file.stat().st_size for file in self._uploads.rglob("*") if file.is_file())
+        if total > UPLOADED_BYTES:
+            raise RefusalError(507, "the server holds too many uploaded files; try again in an hour")
+
+    def _page_of(self, body: Any, path: str) -> str:
+        """Which page a body in JSON speaks for. Raises RefusalError where it is none that the page's script sends."""
+        if not isinstance(body, dict) or not isinstance(body.get("session_hash"), str):
+            raise RefusalError(422, "the request names no page; an object with a session_hash is needed")
+        if "data" in body or path.rstrip("/").endswith(("join", "predict")):
+            self._check_data(body)
+        for name in ("event_id", "trigger_id", "simple_format", "api_name", "event_data"):
+            if not isinstance(body.get(name), str | int | float | bool | None):
+                raise RefusalError(422, f"{name} is {type(body[name]).__name__}; a plain value is needed")
+        return str(body["session_hash"])
+
+    def _check_data(self, body: Mapping[str, Any]) -> None:
+        counts, event, data = self._inputs(), body.get("fn_index"), body.get("data")
+        if not isinstance(event, int) or isinstance(event, bool) or event not in counts:
+            raise RefusalError(422, f"fn_index is {str(event)[:40]}; the number of one of the page's events is needed")
+        if not isinstance(data, list) or len(data) != counts[event]:
+            raise RefusalError(422, f"data is not what this event is sent; a list of {counts[event]} values is needed")
+        for value in data:
+            if isinstance(value, dict):
+                self._check_file(value)
+            elif not (value is None or isinstance(value, bool | int | float | str)) or len(str(value)) > TEXT_LENGTH:
+                raise RefusalError(
+                    422, "data holds a value that is neither a number, a short text, true, false nor a file"
+                )
+
+    def _check_file(self, value: Mapping[str, Any]) -> None:
+        path = value.get("path")
+        flat = all(len(str(part)) <= TEXT_LENGTH for part in value.values())
+        kinds = {
+            "path": str,
+            "url": str,
+            "orig_name": str,
+            "mime_type": str,
+            "size": int,
+            "is_stream": bool,
+            "meta": dict,
+        }
+        known = all(part is None or isinstance(part, kinds.get(name, ())) for name, part in value.items())
+        if not isinstance(path, str) or "\0" in path or not flat or not known:
+            raise RefusalError(422, "data holds a file without a path, or more than a file has")
+        try:
+            there = Path(path).resolve()
+            inside = there.is_relative_to(self._uploads) and there.is_file()
+        except (OSError, RuntimeError):
+            inside = False
+        if not inside:
+            raise RefusalError(422, "the file is not there any more; upload it again")
+
+
+def _name(host: str) -> str:
+    """The name or address in a Host header, without its port; "" where there is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _same_site(headers: Headers, host: str) -> bool:
+    """Whether a request comes from a page of this server, or from no page: a program, or an address typed in."""
+    origin = headers.get("origin")
+    if origin is not None:
+        return origin in (f"http://{host}", f"https://{host}")
+    # A page may link to this one, and that is all: what browsers send of it says so.
+    site, mode = headers.get("sec-fetch-site", "none"), headers.get("sec-fetch-mode", "navigate")
+    return site in ("none", "same-origin") or mode == "navigate"
+
+
+async def _read(headers: Headers, receive: Receive) -> tuple[Any, Receive]:
+    """A body in JSON, and what gives it again. Raises RefusalError."""
+    data = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise RefusalError(400, "the request broke off")
+        data += message.get("body", b"")
+        if len(data) > BODY_BYTES:
+            raise RefusalError(413, f"the request has more than {BODY_BYTES:,} bytes")
+        if not message.get("more_body"):
+            break
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        raise RefusalError(422, "the request is no JSON") from None
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": data, "more_body": False}
+
+    return body, again
+
+
+class _Answer:
+    """Passes an answer on with the headers that each has; the page itself gets a nonce and, if need be, its cookie."""
+
+    def __init__(self, scope: Scope, send: Send, policy: Policy) -> None:
+        self._send, self._policy = send, policy
+        self._nonce = secrets.token_urlsafe(16)
+        self._page = scope["path"] == "/"
+        self._start: Message | None = None
+        self._body = b""
+        self.browser = _cookie(Headers(scope=scope))
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(raw=message.setdefault("headers", []))
+            self._set(headers)
+            if self._page and headers.get("content-type", "").startswith("text/html"):
+                self._start = message  # until its body is there, which gets longer
+                return
+        elif message["type"] == "http.response.body" and self._start is not None:
+            self._body += message.get("body", b"")
+            if message.get("more_body"):
+                return
+            body = re.sub(rb"<script(?=[\s>])", f'<script nonce="{self._nonce}"'.encode(), self._body)
+            MutableHeaders(raw=self._start["headers"])["content-length"] = str(len(body))
+            await self._send(self._start)
+            message = {"type": "http.response.body", "body": body}
+            self._start = None
+        await self._send(message)
+
+    def _set(self, headers: MutableHeaders) -> None:
+        for name in [name for name in headers.keys() if name.startswith("access-control-")]:  # noqa: SIM118
+            del headers[name]
+        headers["content-security-policy"] = self._policy.content(self._nonce)
+        headers["x-content-type-options"] = "nosniff"
+        headers["referrer-policy"] = "same-origin"
+        headers["cross-origin-opener-policy"] = "same-origin"
+        if not self._policy.frames:
+            headers["cross-origin-resource-policy"] = "same-origin"
+        if self._page:
+            headers["cache-control"] = "no-store"  # the nonce is for once
+            if self.browser is None:
+                rules = "Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if self._policy.secure else "")
+                headers.append("set-cookie", f"{COOKIE}={secrets.token_hex(16)}; {rules}")
+
+
+def _cookie(headers: Headers) -> str | None:
+    """The browser's name, if it has one."""
+    try:
+        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return None
+    return morsel.value if morsel is not None and re.fullmatch(r"[0-9a-f]{32}", morsel.value) else None

@@ -1,0 +1,260 @@
+"""The speech tab: prompts that are sound, and continuations that are heard while they are made."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from shortcut_gen.decoding.sampling import SamplingParams
+from shortcut_gen.errors import MediaError, PromptError, ShortcutGenError
+from shortcut_gen.media import Audio, read_audio
+from shortcut_gen.media.files import is_midi
+from shortcut_gen.modalities.speech import SpeechTokenizer
+from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
+from ui.examples.listing import EXAMPLES
+from ui.html import Variation, prompt_card, status
+from ui.layout import QUICK, Look, lay_out
+from ui.live import address
+from ui.models import Models
+from ui.sessions import Run, Sessions
+from ui.speech_figures import Analysis, Sketch, drawing, sketch_of
+from ui.tab import Performance, Tab, page_of
+from ui.values import as_sent, path_sent
+
+SHOWN_SECONDS = 20.0
+"""How much of a file is drawn: what may be used, and some of what follows."""
+MOST_VALUES = 16_000_000
+"""Samples of all channels that are decoded of an uploaded file: 20 s of eight channels at 96 kHz."""
+PIECE_SECONDS = 0.12
+"""Sound made at a time: a piece is played as soon as it is there."""
+
+
+class Voice:
+    """One variation while it is made: its ids become sound and a picture, each piece once."""
+
+    def __init__(self, tokenizer: SpeechTokenizer, seconds: float) -> None:
+        self._seconds = seconds
+        self._sound = tokenizer.sound()
+        self._taken = 0
+        self._seam = 0
+        self.sample_rate = self._sound.sample_rate
+        self._analysis = Analysis(self.sample_rate)
+        self._pieces: list[NDArray[np.float32]] = []
+
+    def extend(self, continuation: Continuation) -> NDArray[np.float32]:
+        """The sound of what is new in a continuation, (S,). Its prompt comes first and is not part of that."""
+        if not self._pieces:
+            self._keep(self._sound.push(continuation.prompt_ids))
+            self._seam = round(continuation.seam_seconds * self.sample_rate)
+        new = self._sound.push(continuation.ids[self._taken :])
+        self._taken = len(continuation.ids)
+        self._keep(new)
+        return new
+
+    def _keep(self, samples: NDArray[np.float32]) -> None:
+        self._pieces.append(samples)
+        self._analysis.extend(samples)
+
+    def finish(self) -> NDArray[np.float32]:
+        """No more will come. Returns what the codec had held back, (S,)."""
+        held = self._sound.finish()
+        self._keep(held)
+        self._analysis.finish()
+        return held
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has anything yet."""
+        return bool(self._pieces)
+
+    @property
+    def new_seconds(self) -> float:
+        """How much of the continuation there is."""
+        return max(self._analysis.seconds - self._seam / self.sample_rate, 0.0)
+
+    def audio(self) -> Audio:
+        """Prompt and continuation."""
+        return Audio(np.concatenate(self._pieces)[None], self.sample_rate)
+
+    def drawn(self, continuation: Continuation, done: bool) -> Variation:
+        """What the page shows of it."""
+        seam = continuation.seam_seconds
+        sketch = Sketch(analysis=self._analysis, seam=seam, seconds=seam + self._seconds)
+        length = f"{self.new_seconds:.1f} s new" if done else f"{self.new_seconds:.1f} of {self._seconds:.0f} s"
+        facts = f"{length}, seed {continuation.seed}"
+        name = continuation.prompt.name
+        return Variation(figure=drawing(sketch), number=continuation.variation + 1, prompt=name, facts=facts)
+
+
+class SpeechPerformance(Performance):
+    """Voices; the first one is heard while it is made."""
+
+    redraw_seconds = 0.5  # the playhead moves more often, by itself
+
+    def __init__(self, run: Run, tokenizer: SpeechTokenizer, seconds: float, count: int) -> None:
+        self._heard = run.sound
+        self._voices = [Voice(tokenizer, seconds) for _ in range(count)]
+        self._over = False
+        self.every_tokens = tokenizer.frame * max(round(PIECE_SECONDS * tokenizer.frame_rate), 1)
+        self.live = (address(run.folder.name), self._voices[0].sample_rate)
+
+    def hear(self, first: Continuation) -> None:
+        """As in `Performance`."""
+        self._heard.push(self._voices[0].extend(first))
+
+    def finish(self, made: Sequence[Continuation]) -> None:
+        """As in `Performance`."""
+        for place, (voice, continuation) in enumerate(zip(self._voices, made, strict=True)):
+            voice.extend(continuation)
+            held = voice.finish()
+            if place == 0:
+                self._heard.push(held)
+                self._heard.close()
+        self._over = True
+
+    def draw(self, made: Sequence[Continuation], done: Sequence[bool]) -> list[Variation]:
+        """As in `Performance`. Of the voices that have not begun, one is drawn: a prompt takes a while to decode, and
+        what is heard meanwhile must not run dry."""
+        for voice, continuation in zip(self._voices, made, strict=True):
+            if self._over:
+                break
+            fresh = not voice.begun
+            voice.extend(continuation)
+            if fresh:
+                break
+        return [voice.drawn(each, self._over) for voice, each in zip(self._voices, made, strict=True)]
+
+    def write(self, place: int, continuation: Continuation, stem: Path) -> tuple[tuple[str, Path], ...]:
+        """As in `Performance`."""
+        wav = stem.with_name(f"{stem.name}.wav")
+        self._voices[place].audio().write(wav)
+        return (("WAV", wav),)
+
+    def outcome(self, made: Sequence[Continuation], stopped: bool, took: float) -> str:
+        """As in `Performance`."""
+        if stopped:
+            return f"Stopped. {max(voice.new_seconds for voice in self._voices):.1f} s are kept."
+        together = sum(voice.new_seconds for voice in self._voices)
+        return (
+            f"{together:.1f} s of speech in {took:.1f} s: {together / max(took, 1e-3):.1f} times as fast as it plays."
+        )
+
+
+class SpeechTab(Tab):
+    """What the speech tab does."""
+
+    name = "speech"
+    folder = EXAMPLES / "speech"
+    usual_used = 5.0
+    most_used = 10.0
+    most_seconds = 20.0
+
+    def read_file(self, path: str) -> Prompt:
+        """As in `Tab`."""
+        file = Path(path)
+        try:
+            with file.open("rb") as stream:
+                start = stream.read(12)
+        except OSError as error:
+            raise MediaError(f"{path} cannot be read; upload it again") from error
+        if is_midi(start):
+            raise MediaError(f"{path} is a MIDI file; a recording is needed (the tab Piano takes MIDI)")
+        return Prompt(media=read_audio(path, SHOWN_SECONDS, MOST_VALUES), name=file.name)
+
+    def duration(self, prompt: Prompt) -> float:
+        """As in `Tab`."""
+        return prompt.media.duration if isinstance(prompt.media, Audio) else 0.0
+
+    def longest(self, duration: float) -> float:
+        """As in `Tab`, on the slider's steps of half a second."""
+        if duration <= 1.0:
+            return round(duration, 2)
+        return min(math.ceil(2 * duration - 0.01) / 2, self.most_used)
+
+    def check(self, prompt: Prompt, used: float) -> None:
+        """As in `Tab`. Encoding is quick, and so a silent recording says so at once, not after a click on Continue."""
+        with self.sessions.reading():
+            self.models.pipeline().encode(replace(prompt, seconds=used))
+
+    def heard(self, page: str, prompt: Prompt, upload: str | None, choice: str | None) -> Path | None:
+        """As in `Tab`. Of an uploaded file, what was read of it: not every browser plays every kind of file."""
+        audio = prompt.media
+        if not isinstance(audio, Audio):
+            return None
+        if not upload:
+            return self.folder / str(choice)
+        return self.sessions.keep_prompt(page, self.name, upload, f"{Path(upload).stem}.wav", audio.write)
+
+    def card(self, prompt: Prompt, used: float, sound: Path | None) -> str:
+        """As in `Tab`."""
+        audio = prompt.media
+        assert isinstance(audio, Audio)
+        more = f"the first {audio.duration:.0f} s" if audio.duration >= SHOWN_SECONDS else f"{audio.duration:.1f} s"
+        figure = drawing(sketch_of(audio, used))
+        return prompt_card(figure, f"{prompt.name}: {more}", kept=audio.kept, rest=used < audio.duration, sound=sound)
+
+    def perform(self, run: Run, pipeline: Pipeline, params: SamplingParams, count: int) -> Performance:
+        """As in `Tab`."""
+        tokenizer = pipeline.tokenizer
+        if not isinstance(tokenizer, SpeechTokenizer):
+            raise PromptError(f"a model of {tokenizer.name} makes no speech; choose another model")
+        return SpeechPerformance(run, tokenizer, params.seconds or 0.0, count)
+
+    def choose_recording(
+        self, recording: str | None, choice: str | None, upload: str | None, used: float, request: gr.Request
+    ) -> tuple[Any, Any, Any, Any, Any]:
+        """The microphone's file has arrived: it takes the place of an uploaded one, or says why not.
+
+        Returns (prompt card, slider, list of examples, upload, recording), the last emptied for the next one.
+        """
+        page = page_of(request)
+        try:
+            self.check(self.read_prompt(None, recording), self.usual_used)
+        except ShortcutGenError as error:
+            before = self.show(page, choice, upload, used)[0] if choice or upload else ""
+            return status(str(error), "error") + before, gr.skip(), gr.skip(), gr.skip(), None
+        card, slider = self.show(page, None, recording)
+        return card, slider, None, recording, None
+
+
+def build(models: Models, sessions: Sessions) -> None:
+    """Lay the tab out."""
+    do = SpeechTab(models, sessions)
+    # static/record.js makes a file of what the microphone hears and puts it here, out of sight.
+    recording = path_sent(gr.File(type="filepath", elem_id="recording", render=False))
+    look = Look(
+        prefix="speech-",
+        without="the model begins by itself",
+        upload="Or a recording (.wav, .flac, .mp3, .ogg, .aiff)",
+        seconds=10,
+        top_p=1.0,  # below, the voice falls silent
+        waiting=(
+            "Here the voice goes on.",
+            "Choose a voice, then press <b>Continue</b>: you hear the first variation while it is made.",
+        ),
+        under_upload=(recording, gr.Button("Record with the microphone", elem_id="record", render=False)),
+        over_buttons=(
+            as_sent(
+                gr.Checkbox(
+                    True,
+                    label="Play the first variation while it is made",
+                    container=False,
+                    interactive=True,  # only static/live.js reads it, which gradio does not know
+                    elem_id="aloud",
+                    render=False,
+                )
+            ),
+        ),
+    )
+    on = lay_out(do, models, look)
+    recording.upload(
+        do.choose_recording,
+        [recording, on.choice, on.upload, on.used],
+        [on.prompt, on.used, on.choice, on.upload, recording],
+        **QUICK,
+    )

@@ -1,0 +1,62 @@
+"""Values that come from the page, or from anyone who writes to its address: checked here, each refused in a line."""
+
+from collections.abc import Collection
+from typing import Any
+
+from shortcut_gen.errors import SettingsError
+
+
+def as_sent(component: Any) -> Any:
+    """The component, handing on what it is sent: Gradio's own checks end in a traceback or an empty "Error"."""
+    component.preprocess = _same
+    return component
+
+
+def path_sent(component: Any) -> Any:
+    """The same for a file: its path, or None. Gradio has checked by then that it is one of its uploads."""
+    component.preprocess = _path
+    return component
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _path(file: Any) -> Any:
+    return None if file is None else file.path
+
+
+def number(value: object, name: str, low: float, high: float) -> float:
+    """A finite number in a range. Raises SettingsError."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
+        return float(value)
+    raise SettingsError(f"{name} is {shown(value)}; a number from {low:g} to {high:g} is needed")
+
+
+def whole(value: object, name: str, low: int, high: int) -> int:
+    """A whole number in a range; a number field gives None when empty and may give a float. Raises SettingsError."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high and value == int(value):
+        return int(value)
+    raise SettingsError(f"{name} is {shown(value)}; a whole number from {low:,} to {high:,} is needed")
+
+
+def switch(value: object, name: str) -> bool:
+    """On or off. Raises SettingsError."""
+    if not isinstance(value, bool):
+        raise SettingsError(f"{name} is {shown(value)}; true or false is needed")
+    return value
+
+
+def chosen(value: object, name: str, among: Collection[str]) -> str | None:
+    """One of some names, or None. Raises SettingsError."""
+    if value is None or (isinstance(value, str) and value in among):
+        return value
+    raise SettingsError(f"there is no {name} {shown(value)}; one of {', '.join(among)} is needed")
+
+
+def shown(value: object) -> str:
+    """A value as a message has it, short."""
+    if value is None:
+        return "empty"
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
