@@ -17,6 +17,7 @@ from ui.guard import Guard, Policy
 from ui.models import Entry, Models
 from ui.registry import TABS, VOICES
 from ui.sessions import RUNS_AT_ONCE, Sessions
+from ui.values import take_as_sent
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("page.js", "live.js", "record.js")
@@ -61,6 +62,7 @@ def footer(models: Mapping[str, Models]) -> str:
 
 def build(models: Mapping[str, Models], sessions: Sessions) -> gr.Blocks:
     """The page for the models there are, by tokenizer, each of which has a tab."""
+    take_as_sent()
     # Uploads are Gradio's own files: looked over every quarter of an hour, gone after an hour.
     with gr.Blocks(title="shortcut-gen", analytics_enabled=False, delete_cache=(900, 3600)) as page:
         gr.HTML(header(list(models)), elem_id="top")
@@ -151,7 +153,7 @@ def application(models: Mapping[str, Models], sessions: Sessions, policy: Policy
         show_error=True,
     )
 
-    def inputs() -> dict[int, int]:
-        return {number: len(event.inputs) for number, event in page.fns.items()}
+    def inputs() -> dict[int, list[bool]]:
+        return {number: [isinstance(each, gr.File) for each in event.inputs] for number, event in page.fns.items()}
 
     return Guard(app, policy, sessions.uploads, inputs), page

@@ -117,8 +117,11 @@ class Owners:
 class Guard:
     """An ASGI application before another one."""
 
-    def __init__(self, app: ASGIApp, policy: Policy, uploads: Path, inputs: Callable[[], Mapping[int, int]]) -> None:
-        """uploads: where uploaded files lie. inputs: how many values the page's events are sent, by their numbers."""
+    def __init__(
+        self, app: ASGIApp, policy: Policy, uploads: Path, inputs: Callable[[], Mapping[int, Sequence[bool]]]
+    ) -> None:
+        """uploads: where uploaded files lie. inputs: whether each value that an event is sent is a file, by the event's
+        number."""
         self._app, self._policy, self._uploads, self._inputs = app, policy, uploads.resolve(), inputs
         self._owners = Owners()
 
@@ -181,33 +184,27 @@ class Guard:
         return str(body["session_hash"])
 
     def _check_data(self, body: Mapping[str, Any]) -> None:
-        counts, event, data = self._inputs(), body.get("fn_index"), body.get("data")
-        if not isinstance(event, int) or isinstance(event, bool) or event not in counts:
+        known, event, data = self._inputs(), body.get("fn_index"), body.get("data")
+        if not isinstance(event, int) or isinstance(event, bool) or event not in known:
             raise RefusalError(422, f"fn_index is {str(event)[:40]}; the number of one of the page's events is needed")
-        if not isinstance(data, list) or len(data) != counts[event]:
-            raise RefusalError(422, f"data is not what this event is sent; a list of {counts[event]} values is needed")
-        for value in data:
-            if isinstance(value, dict):
+        if not isinstance(data, list) or len(data) != len(known[event]):
+            raise RefusalError(422, f"data is not what this event is sent; a list of {len(known[event])} is needed")
+        for value, is_file in zip(data, known[event], strict=True):
+            if is_file and value is not None:
                 self._check_file(value)
             elif not (value is None or isinstance(value, bool | int | float | str)) or len(str(value)) > TEXT_LENGTH:
                 raise RefusalError(
                     422, "data holds a value that is neither a number, a short text, true, false nor a file"
                 )
 
-    def _check_file(self, value: Mapping[str, Any]) -> None:
+    def _check_file(self, value: Any) -> None:
+        kinds = {"path": str, "url": str, "orig_name": str, "mime_type": str, "size": int, "is_stream": bool}
+        if not isinstance(value, dict) or value.get("meta") != {"_type": "gradio.FileData"}:
+            raise RefusalError(422, "data holds something else where a file is needed")
         path = value.get("path")
-        flat = all(len(str(part)) <= TEXT_LENGTH for part in value.values())
-        kinds = {
-            "path": str,
-            "url": str,
-            "orig_name": str,
-            "mime_type": str,
-            "size": int,
-            "is_stream": bool,
-            "meta": dict,
-        }
-        known = all(part is None or isinstance(part, kinds.get(name, ())) for name, part in value.items())
-        if not isinstance(path, str) or "\0" in path or not flat or not known:
+        flat = all(part is None or isinstance(part, kinds.get(name, dict)) for name, part in value.items())
+        short = all(len(str(part)) <= TEXT_LENGTH for part in value.values())
+        if not isinstance(path, str) or "\0" in path or not flat or not short:
             raise RefusalError(422, "data holds a file without a path, or more than a file has")
         try:
             there = Path(path).resolve()

@@ -9,7 +9,6 @@ from ui.html import empty
 from ui.models import Models
 from ui.sessions import RUNS_AT_ONCE
 from ui.tab import LEAST_SECONDS, LEAST_TOP_P, LEAST_USED, MAX_SEED, MAX_TEMPERATURE, MAX_VARIATIONS, NO_PROMPT, Tab
-from ui.values import as_sent, path_sent
 
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """How events that only draw are wired."""
@@ -57,20 +56,16 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
     first, prefix = next(iter(do.examples)), look.prefix
     labels = [(example.label, file) for file, example in do.examples.items()]
     labels.append((f"No prompt\n{look.without}", NO_PROMPT))
-    choice = as_sent(
-        gr.Radio(labels, value=first, label="A beginning", elem_id=f"{prefix}examples", elem_classes="examples")
-    )
+    choice = gr.Radio(labels, value=first, label="A beginning", elem_id=f"{prefix}examples", elem_classes="examples")
     with gr.Row(elem_classes="columns"):
         with gr.Column(scale=4, min_width=300, elem_classes="controls"):
-            upload = path_sent(
-                gr.File(
-                    label=look.upload,
-                    file_types=["file"],  # a file of another kind gets our own line, which says more than Gradio's
-                    type="filepath",
-                    height=88,
-                    elem_id=f"{prefix}upload",
-                    elem_classes="upload",
-                )
+            upload = gr.File(
+                label=look.upload,
+                file_types=["file"],  # a file of another kind gets our own line, which says more than Gradio's
+                type="filepath",
+                height=88,
+                elem_id=f"{prefix}upload",
+                elem_classes="upload",
             )
             for component in look.under_upload:
                 component.render()
@@ -136,10 +131,7 @@ def _settings(do: Tab, models: Models, look: Look, longest: float) -> tuple[Any,
     checkpoint = gr.Dropdown(
         names, value=models.default, label="Model", visible=len(names) > 1, filterable=False, **named("checkpoint")
     )
-    others = (seconds, variations, temperature, top_p, fresh, seed, checkpoint)
-    for component in (used, *others):
-        as_sent(component)
-    return used, others, seed
+    return used, (seconds, variations, temperature, top_p, fresh, seed, checkpoint), seed
 
 
 def _buttons(prefix: str) -> tuple[Any, Any, Any]:

@@ -27,6 +27,8 @@ KEEP_RUNS = 24
 """Runs whose results are kept, over all pages; the oldest goes first. One holds some 10 to 100 MB of sound."""
 KEEP_PROMPTS = 32
 """Prompts whose sound is kept to be played, over all pages; one holds 2 MB at most."""
+END_SECONDS = 5.0
+"""What a run that is stopped may take to end when the server does."""
 GRACE_SECONDS = 600.0
 """How long the results of a closed page stay: a laptop that slept comes back to them."""
 
@@ -72,6 +74,7 @@ class Sessions:
         self._runs: dict[tuple[str, str], Run] = {}
         self._refused: set[tuple[str, str]] = set()
         self._prompts: dict[tuple[str, str], tuple[str, Path]] = {}
+        self._over = False
         self._lock = threading.Lock()
         self._readings = threading.BoundedSemaphore(READINGS_AT_ONCE)
         atexit.register(self.clear)
@@ -89,10 +92,13 @@ class Sessions:
             return Admission.WAITS if taken >= RUNS_AT_ONCE else Admission.SERVED
 
     def start_run(self, page: str, tab: str = "") -> Run | None:
-        """The run of the place that was asked for, or a new one where none was; None where it was refused."""
+        """The run of the place that was asked for, or a new one where none was.
+
+        None where it was refused, or the server ends.
+        """
         key = (page, tab)
         with self._lock:
-            if key in self._refused:
+            if key in self._refused or self._over:
                 self._refused.discard(key)
                 return None
             run = self._runs.get(key)
@@ -135,11 +141,15 @@ class Sessions:
                 run.stop.set()
 
     def stop_all(self) -> None:
-        """Every run is to end: the server does."""
+        """Every run is to end, and no other begins: the server ends. Waits a while for those that compute."""
         with self._lock:
+            self._over = True
             for run in self._runs.values():
                 run.stop.set()
                 run.sound.close()
+        until = time.monotonic() + END_SECONDS
+        while time.monotonic() < until and any(not run.ended and not run.asked for run in list(self._runs.values())):
+            time.sleep(0.02)
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -24,7 +24,6 @@ from ui.models import Models
 from ui.sessions import Run, Sessions
 from ui.speech_figures import Analysis, Sketch, drawing, sketch_of
 from ui.tab import Performance, Tab, page_of
-from ui.values import as_sent, path_sent
 
 SHOWN_SECONDS = 20.0
 """How much of a file is drawn: what may be used, and some of what follows."""
@@ -226,7 +225,7 @@ def build(models: Models, sessions: Sessions) -> None:
     """Lay the tab out."""
     do = SpeechTab(models, sessions)
     # static/record.js makes a file of what the microphone hears and puts it here, out of sight.
-    recording = path_sent(gr.File(type="filepath", elem_id="recording", render=False))
+    recording = gr.File(type="filepath", elem_id="recording", render=False)
     look = Look(
         prefix="speech-",
         without="the model begins by itself",
@@ -239,15 +238,13 @@ def build(models: Models, sessions: Sessions) -> None:
         ),
         under_upload=(recording, gr.Button("Record with the microphone", elem_id="record", render=False)),
         over_buttons=(
-            as_sent(
-                gr.Checkbox(
-                    True,
-                    label="Play the first variation while it is made",
-                    container=False,
-                    interactive=True,  # only static/live.js reads it, which gradio does not know
-                    elem_id="aloud",
-                    render=False,
-                )
+            gr.Checkbox(
+                True,
+                label="Play the first variation while it is made",
+                container=False,
+                interactive=True,  # only static/live.js reads it, which gradio does not know
+                elem_id="aloud",
+                render=False,
             ),
         ),
     )

@@ -230,6 +230,7 @@ class Tab(ABC):
             yield (gr.skip(),) * 5
             return
         if run.stop.is_set():
+            self.sessions.end_run(run)
             yield gr.skip(), status("Stopped before it began."), gr.skip(), *buttons(running=False)
             return
         try:

@@ -3,26 +3,28 @@
 from collections.abc import Collection
 from typing import Any
 
+import gradio as gr
+
 from shortcut_gen.errors import SettingsError
 
 
-def as_sent(component: Any) -> Any:
-    """The component, handing on what it is sent: Gradio's own checks end in a traceback or an empty "Error"."""
-    component.preprocess = _same
-    return component
+def take_as_sent() -> None:
+    """Have Gradio's components hand on what they are sent: their own checks end in a traceback or an empty "Error".
+
+    For the whole process, as Gradio makes a component anew from its class where an event has changed it for a page; and
+    a class of our own would make Gradio write a stub beside this file.
+    """
+    for kind in (gr.Checkbox, gr.Dropdown, gr.Number, gr.Radio, gr.Slider):
+        kind.preprocess = _same  # type: ignore[method-assign, assignment]
+    gr.File.preprocess = _path  # type: ignore[method-assign, assignment]
 
 
-def path_sent(component: Any) -> Any:
-    """The same for a file: its path, or None. Gradio has checked by then that it is one of its uploads."""
-    component.preprocess = _path
-    return component
-
-
-def _same(value: Any) -> Any:
+def _same(_: Any, value: Any) -> Any:
     return value
 
 
-def _path(file: Any) -> Any:
+def _path(_: Any, file: Any) -> Any:
+    """Of an uploaded file, its path; `ui.guard` and Gradio have seen by then that it is one of the uploads."""
     return None if file is None else file.path
 
 

@@ -18,7 +18,7 @@ import soundfile
 import torch
 
 from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
-from shortcut_gen.media import read_score
+from shortcut_gen.media import Note, Score, read_score
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
 from tests.shared.small_models import tiny_speech_checkpoint
@@ -37,6 +37,8 @@ ARGUMENTS = [
     "--use-fake-device-for-media-stream",  # a microphone that beeps
     "--use-fake-ui-for-media-stream",
 ]
+FILE = 1
+"""Where a run's values have the uploaded file."""
 NEW_NOTES = """() => [...document.querySelectorAll('.take path.new')]
     .reduce((sum, path) => sum + path.getAttribute('d').split('M').length - 1, 0)"""
 
@@ -79,7 +81,13 @@ def chromium() -> str | None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the server writes of its troubles."""
+    return tmp_path_factory.mktemp("log") / "stderr"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, log: Path) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("checkpoints")
     # Big enough that two minutes of four variations take a while: there must be time to see it grow and to press Stop.
     config = ModelConfig(width=512, feedforward=2048, feature_hidden=512)
@@ -96,10 +104,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
     # -m ui wants the checkout on the path, wherever the tests were started.
     root = Path(__file__).resolve().parents[2]
-    with subprocess.Popen(command, env=environment, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            command, env=environment, cwd=root, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
         assert process.stdout is not None
         # A library may print a line of its own first.
-        assert any(f"http://127.0.0.1:{port}" in line for line in process.stdout), "the server ended"
+        assert any(f"http://127.0.0.1:{port}" in line for line in process.stdout), log.read_text()
         yield f"http://127.0.0.1:{port}"
         process.terminate()
         assert process.wait(60) == 0
@@ -128,6 +141,7 @@ def page(browser: Any, server: str) -> Iterator[Any]:
     made.problems = []
     made.on("request", lambda r: None if r.url.startswith((server, "data:", "blob:")) else made.outside.append(r.url))
     made.on("pageerror", lambda error: made.problems.append(str(error)))
+    made.on("console", lambda said: made.problems.append(said.text) if "Content Security" in said.text else None)
     made.goto(server)
     made.wait_for_selector("#go:not([disabled])")
     yield made
@@ -366,3 +380,71 @@ def check_looks(page: Any, width: int) -> None:
             .map(e => e.outerHTML.slice(0, 120))"""
     )
     assert unnamed == []
+
+
+def test_a_click_while_others_are_served_says_so_and_can_be_taken_back(page: Any, browser: Any, server: str) -> None:
+    # Each in a browser of its own, as one opens six connections to a server at most, and a page keeps up to two.
+    others = [browser.new_context().new_page() for _ in range(2)]
+    for other in others:
+        other.goto(server)
+        other.wait_for_selector("#go:not([disabled])")
+        fill(other, "seconds", 120)
+        other.locator("#variations label", has_text="4").click()
+        other.click("#go")
+        other.wait_for_function("document.querySelector('#status').textContent.includes('Generating')")
+    page.click("#go")
+    page.wait_for_function("document.querySelector('#status').textContent.includes('yours begins when')")
+    page.click("#stop")
+    for other in others:
+        other.click("#stop")
+    page.wait_for_function("document.querySelector('#status').textContent.includes('Stopped before it began')")
+    assert page.locator("#go:not([disabled])").count() == 1
+    for other in others:
+        other.context.close()
+
+
+def test_a_short_prompt_and_the_next_one(page: Any, tmp_path: Path) -> None:
+    """The slider follows each prompt, and what was made of the one before keeps its name."""
+    Score(notes=(Note(pitch=60, velocity=80, start=0.0, end=0.4),)).write(tmp_path / "dot.mid")
+    fill(page, "seconds", 4)
+    page.locator("#upload input[type=file]").set_input_files(tmp_path / "dot.mid")
+    page.wait_for_function("document.querySelector('#prompt').textContent.includes('dot.mid: 1 note')")
+    assert page.locator("#used input[type=number]").is_disabled()
+    finish(page)
+    assert "of dot.mid" in page.locator(".take").inner_text()
+    page.locator("#examples label", has_text="Moonlight").click()
+    page.wait_for_function("document.querySelector('#prompt').textContent.includes('Beethoven')")
+    page.wait_for_function("document.querySelector('#used input[type=number]').value === '20'")
+    assert "of dot.mid" in page.locator(".take").inner_text()
+
+
+def test_another_browser_ends_no_run_and_a_wrong_value_is_a_line(
+    page: Any, browser: Any, server: str, log: Path
+) -> None:
+    """Through the page's own addresses, by someone who knows the hash of its page."""
+    asked: list[dict[str, Any]] = []
+    page.on("request", lambda r: asked.append(r.post_data_json) if "/queue/join" in r.url else None)
+    shorter(page)
+    finish(page)
+    mine = asked[-1]
+    join, predict = f"{server}/gradio_api/queue/join", f"{server}/gradio_api/run/predict"
+    stranger = browser.new_context()
+    stranger.request.get(server)
+    for path in ("queue/join", "cancel", "reset"):
+        answer = stranger.request.post(f"{server}/gradio_api/{path}", data=mine | {"event_id": "x"})
+        assert answer.status == 403
+    assert stranger.request.get(f"{server}/gradio_api/heartbeat/{mine['session_hash']}").status == 403
+    stranger.close()
+    for place in range(len(mine["data"])):
+        for wrong in (None, True, -1, 1e300, "x", "../..", "", 0.5):
+            data = list(mine["data"])
+            data[place] = wrong
+            refused = place == FILE and wrong is not None
+            assert page.request.post(join, data=mine | {"data": data}).status == (422 if refused else 200)
+    for number in range(40):  # whatever events there are, given what they are not sent
+        for values in ([], ["x"], ["x"] * 3, [None] * 4, [{}] * 5, [[]] * 10):
+            answer = page.request.post(predict, data=mine | {"fn_index": number, "data": values})
+            assert answer.status in (200, 404, 422), answer.text()
+    shorter(page, seed=9)
+    finish(page)
+    assert "Traceback" not in log.read_text()

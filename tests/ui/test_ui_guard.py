@@ -37,7 +37,7 @@ def uploads(tmp_path: Path) -> Path:
 
 
 def made(uploads: Path, policy: Policy | None = None) -> Guard:
-    return Guard(everything, policy or Policy(), uploads, lambda: {0: 1, 3: 2})
+    return Guard(everything, policy or Policy(), uploads, lambda: {0: [False], 1: [True], 3: [False, False]})
 
 
 def browser(app: Guard, opened: bool = True, host: str = HOST) -> TestClient:
@@ -196,8 +196,9 @@ WRONG = [
     json.dumps(body(data=[1, 2])).encode(),
     json.dumps(body(data=[[1]])).encode(),
     json.dumps(body(data=["x" * 2000])).encode(),
-    json.dumps(body(data=[{"path": "/etc/passwd"}])).encode(),
-    json.dumps(body(data=[{"path": 7}])).encode(),
+    json.dumps(body(data=["x"], fn_index=1)).encode(),
+    json.dumps(body(data=[{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}], fn_index=1)).encode(),
+    json.dumps(body(data=[{"path": 7, "meta": {"_type": "gradio.FileData"}}], fn_index=1)).encode(),
     json.dumps(body(data=[{"a": {"b": [1] * 9}}])).encode(),
     json.dumps(body(event_data={"x": 1})).encode(),
     json.dumps(body(event_id=[1])).encode(),
@@ -221,7 +222,7 @@ def test_a_file_must_be_one_of_the_uploads(uploads: Path, tmp_path: Path) -> Non
 
     def ask(path: str) -> int:
         file = {"path": path, "orig_name": "a.mid", "size": 4, "meta": {"_type": "gradio.FileData"}, "url": None}
-        return client.post(JOIN, json=body(data=[file])).status_code
+        return client.post(JOIN, json=body(data=[file], fn_index=1)).status_code
 
     assert ask(str(uploads / "mine.mid")) == 200
     for path in (uploads / "gone.mid", uploads / "../secret.mid", uploads / "link.mid", uploads, "a\0b", "x" * 900):
