@@ -1,4 +1,5 @@
 # The demo: docker build -t shortcut-gen . && docker run --rm -p 7860:7860 shortcut-gen
+# Behind a proxy, add the names it is called by: ... shortcut-gen python -m ui --host 0.0.0.0 --hosts demo.example.org
 #
 # On x86-64 Linux pip's usual PyTorch carries CUDA (several GB). For the small image, name an index of CPU wheels:
 #   docker build --build-arg PIP_EXTRA_INDEX_URL=... -t shortcut-gen .      (PyTorch's install page has its address)

@@ -1,8 +1,20 @@
 """The errors a user can cause. Each carries one line: what was given and what is needed."""
 
 
+MOST = 600
+"""Characters of a line: what a damaged file says of itself may be as long as it likes."""
+
+
 class ShortcutGenError(Exception):
-    """Base of every error this project raises on purpose; its text is shown to the user as it is."""
+    """Base of every error this project raises on purpose; its text is shown to the user as it is, so it is one line."""
+
+    def __init__(self, *values: object) -> None:
+        super().__init__(*(_line(value) if isinstance(value, str) else value for value in values))
+
+
+def _line(text: str) -> str:
+    line = " ".join(text.splitlines())
+    return line if len(line) <= MOST else f"{line[: MOST * 2 // 3]} … {line[-MOST // 4 :]}"
 
 
 class ConfigError(ShortcutGenError, ValueError):

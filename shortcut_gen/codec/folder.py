@@ -66,7 +66,7 @@ def read_codec_info(folder: str | Path) -> CodecInfo:
         if not isinstance(values.get(name, default), type(default)):
             raise CheckpointError(f"{path}: {name} is a {type(values[name]).__name__}; another type is needed")
     name = values.get("architecture", "encodec")  # the first folders did not say
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise CheckpointError(f"{path}: architecture is {name!r}; one of {', '.join(ARCHITECTURES)} is needed")
     try:
         config = ARCHITECTURES[name]().config(values.get("codec", {}))

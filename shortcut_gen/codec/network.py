@@ -12,6 +12,19 @@ from encodec.modules import SEANetDecoder, SEANetEncoder  # isort: skip
 from encodec.quantization import ResidualVectorQuantizer  # isort: skip
 
 
+# Of what config.json asks for, before memory is taken for it.
+_LARGEST = {
+    "sample_rate": 768_000,
+    "ratios": 64,
+    "filters": 1024,
+    "lstm_layers": 16,
+    "dimension": 4096,
+    "codebooks": 64,
+    "cardinality": 2**20,
+}
+_MOST_RATIOS = 8
+
+
 @dataclass(frozen=True, kw_only=True)
 class CodecConfig:
     """Shape of a causal EnCodec (arXiv:2210.13438, section 3.1) for one channel of sound."""
@@ -36,9 +49,11 @@ class CodecConfig:
         for field in fields(self):
             value = getattr(self, field.name)
             numbers = value if field.name == "ratios" else (value,)
-            least = 0 if field.name == "lstm_layers" else 1
-            if not numbers or not all(isinstance(n, int) and n >= least for n in numbers):
-                raise ConfigError(f"{field.name} is {value!r}; whole numbers of at least {least} are needed")
+            least, most = 0 if field.name == "lstm_layers" else 1, _LARGEST[field.name]
+            if not numbers or not all(type(n) is int and least <= n <= most for n in numbers):
+                raise ConfigError(f"{field.name} is {value!r}; whole numbers from {least} to {most:,} are needed")
+        if len(self.ratios) > _MOST_RATIOS:
+            raise ConfigError(f"ratios are {len(self.ratios)}; at most {_MOST_RATIOS} are needed")
         if self.cardinality & (self.cardinality - 1):
             raise ConfigError(f"cardinality is {self.cardinality}; a power of 2 is needed")
         if self.sample_rate % self.frame_samples:

@@ -1,0 +1,165 @@
+"""Damaged files by the thousand, for every reader: `python -m benchmarks.fuzz --cases 20000`.
+
+Sound inputs of each kind (MIDI, sound, checkpoints, codecs, corpora, batch manifests, archives) are damaged by chance
+and read in processes of their own, with limits of time and memory. Right is that an input is read, or refused in one
+line. A crash, a traceback, a reader that takes too long or too much memory, and a refusal of several lines are faults:
+each is printed, the command ends with 1, and `--save` keeps the inputs. The same seed gives the same inputs.
+"""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import auto_cli
+
+from benchmarks.fuzzing.child import write_case
+from benchmarks.fuzzing.kinds import KINDS, make_inputs
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Child:
+    """A process that reads damaged inputs, started anew after it crashed or was ended."""
+
+    def __init__(self, inputs: Path, work: Path, seed: int, seconds: float, gib: float) -> None:
+        self._arguments = [str(inputs), str(work), str(seed), str(gib)]
+        self._seconds = seconds
+        self._work = work
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, kind: str, number: int) -> dict[str, Any]:
+        """What became of a case."""
+        process = self._process or self._started()
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(f"{kind} {number}\n")
+        process.stdin.flush()
+        ready, _, _ = select.select([process.stdout], [], [], self._seconds)
+        line = process.stdout.readline() if ready else ""
+        if line:
+            return dict(json.loads(line))
+        self.close()
+        code = process.returncode
+        what = f"crash: the process ended with {code}" if ready else f"hang: more than {self._seconds:g} s"
+        return {"outcome": "fault", "what": what}
+
+    def _started(self) -> subprocess.Popen[str]:
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        for left in self._work.iterdir():
+            subprocess.run(["rm", "-rf", str(left)], check=True)
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "benchmarks.fuzzing.child", *self._arguments],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self._process.stdout.readline()  # until it has imported what it needs
+        return self._process
+
+    def close(self) -> None:
+        """End it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    stream.close()
+            self._process = None
+
+
+def ask_all(
+    jobs: Sequence[tuple[str, int]], children: Sequence[Child]
+) -> tuple[dict[str, Counter[str]], list[dict[str, Any]]]:
+    """(How often each came of a kind, the faults), each of them printed as it is found."""
+    tally: dict[str, Counter[str]] = {name: Counter() for name, _ in jobs}
+    faults: list[dict[str, Any]] = []
+    waiting, lock = iter(jobs), threading.Lock()
+
+    def work(child: Child) -> None:
+        while True:
+            with lock:
+                job = next(waiting, None)
+            if job is None:
+                return child.close()
+            answer = child.ask(*job)
+            with lock:
+                tally[job[0]][answer["outcome"]] += 1
+                if answer["outcome"] == "fault":
+                    faults.append({"kind": job[0], "case": job[1], "what": answer["what"]})
+                    print(f"{job[0]} {job[1]}: {answer['what']}", flush=True)
+
+    threads = [threading.Thread(target=work, args=(child,)) for child in children]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return tally, faults
+
+
+def main(
+    cases: int = 2000,
+    kinds: list[str] = list(KINDS),  # noqa: B006
+    seed: int = 0,
+    seconds: float = 5.0,
+    gib: float = 2.0,
+    workers: int = 0,
+    save: Path | None = None,
+    output: Path | None = None,
+) -> int:
+    """Damage and read.
+
+    Args:
+        cases: Inputs in all, spread over the kinds.
+        kinds: Of inputs; all if not given.
+        seed: Of the damage.
+        seconds: That reading one may take.
+        gib: Memory that reading one may take beside what the process begins with, GiB.
+        workers: Processes; 0 takes one a core.
+        save: Folder for the inputs that were faults.
+        output: JSON file to write.
+    """
+    unknown = [name for name in kinds if name not in KINDS]
+    if unknown or cases < 1 or seconds <= 0 or gib <= 0 or workers < 0:
+        names = ", ".join(KINDS)
+        print(
+            f"error: cases, seconds and gib above 0, workers of at least 0, kinds of {names} are needed",
+            file=sys.stderr,
+        )
+        return 2
+    with tempfile.TemporaryDirectory() as temporary:
+        inputs = Path(temporary) / "inputs"
+        make_inputs(inputs)
+        jobs = [(name, number) for number in range(-(-cases // len(kinds))) for name in kinds][:cases]
+        children = []
+        for place in range(workers or os.cpu_count() or 1):
+            folder = Path(temporary) / f"work-{place}"
+            folder.mkdir()
+            children.append(Child(inputs, folder, seed, seconds, gib))
+        tally, faults = ask_all(jobs, children)
+        if save is not None:
+            for fault in faults:
+                folder = save / f"{fault['kind']}-{fault['case']}"
+                folder.mkdir(parents=True, exist_ok=True)
+                write_case(inputs, folder, seed, fault["kind"], fault["case"])
+    print(f"{'kind':<12}{'read':>8}{'refused':>9}{'faults':>8}")
+    for name, counts in tally.items():
+        print(f"{name:<12}{counts['read']:>8,}{counts['refused']:>9,}{counts['fault']:>8,}")
+    if output is not None:
+        rows = {name: dict(counts) for name, counts in tally.items()}
+        output.write_text(json.dumps({"cases": cases, "seed": seed, "kinds": rows, "faults": faults}, indent=1) + "\n")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(auto_cli(main, as_positional=False))
