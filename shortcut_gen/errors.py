@@ -1,6 +1,5 @@
 """The errors a user can cause. Each carries one line: what was given and what is needed."""
 
-
 MOST = 600
 """Characters of a line: what a damaged file says of itself may be as long as it likes."""
 

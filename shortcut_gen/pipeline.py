@@ -20,7 +20,7 @@ from shortcut_gen.media.render import render
 from shortcut_gen.modalities.base import Media, Tokenizer
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Prompt:
     """What to continue. `media=None` starts from nothing."""
 
@@ -48,8 +48,24 @@ class Prompt:
         """No prompt at all."""
         return cls(media=None, name="from scratch")
 
+    def __repr__(self) -> str:
+        held = f"{len(self.media.notes):,} notes" if isinstance(self.media, Score) else ""
+        if isinstance(self.media, Audio):
+            held = f"{self.media.sample_rate:,} Hz"
+        length = f", {self.media.duration:.1f} s" if self.media is not None else ""
+        part = f", the first {self.seconds:g} s" if self.seconds is not None else ""
+        return f"<Prompt {self.name!r}: {held or 'nothing'}{length}{part}>"
+
 
 @dataclass(frozen=True, kw_only=True)
+class EncodedPrompt:
+    """A prompt and the ids of the part of it that is used."""
+
+    prompt: Prompt
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Continuation:
     """A prompt and what followed it, as ids and, on demand, as sound and, for piano, as a score."""
 
@@ -61,6 +77,12 @@ class Continuation:
     variation: int
     params: SamplingParams
     tokenizer: Tokenizer
+
+    def __repr__(self) -> str:
+        return (
+            f"<Continuation of {self.prompt.name!r}: {len(self.ids):,} ids, {self.seam_seconds:.1f} to "
+            f"{self.seconds:.1f} s, seed {self.seed}, variation {self.variation}>"
+        )
 
     @cached_property
     def media(self) -> Media:
@@ -165,16 +187,22 @@ class Pipeline:
         """
         if variations < 1:
             raise SettingsError(f"variations is {variations}; a whole number of at least 1 is needed")
-        rows = [(prompt, variation) for prompt in prompts for variation in range(variations)]
-        return self.stream_rows(rows, params, every_tokens)
+        return self._stream(prompts, params, variations, every_tokens)
+
+    def _stream(
+        self, prompts: Sequence[Prompt], params: SamplingParams, variations: int, every_tokens: int
+    ) -> Iterator[Progress]:
+        # Encoded when first asked for: whoever waits for the first ids can be told so before.
+        encoded = [EncodedPrompt(prompt=prompt, ids=self.encode(prompt)) for prompt in prompts]
+        rows = [(each, variation) for each in encoded for variation in range(variations)]
+        yield from self.stream_rows(rows, params, every_tokens)
 
     def stream_rows(
-        self, rows: Sequence[tuple[Prompt, int]], params: SamplingParams, every_tokens: int = 16
+        self, rows: Sequence[tuple[EncodedPrompt, int]], params: SamplingParams, every_tokens: int = 16
     ) -> Iterator[Progress]:
-        """`stream` for any choice of prompts and variation numbers, in that order."""
-        encoded = {id(prompt): self.encode(prompt) for prompt, _ in rows}
-        streams = [Stream(prompt=encoded[id(prompt)], seed=params.seed, variation=k) for prompt, k in rows]
-        owners = [prompt for prompt, _ in rows]
+        """`stream` for any choice of prompts, which are encoded, and variation numbers, in that order."""
+        streams = [Stream(prompt=encoded.ids, seed=params.seed, variation=k) for encoded, k in rows]
+        owners = [encoded.prompt for encoded, _ in rows]
         made: list[list[int]] = [[] for _ in streams]
 
         def progress(done: Sequence[bool]) -> Progress:

@@ -20,6 +20,7 @@ from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, SettingsError
 from shortcut_gen.files import write_whole
 from shortcut_gen.media import Audio
+from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.pipeline import Pipeline, Prompt
 from training.scoring.continuations import CODED, MADE, REAL, Take, coded, compare, faults, limits, real_takes, spread
 from training.scoring.sound import RATE, Voices, to_rate
@@ -49,15 +50,15 @@ class SpeechEvaluation:
     """Folder of recordings; its first level of subfolders names the speakers."""
     prompts: int = 30
     """Recordings to continue, spread over the speakers."""
-    prompt_seconds: float = 5.0
+    prompt_seconds: float = SpeechTokenizer.usual.prompt_seconds
     """How much of each is the prompt."""
-    seconds: float = 10.0
+    seconds: float = SpeechTokenizer.usual.seconds
     """Length of each continuation."""
     temperature: float = 1.0
     """Divides the logits."""
     top_k: int = 0
     """Keep only the k likeliest ids; 0 keeps all."""
-    top_p: float = 1.0
+    top_p: float = SpeechTokenizer.usual.top_p
     """Keep the fewest ids whose probabilities reach p; 1 keeps all."""
     seed: int = 0
     """Seed of the continuations."""
@@ -80,7 +81,7 @@ class SpeechEvaluation:
                 raise SettingsError(f"{name} is {getattr(self, name)}; a whole number of at least 1 is needed")
         if not 0.5 <= self.prompt_seconds <= 60:
             raise SettingsError(f"prompt_seconds is {self.prompt_seconds}; a number from 0.5 to 60 is needed")
-        _ = self.params
+        self.params  # noqa: B018, raises where they are wrong
 
     @property
     def params(self) -> SamplingParams:
@@ -140,7 +141,7 @@ def evaluate(checkpoint: Path, settings: SpeechEvaluation) -> dict[str, Any]:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     pipeline = Pipeline.from_pretrained(checkpoint, settings.device)
-    if not isinstance(pipeline.tokenizer.decode([]), Audio):
+    if pipeline.tokenizer.media is not Audio:
         raise SettingsError(f"{checkpoint} is a model of {pipeline.tokenizer.name}; one for speech is needed")
     real = real_takes(settings.data, settings.prompts, settings.prompt_seconds, settings.seconds)
     voices = Voices()

@@ -24,9 +24,6 @@ class Look:
     """What having no prompt means."""
     upload: str
     """What can be uploaded."""
-    seconds: float
-    """How long to go on at first, in seconds."""
-    top_p: float
     waiting: tuple[str, str]
     """What stands where the takes will be, in two lines."""
     under_upload: tuple[Any, ...] = ()
@@ -101,7 +98,7 @@ def _settings(do: Tab, models: Models, look: Look, longest: float) -> tuple[Any,
     used = gr.Slider(
         LEAST_USED,
         longest,
-        min(do.usual_used, longest),
+        min(do.usual.prompt_seconds, longest),
         step=0.5,
         label="How much of it to use (seconds)",
         **named("used"),
@@ -109,7 +106,7 @@ def _settings(do: Tab, models: Models, look: Look, longest: float) -> tuple[Any,
     seconds = gr.Slider(
         LEAST_SECONDS,
         do.most_seconds,
-        look.seconds,
+        do.usual.seconds,
         step=1,
         label="How long to go on (seconds)",
         **named("seconds"),
@@ -122,7 +119,7 @@ def _settings(do: Tab, models: Models, look: Look, longest: float) -> tuple[Any,
             0, MAX_TEMPERATURE, 1.0, step=0.05, label="Temperature", info="Higher is bolder.", **named("temperature")
         )
         top_p = gr.Slider(
-            LEAST_TOP_P, 1, look.top_p, step=0.01, label="Top-p", info="Lower is safer.", **named("top-p")
+            LEAST_TOP_P, 1, do.usual.top_p, step=0.01, label="Top-p", info="Lower is safer.", **named("top-p")
         )
     with gr.Row(elem_classes="pair"):
         seed = gr.Number(0, label="Seed", minimum=0, maximum=MAX_SEED, **named("seed"))

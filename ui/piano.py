@@ -7,6 +7,7 @@ from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, PromptError
 from shortcut_gen.media import Score, read_score
 from shortcut_gen.media.files import is_midi
+from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui.html import Variation, prompt_card
 from ui.layout import Look, lay_out
@@ -63,7 +64,7 @@ class PianoTab(Tab):
     """What the piano tab does."""
 
     name = "piano"
-    usual_used = 20.0
+    usual = PianoTokenizer.usual
     most_used = 120.0
     most_seconds = 120.0
 
@@ -112,8 +113,6 @@ def build(models: Models, sessions: Sessions) -> None:
     look = Look(
         without="the model begins by itself",
         upload="Or a MIDI file of your own (.mid, .midi, .kar)",
-        seconds=20,
-        top_p=0.98,
         waiting=(
             "Here the piece goes on.",
             "Choose a beginning, then press <b>Continue</b>: the notes appear as the model finds them.",

@@ -149,7 +149,7 @@ class SpeechTab(Tab):
 
     name = "speech"
     folder = EXAMPLES / "speech"
-    usual_used = 5.0
+    usual = SpeechTokenizer.usual
     most_used = 10.0
     most_seconds = 20.0
 
@@ -213,7 +213,7 @@ class SpeechTab(Tab):
         """
         page = page_of(request)
         try:
-            self.check(self.read_prompt(None, recording), self.usual_used)
+            self.check(self.read_prompt(None, recording), self.usual.prompt_seconds)
         except ShortcutGenError as error:
             before = self.show(page, choice, upload, used)[0] if choice or upload else ""
             return status(str(error), "error") + before, gr.skip(), gr.skip(), gr.skip(), None
@@ -230,8 +230,6 @@ def build(models: Models, sessions: Sessions) -> None:
         prefix="speech-",
         without="the model begins by itself",
         upload="Or a recording (.wav, .flac, .mp3, .ogg, .aiff)",
-        seconds=10,
-        top_p=1.0,  # below, the voice falls silent
         waiting=(
             "Here the voice goes on.",
             "Choose a voice, then press <b>Continue</b>: you hear the first variation while it is made.",

@@ -19,6 +19,7 @@ import gradio as gr
 
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, PromptError, ShortcutGenError
+from shortcut_gen.modalities.base import Usual
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui.examples.listing import EXAMPLES, load_examples
 from ui.html import Variation, status, variations_html
@@ -92,8 +93,8 @@ class Tab(ABC):
     name: str
     folder: Path = EXAMPLES
     """Where the examples are."""
-    usual_used: float
-    """How much of a prompt is used unless the slider is moved, in seconds."""
+    usual: Usual
+    """The modality's lengths and top-p, unless the sliders are moved."""
     most_used: float
     """How much of a prompt can be used, in seconds."""
     most_seconds: float
@@ -163,7 +164,7 @@ class Tab(ABC):
         if prompt.media is None:
             return status("The model begins by itself."), gr.update(interactive=False)
         longest = self.longest(self.duration(prompt))
-        used = min(self.usual_used if used is None else used, longest)
+        used = min(self.usual.prompt_seconds if used is None else used, longest)
         card = self.card(prompt, used, self.heard(page, prompt, upload, choice))
         long = longest > LEAST_USED
         least = LEAST_USED if long else 0
@@ -183,7 +184,7 @@ class Tab(ABC):
         """
         page = page_of(request)
         try:
-            self.check(self.read_prompt(None, upload), self.usual_used)
+            self.check(self.read_prompt(None, upload), self.usual.prompt_seconds)
         except ShortcutGenError as error:
             before = self.show(page, choice, None, used)[0] if choice else ""
             return status(str(error), "error") + before, gr.skip(), gr.skip(), None

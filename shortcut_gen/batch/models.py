@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from shortcut_gen.batch.settings import Usual
 from shortcut_gen.checkpoint import CheckpointInfo, read_info
 from shortcut_gen.codec.encodec import OFFICIAL
 from shortcut_gen.codec.finding import codec_folder
@@ -25,8 +24,6 @@ Kind = type[Score] | type[Audio]
 
 FOLDERS: dict[Kind, Path] = {Score: Path("checkpoints/piano"), Audio: Path("checkpoints/speech")}
 """The checkpoint for a kind of prompt where none is named."""
-USUAL: dict[Kind, Usual] = {Score: Usual(seconds=30.0, top_p=0.98), Audio: Usual(seconds=10.0, top_p=1.0)}
-"""Settings of a continuation where they are not given. Speech below top-p 1 falls silent (docs/experiments.md)."""
 ADDED = {"activation": "gelu"}
 """Options of models that came after the first release, as models without them are: named, they would change the hash
 of every checkpoint, and a folder of results made before would be made again."""
@@ -53,17 +50,16 @@ class Model:
     @cached_property
     def kind(self) -> Kind:
         """What it makes. Raises CheckpointError where that is no music and no speech."""
-        made = type(self.tokenizer.decode([]))
+        made: Kind = self.tokenizer.media
         if made not in FOLDERS:
             raise CheckpointError(
                 f"{self.folder} continues {self.info.tokenizer}; a checkpoint for piano or speech is needed"
             )
         return made
 
-    @property
-    def usual(self) -> Usual:
-        """Settings where they are not given."""
-        return USUAL[self.kind]
+    def load(self) -> Pipeline:
+        """`pipeline`, for what may go wrong with it. Raises CheckpointError, CodecError."""
+        return self.pipeline
 
     @cached_property
     def pipeline(self) -> Pipeline:

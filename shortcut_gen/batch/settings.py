@@ -15,14 +15,9 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import SettingsError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Usual:
-    """What a kind of prompt takes where a setting is not given."""
-
-    seconds: float
-    top_p: float
+from shortcut_gen.modalities.base import Usual
+from shortcut_gen.modalities.piano import PianoTokenizer
+from shortcut_gen.modalities.speech import SpeechTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +29,7 @@ class BatchSettings:
     variations: int = 1
     """Continuations of each prompt."""
     seconds: float | None = None
-    """Length of each continuation, in seconds; 30 of music or 10 of speech if not given."""
+    """Length of each continuation, in seconds; {music} of music or {speech} of speech if not given."""
     seed: int = 0
     """Seed; with a variation's number it fixes that variation, whatever else is in the batch."""
     checkpoint: Path | None = None
@@ -44,7 +39,7 @@ class BatchSettings:
     top_k: int = 0
     """Keep only the k likeliest ids; 0 keeps all."""
     top_p: float | None = None
-    """Keep the fewest ids whose probabilities reach p, 1 all; 0.98 for music and 1 for speech if not given."""
+    """Keep the fewest ids whose probabilities reach p, 1 all; {music} for music, {speech} for speech if not given."""
     min_p: float = 0.0
     """Keep ids at least this share as likely as the likeliest; 0 keeps all."""
     prompt_seconds: float | None = None
@@ -76,7 +71,7 @@ class BatchSettings:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise SettingsError(f"device is {self.device!r}, which this machine or this PyTorch lacks") from error
-        self.params(Usual(seconds=1.0, top_p=1.0))  # validates the rest
+        self.params(PianoTokenizer.usual)  # validates the rest
 
     def params(self, usual: Usual) -> SamplingParams:
         """The sampler's part of the settings; `usual` is for what is not set."""
@@ -99,6 +94,9 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("prompts", nargs="*", default=[], help="MIDI files, sound files, or folders of them")
     helps = {p.args[1]: p.description for p in docstring_parser.parse_from_object(BatchSettings).params}
+    for name in ("seconds", "top_p"):
+        usual = [f"{getattr(tokenizer.usual, name):g}" for tokenizer in (PianoTokenizer, SpeechTokenizer)]
+        helps[name] = (helps[name] or "").format(music=usual[0], speech=usual[1])
     for field in dataclasses.fields(BatchSettings):
         option = "--" + field.name.replace("_", "-")
         if field.type is bool:

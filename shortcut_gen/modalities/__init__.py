@@ -7,7 +7,7 @@ from typing import Any
 
 from shortcut_gen.codec.finding import find_codec
 from shortcut_gen.errors import ConfigError
-from shortcut_gen.modalities.base import Grammar, Media, Tokenizer
+from shortcut_gen.modalities.base import Grammar, Media, Tokenizer, Usual
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.modalities.text import CharacterTokenizer, Gpt2Tokenizer
@@ -47,4 +47,4 @@ def get_tokenizer(name: str, codec: dict[str, Any] | None = None, near: Path | N
     return TOKENIZERS[name](codec, near)
 
 
-__all__ = ["TOKENIZERS", "Grammar", "Media", "Tokenizer", "get_tokenizer"]
+__all__ = ["TOKENIZERS", "Grammar", "Media", "Tokenizer", "Usual", "get_tokenizer"]

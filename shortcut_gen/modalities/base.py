@@ -1,7 +1,8 @@
 """What a modality is to the rest: a tokenizer, and the grammar state that follows its ids one by one."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,17 @@ from torch import Tensor
 from shortcut_gen.media import Audio, Score
 
 Media = Score | Audio | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usual:
+    """What a modality's continuations take where nothing else is asked for."""
+
+    prompt_seconds: float
+    """How much of a prompt an interactive use takes."""
+    seconds: float
+    """How long to go on."""
+    top_p: float
 
 
 class Grammar(Protocol):
@@ -42,6 +54,9 @@ class Tokenizer(Protocol):
     """Whether `augment` can move and stretch ids."""
     suffixes: tuple[str, ...]
     """Suffixes of the files it reads, with the dot, in lower case."""
+    media: type[Any]
+    """What it encodes and decodes to: Score, Audio or str."""
+    usual: Usual
 
     def encode(self, media: Media) -> list[int]:
         """The ids of a piece. Raises PromptError where there is nothing to encode."""

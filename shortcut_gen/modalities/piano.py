@@ -5,6 +5,7 @@ Constants: performance_lib.py and performance_encoder_decoder.py of github.com/m
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from shortcut_gen.errors import PromptError
 from shortcut_gen.media import MAX_SECONDS, Note, Score
-from shortcut_gen.modalities.base import Media
+from shortcut_gen.modalities.base import Media, Usual
 
 NOTE_ON = 0  # 0-127, by pitch
 NOTE_OFF = 128  # 128-255, by pitch
@@ -82,6 +83,8 @@ class PianoTokenizer:
     frame = 1
     augments = True
     suffixes: tuple[str, ...] = (".mid", ".midi", ".rmi", ".kar")
+    media: type[Any] = Score
+    usual = Usual(prompt_seconds=20.0, seconds=30.0, top_p=0.98)
 
     def __init__(self, max_note_seconds: float = MAX_NOTE_SECONDS, max_sounding: int = MAX_SOUNDING) -> None:
         self.max_note_seconds = max_note_seconds

@@ -18,7 +18,7 @@ from shortcut_gen.codec.base import Codec
 from shortcut_gen.errors import ConfigError, PromptError
 from shortcut_gen.media import Audio
 from shortcut_gen.media.sound import mended
-from shortcut_gen.modalities.base import Media
+from shortcut_gen.modalities.base import Media, Usual
 
 MIN_SECONDS = 0.5
 """A shorter prompt is refused: there is no voice to go on in."""
@@ -32,6 +32,8 @@ class SpeechTokenizer:
     name = "speech"
     augments = False
     suffixes: tuple[str, ...] = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
+    media: type[Any] = Audio
+    usual = Usual(prompt_seconds=5.0, seconds=10.0, top_p=1.0)  # below 1 it falls silent (docs/experiments.md)
 
     def __init__(
         self,

@@ -6,13 +6,13 @@ import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shortcut_gen.errors import ConfigError, PromptError
-from shortcut_gen.modalities.base import Media
+from shortcut_gen.modalities.base import Media, Usual
 
 if TYPE_CHECKING:
     from tokenizers import ByteLevelBPETokenizer
@@ -59,6 +59,8 @@ class TextTokenizer:
     frame = 1
     augments = False
     suffixes: tuple[str, ...] = (".txt",)
+    media: type[Any] = str
+    usual = Usual(prompt_seconds=20.0, seconds=30.0, top_p=0.95)
     ids_per_word: float
     """In English, about, with the space."""
     first: int

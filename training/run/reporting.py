@@ -189,7 +189,8 @@ class Samples(L.Callback):
         # No prompt before the first validation: from scratch.
         streams = [Stream(prompt=prompt, seed=0, variation=k) for k, prompt in enumerate(self._prompts or [()])]
         made: list[list[int]] = [[] for _ in streams]
-        params = SamplingParams(seconds=self.seconds, max_tokens=2048 * self.tokenizer.frame, top_p=0.95)
+        usual = self.tokenizer.usual.top_p
+        params = SamplingParams(seconds=self.seconds, max_tokens=2048 * self.tokenizer.frame, top_p=usual)
         with pl_module.averaged() as model:
             for step in Sampler(model, self.tokenizer).stream(streams, params):
                 for ids, token in zip(made, step, strict=True):
