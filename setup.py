@@ -3,10 +3,13 @@
 Everything else is in pyproject.toml.
 """
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 # Plain shared libraries: ctypes loads them, and nothing in them knows Python. The instruction sets are chosen in the
 # code, at run time: no -march, so that one build runs anywhere.
@@ -36,4 +39,19 @@ KERNELS = Extension(
     **HOW,
 )
 
-setup(ext_modules=[] if sys.platform == "win32" else [ENGINE, KERNELS])
+
+class WithCheckpoints(build_py):
+    """Puts the demo's two checkpoints and the codec of the second into an installed package; a checkout has its own."""
+
+    def run(self) -> None:
+        """As in setuptools, then the checkpoints."""
+        super().run()
+        source = Path("checkpoints")
+        if self.editable_mode or not (source / "piano").is_dir():  # the Dockerfile installs dependencies alone
+            return
+        codec = json.loads((source / "speech/config.json").read_text(encoding="utf-8"))["codec"]["name"]
+        for name in ("piano", "speech", codec):
+            shutil.copytree(source / name, Path(self.build_lib) / "shortcut_gen/checkpoints" / name, dirs_exist_ok=True)
+
+
+setup(cmdclass={"build_py": WithCheckpoints}, ext_modules=[] if sys.platform == "win32" else [ENGINE, KERNELS])

@@ -4,6 +4,8 @@ Letters for shapes, everywhere in the code: B batch, T tokens, D width, H heads,
 positions, C context or channels, V vocabulary, Q codebooks, F frames, S samples.
 """
 
+from importlib import metadata
+
 from shortcut_gen.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, save_checkpoint
 from shortcut_gen.codec.base import Codec
 from shortcut_gen.codec.encodec import EncodecCodec
@@ -16,6 +18,11 @@ from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
 from shortcut_gen.pipeline import Continuation, Pipeline, Progress, Prompt
+
+try:
+    __version__ = metadata.version("shortcut-gen")
+except metadata.PackageNotFoundError:  # a folder on the path, not installed
+    __version__ = "unknown"
 
 __all__ = [
     "Audio",
@@ -36,6 +43,7 @@ __all__ = [
     "ShortcutLM",
     "SpeechTokenizer",
     "Stream",
+    "__version__",
     "load_checkpoint",
     "open_codec",
     "save_checkpoint",

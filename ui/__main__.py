@@ -18,6 +18,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from shortcut_gen import shipped
 from shortcut_gen.errors import SettingsError, ShortcutGenError
 from ui.sessions import Sessions
 
@@ -31,7 +32,7 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m ui", description="Serve the demo in a browser.")
     parser.add_argument(
-        "--checkpoints", type=Path, default=Path("checkpoints"), metavar="DIR", help="folder of checkpoints"
+        "--checkpoints", type=Path, metavar="DIR", help="folder of checkpoints; those shipped if not given"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on")
@@ -108,12 +109,11 @@ def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
 
     torch.set_num_threads(arguments.threads)
     engine, precision = resolve(arguments.engine, arguments.precision)
-    found = find_checkpoints(arguments.checkpoints)
+    folder = arguments.checkpoints or shipped.checkpoints()
+    found = find_checkpoints(folder)
     models = {name: Models(found[name], engine, precision) for name in TABS if name in found}
     if not models:
-        raise SettingsError(
-            f"{arguments.checkpoints} holds checkpoints for {', '.join(found)}; the page shows {' and '.join(TABS)}"
-        )
+        raise SettingsError(f"{folder} holds checkpoints for {', '.join(found)}; the page shows {' and '.join(TABS)}")
     models = usable(models, {name: TABS[name].warm_up for name in models})
     app, page = application(models, sessions, policy_of(arguments))
     server = uvicorn.Server(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from shortcut_gen import shipped
 from shortcut_gen.checkpoint import CheckpointInfo, read_info
 from shortcut_gen.codec.encodec import OFFICIAL
 from shortcut_gen.codec.finding import codec_folder
@@ -22,8 +23,8 @@ from shortcut_gen.pipeline import Pipeline
 
 Kind = type[Score] | type[Audio]
 
-FOLDERS: dict[Kind, Path] = {Score: Path("checkpoints/piano"), Audio: Path("checkpoints/speech")}
-"""The checkpoint for a kind of prompt where none is named."""
+FOLDERS: dict[Kind, str] = {Score: "piano", Audio: "speech"}
+"""The shipped checkpoint for a kind of prompt where none is named."""
 ADDED = {"activation": "gelu"}
 """Options of models that came after the first release, as models without them are: named, they would change the hash
 of every checkpoint, and a folder of results made before would be made again."""
@@ -103,7 +104,7 @@ class Models:
 
     def of(self, kind: Kind) -> Model:
         """The one that continues such prompts. Raises CheckpointError."""
-        folder = self._checkpoint or FOLDERS[kind]
+        folder = self._checkpoint or shipped.checkpoints() / FOLDERS[kind]
         if folder not in self._models:
             self._models[folder] = Model(folder, read_info(folder), *self._runs_on)
         return self._models[folder]

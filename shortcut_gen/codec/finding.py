@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from shortcut_gen import shipped
 from shortcut_gen.codec.base import Codec
 from shortcut_gen.codec.encodec import OFFICIAL, EncodecCodec
 from shortcut_gen.codec.folder import load_model, read_codec_info
@@ -54,7 +55,7 @@ def find_codec(settings: dict[str, Any], near: Path | None = None) -> Codec:
 def codec_folder(name: str, near: Path | None = None) -> Path:
     """The folder of a codec of ours: in `near`, beside it or in checkpoints/. Raises CodecError."""
     folders = [] if near is None else [near / name, near.resolve().parent / name]
-    folders.append(Path("checkpoints") / name)
+    folders.append(shipped.checkpoints() / name)
     found = next((folder for folder in folders if folder.is_dir()), None)
     if found is None:
         places = ", ".join(str(folder) for folder in folders)

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,11 +19,13 @@ from shortcut_gen.errors import ConfigError
 from shortcut_gen.media import read_score
 from tests.shared.tiny_runs import ROOT, arguments, differences, train, write_corpus
 from training import fit
-from training.run import callbacks
+from training.run import callbacks, start
 from training.run.checkpoints import BEST, LAST, PREVIOUS, put_in_place, read_run_checkpoint
 from training.run.lock import RunLock
 from training.run.recipe import Budget, OptimizerConfig
+from training.run.settings import quiet
 from training.run.task import LanguageModelTask
+from training.support import options as options_module
 
 PIECES = {"train": [400, 90, 20], "validation": [300], "test": [120, 60]}
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
@@ -226,7 +229,7 @@ def test_a_failed_save_leaves_the_one_before(
 def test_two_devices(folder: Path) -> None:
     options = ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--save_every", "4", "--report_every", "1")
     command = [sys.executable, "-m", "training.fit", *arguments(folder, "tiny", *options, "--budget.steps", "8")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("step 8 ") == 1  # one device speaks
     state = read_run_checkpoint(folder / "runs/tiny" / LAST)
@@ -329,7 +332,7 @@ def test_the_mean_weights_stand_in_and_step_back() -> None:
 
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
-    fit.quiet()  # as the command does: Lightning's own use of jsonargparse warns
+    quiet()  # as the command does: Lightning's own use of jsonargparse warns
 
 
 # The configs ----------------------------------------------------------------------------------------------------------
@@ -340,7 +343,7 @@ def _quiet() -> None:
 )
 def test_the_configs_build(folder: Path, config: str, millions: tuple[float, float]) -> None:
     options = ["--config", str(ROOT / f"training/configs/{config}.yaml"), "--data.path", str(folder / "data")]
-    run = fit.build([*options, "--runs", str(folder / "runs"), "--trainer.accelerator", "cpu"])
+    run = start.build([*options, "--runs", str(folder / "runs"), "--trainer.accelerator", "cpu"])
     assert millions[0] < run.task.model.num_parameters() / 1e6 < millions[1]
     assert run.folder.name == config
 
@@ -353,7 +356,7 @@ def test_the_shipped_demo_model_can_be_trained_further(folder: Path, root: Path)
     files = [str(ROOT / f"training/configs/{name}.yaml") for name in ("piano", "piano-small")]
     configs = [word for file in files for word in ("--config", file)]
     options = ["--data.path", str(folder / "data"), "--runs", str(folder / "runs"), "--trainer.accelerator", "cpu"]
-    run = fit.build([*configs, "--init", str(shipped), *options])
+    run = start.build([*configs, "--init", str(shipped), *options])
     assert run.task.model.num_parameters() == read_info(shipped).recipe["parameters"]
 
 
@@ -361,7 +364,7 @@ def test_the_papers_two_models_differ_in_the_taps_alone(folder: Path) -> None:
     runs = []
     for config in ("piano-paper", "piano-paper-baseline"):
         options = ["--config", str(ROOT / f"training/configs/{config}.yaml"), "--data.path", str(folder / "data")]
-        fit.build([*options, "--runs", str(folder / "runs"), "--trainer.accelerator", "cpu"])
+        start.build([*options, "--runs", str(folder / "runs"), "--trainer.accelerator", "cpu"])
         runs.append(json.loads((folder / "runs" / config / "hyperparameters.json").read_text()))
     one, other = runs
     assert one["model"].pop("taps") == [2, 4, 6, 8]
@@ -438,3 +441,43 @@ def test_no_time_is_left_of_a_budget_that_is_spent(folder: Path, capsys: pytest.
     train(folder)
     assert fit.main(arguments(folder, "tiny", "--resume", "auto", "--budget.steps", "7", "--report_every", "1")) == 0
     assert "left -" not in capsys.readouterr().out
+
+
+def test_the_short_help_names_what_the_whole_one_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit.main(["--help"]) == 0
+    short = capsys.readouterr().out
+    assert len(short.splitlines()) < 90
+    quiet()
+    with pytest.raises(SystemExit):
+        fit.main(["--help-all"])
+    whole = set(re.findall(r"--([a-z_.]+)", capsys.readouterr().out))
+    ours = {name for name in whole if not name.startswith("trainer") and not name.endswith("help")}
+    listed = {option.name for option in options_module.options()} | set(options_module.OTHERS)
+    # Groups such as --data take a file; the short help leaves them out.
+    assert ours - listed <= {"model", "data", "budget", "model.config", "model.optimizer", *options_module.LINKED}
+    assert {option.name for option in options_module.options()} <= whole
+    assert all(option.about for option in options_module.options())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--data.batchsize", "3"], "there is no option --data.batchsize; did you mean --data.batch_size?"),
+        (["--budgt.tokens=9"], "did you mean --budget.tokens?"),
+        (["--zzz"], "there is no option --zzz (--help lists them)"),
+    ],
+)
+def test_a_mistyped_option_is_refused_before_anything_slow(given: list[str], said: str) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "training.fit", *given]
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "error: " in done.stderr
+    assert not re.search(r"\| +(torch|lightning)$", done.stderr, flags=re.MULTILINE)
+
+
+def test_options_of_every_form_are_taken_for_known() -> None:
+    known = ["--config", "a.yaml", "--data.path+=b", "--model.config.taps=[2]", "--trainer.precision", "--", "--zzz"]
+    assert options_module.problem(known[:5]) == ""
+    assert options_module.problem(["--model", "m.yaml", "--data", "d.yaml", "--trainer.logger.help"]) == ""
+    assert options_module.problem(["-1", "value"]) == ""
