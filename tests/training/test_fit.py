@@ -229,7 +229,7 @@ def test_a_failed_save_leaves_the_one_before(
 def test_two_devices(folder: Path) -> None:
     options = ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--save_every", "4", "--report_every", "1")
     command = [sys.executable, "-m", "training.fit", *arguments(folder, "tiny", *options, "--budget.steps", "8")]
-    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("step 8 ") == 1  # one device speaks
     state = read_run_checkpoint(folder / "runs/tiny" / LAST)

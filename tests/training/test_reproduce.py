@@ -194,9 +194,14 @@ def test_a_line_cut_short_is_taken_away_and_a_damaged_one_named(folder: Path) ->
     path.write_bytes(whole + whole[:20])
     assert [record["arm"] for record in read(path)] == ["baseline"]
     assert path.read_bytes() == whole
-    path.write_bytes(whole + b"[]\n")
-    with pytest.raises(DataError, match=r"results.jsonl, line 2: no record of a run"):
-        read(path)
+    for damage, said in (
+        (b"[]\n", "is not a JSON object"),
+        (b'{"arm": "baseline"}\n', ": no record of a run"),
+        (whole.replace(b'"baseline"', b'"basline"'), ": the arm 'basline' is not known"),
+    ):
+        path.write_bytes(whole + damage)
+        with pytest.raises(DataError, match=f"results.jsonl, line 2{said if said[0] == ':' else f' {said}'}"):
+            read(path)
 
 
 def test_the_log_of_a_run_started_twice(tmp_path: Path) -> None:

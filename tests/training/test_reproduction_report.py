@@ -11,11 +11,11 @@ import pytest
 
 from shortcut_gen.errors import DataError
 from shortcut_gen.network.config import ModelConfig
+from training.experiment.arms import ARMS as NAMED
 from training.experiment.report.claims import FAILS, HOLDS, UNMATCHED, UNTESTED, claims
 from training.experiment.report.compare import COSTS, savings, standing
 from training.experiment.report.depth import read_readings
 from training.experiment.report.page import write
-from training.experiment.report.paper import ARMS as NAMED
 from training.experiment.report.statistics import first_reached, loss_at, paired_test, saved, two_sided_p
 from training.experiment.report.studies import Speeds, Study, read_results, read_speeds, studies
 

@@ -1,12 +1,12 @@
 """The arms of an experiment: one base model, the shortcut model, turned into each model it is compared with.
 
-`ARMS` are the paper's comparison, `TRIALS` what was tried beyond it; one more is a function from the base's config to
-its own. `matched:NAME` is the baseline made large enough to be compared with the arm NAME.
+`TABLE` has them all: the paper's comparison, and the trials beyond it. One more is a line there with a function from
+the base's config to its own. `matched:NAME` is the baseline made large enough to be compared with the arm NAME.
 """
 
 import functools
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,22 @@ from shortcut_gen.errors import ConfigError, SettingsError
 from shortcut_gen.network.config import ModelConfig
 from training.run.trials import Trial, build, with_trial
 
-Arm = Callable[[ModelConfig], ModelConfig]
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A model that is trained and scored under the same settings as the others."""
+
+    make: Callable[[ModelConfig], ModelConfig]
+    """Its config, from the base's."""
+    about: str
+    """What it is, in words."""
+    control: bool = False
+    """It is without any shortcut."""
+    equal_size: bool = False
+    """It is made as large as the shortcut model."""
+    trial: bool = False
+    """It is no part of the paper's comparison."""
+
 
 FEEDFORWARD_STEP = 8
 """Sizes of feed-forward layers tried for a match: matrix products in bf16 run best at multiples of 8."""
@@ -65,21 +80,6 @@ def mlps(base: ModelConfig) -> ModelConfig:
     return replace(baseline(base), residual_mlps=base.taps)
 
 
-ARMS: dict[str, Arm] = {
-    "baseline": baseline,
-    "shortcut": lambda base: base,
-    "shortcut-identity": lambda base: replace(base, features="identity"),
-    "shortcut-middle": middle,
-    "shortcut-current": lambda base: replace(base, attend_current=True),
-    "shortcut-literal": lambda base: replace(base, residual="literal"),
-    "wide": wide,
-    "deep": deep,
-    "feedforward": feedforward,
-    "mlps": mlps,
-}
-"""The arms of the paper's comparison by their names, first the paper's two."""
-
-
 def _current(base: ModelConfig, trial: Trial | None = None, **changes: Any) -> ModelConfig:
     """The last block attends to its own input too, which is self-attention with the taps added."""
     return with_trial(replace(base, attend_current=True, **changes), trial)
@@ -95,33 +95,110 @@ def _value_residual(base: ModelConfig) -> ModelConfig:
     return replace(baseline(base), value_residual=True)
 
 
-TRIALS: dict[str, Arm] = {
-    "current-small": lambda base: _current(base, feature_hidden=128),
-    "current-identity": lambda base: _current(base, Trial(source_norms=True), features="identity"),
-    "identity-value": lambda base: _current(base, Trial(source_norms=True), features="identity", value_residual=True),
-    "shared-256": lambda base: _current(base, Trial(shared_features=True), features="mlp", feature_hidden=256),
-    "depth": lambda base: _plain(base, depth="stream"),
-    "value-residual": _value_residual,
-    "shortcut-value": lambda base: replace(base, value_residual=True),
-    "extra-heads": lambda base: _plain(base, extra_heads=4, extra_taps=base.taps),
-    "depth-value": lambda base: with_trial(_value_residual(base), Trial(depth="stream")),
-    "muddformer-kv": lambda base: _plain(base, depth="qkv"),
+TABLE: dict[str, Arm] = {
+    "baseline": Arm(make=baseline, about="the ordinary Transformer", control=True),
+    "shortcut": Arm(make=lambda base: base, about="the paper's model: the last block attends to taps"),
+    "shortcut-identity": Arm(make=lambda base: replace(base, features="identity"), about="taps without MLPs"),
+    "shortcut-middle": Arm(make=middle, about="one tap, of the block at half depth"),
+    "shortcut-current": Arm(
+        make=lambda base: replace(base, attend_current=True), about="the last block attends to its own input too"
+    ),
+    "shortcut-literal": Arm(
+        make=lambda base: replace(base, residual="literal"), about="the residual as the paper prints it"
+    ),
+    "wide": Arm(make=wide, about="baseline, as large as shortcut by width", control=True, equal_size=True),
+    "deep": Arm(make=deep, about="baseline, as large as shortcut by depth", control=True, equal_size=True),
+    "feedforward": Arm(
+        make=feedforward, about="baseline, as large as shortcut by its blocks' MLPs", control=True, equal_size=True
+    ),
+    "mlps": Arm(make=mlps, about="shortcut's MLPs as residual layers, no shortcut", control=True, equal_size=True),
+    "current-small": Arm(
+        make=lambda base: _current(base, feature_hidden=128),
+        about="the last block attends to its own input and to taps through MLPs of 128",
+        trial=True,
+    ),
+    "current-identity": Arm(
+        make=lambda base: _current(base, Trial(source_norms=True), features="identity"),
+        about="the last block attends to its own input and to taps as they are, each through its own norm",
+        trial=True,
+    ),
+    "identity-value": Arm(
+        make=lambda base: _current(base, Trial(source_norms=True), features="identity", value_residual=True),
+        about="current-identity and value-residual together",
+        trial=True,
+    ),
+    "shared-256": Arm(
+        make=lambda base: _current(base, Trial(shared_features=True), features="mlp", feature_hidden=256),
+        about="the last block attends to its own input and to taps through one MLP of 256 for all",
+        trial=True,
+    ),
+    "depth": Arm(
+        make=lambda base: _plain(base, depth="stream"),
+        about="baseline, but the last two blocks and the final norm read sums over all depths, weighted token by token",
+        trial=True,
+    ),
+    "value-residual": Arm(
+        make=_value_residual,
+        about="baseline, but the values of every block above the first are mixed with the first's",
+        trial=True,
+    ),
+    "shortcut-value": Arm(
+        make=lambda base: replace(base, value_residual=True), about="shortcut and value-residual together", trial=True
+    ),
+    "extra-heads": Arm(
+        make=lambda base: _plain(base, extra_heads=4, extra_taps=base.taps),
+        about="baseline with four more heads in the last two blocks, which attend to taps",
+        trial=True,
+    ),
+    "depth-value": Arm(
+        make=lambda base: with_trial(_value_residual(base), Trial(depth="stream")),
+        about="depth and value-residual together",
+        trial=True,
+    ),
+    "muddformer-kv": Arm(
+        make=lambda base: _plain(base, depth="qkv"),
+        about="baseline, but the last block's queries, keys and values read three such sums over all depths",
+        trial=True,
+    ),
 }
-"""Trials beyond the paper by their names; training/run/trials.py says what each changes."""
+"""Every arm by its name, in the order of tables, first the paper's two. training/run/trials.py says what trials are."""
+ARMS = tuple(name for name, arm in TABLE.items() if not arm.trial)
+"""The paper's comparison."""
+TRIALS = tuple(name for name, arm in TABLE.items() if arm.trial)
+"""What was tried beyond it."""
+EQUAL_SIZE = tuple(name for name, arm in TABLE.items() if arm.equal_size)
+"""Arms made as large as the shortcut model, without its shortcut."""
+CONTROLS = tuple(name for name, arm in TABLE.items() if arm.control)
+"""Arms of the comparison without any shortcut."""
 MATCHED = "matched:"
-KNOWN = (*ARMS, *TRIALS, *(f"{MATCHED}{name}" for name in (*TRIALS, *ARMS)))
+"""How the names of other controls begin: `matched:NAME` is a baseline no smaller than NAME."""
+KNOWN = (*TABLE, *(f"{MATCHED}{name}" for name in (*TRIALS, *ARMS)))
 """The names of all arms, in the order of tables."""
 
 
 def model_of(name: str, base: ModelConfig) -> ModelConfig:
     """The model of an arm. Raises SettingsError for an unknown one, ConfigError where the base has no shortcut."""
     if name not in KNOWN:
-        raise SettingsError(f"unknown arm {name!r}; known are {', '.join((*ARMS, *TRIALS))} and {MATCHED}NAME of each")
+        raise SettingsError(f"unknown arm {name!r}; known are {', '.join(TABLE)} and {MATCHED}NAME of each")
     if not base.taps:
         raise ConfigError("the base model has no taps; arms are made from a model with the shortcut")
     if name.startswith(MATCHED):
         return _no_smaller(model_of(name.removeprefix(MATCHED), base), base)
-    return (ARMS | TRIALS)[name](base)
+    return TABLE[name].make(base)
+
+
+def is_control(name: str) -> bool:
+    """Whether an arm is without any shortcut."""
+    return name in CONTROLS or name.startswith(MATCHED)
+
+
+def described(name: str) -> str:
+    """What an arm is, in words. Raises SettingsError for an unknown one."""
+    if name.startswith(MATCHED):
+        return f"baseline with feed-forward layers that make it no smaller than {name.removeprefix(MATCHED)}"
+    if name not in TABLE:
+        raise SettingsError(f"unknown arm {name!r}; known are {', '.join(TABLE)}")
+    return TABLE[name].about
 
 
 def _no_smaller(model: ModelConfig, base: ModelConfig) -> ModelConfig:

@@ -9,6 +9,7 @@ from typing import Any
 
 from shortcut_gen.errors import ConfigError, DataError
 from shortcut_gen.files import Lock, reason
+from training.experiment.arms import KNOWN
 from training.experiment.grid import GridRun
 from training.run.trials import read_config
 
@@ -28,8 +29,30 @@ def claimed(out: Path) -> Iterator[None]:
         yield
 
 
+def lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every record of a file and how errors name its place. Raises DataError where one is no JSON object."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {reason(error)}; training.reproduce run writes it") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not text; a results.jsonl of training.reproduce run is needed") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        place = f"{path}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{place} is not a JSON object, perhaps cut short; remove the line") from error
+        if not isinstance(record, dict):
+            raise DataError(f"{place} is not a JSON object; a record of training.reproduce run is needed")
+        yield place, record
+
+
 def read(path: Path) -> list[dict[str, Any]]:
-    """Every record. A last line that was cut off by a crash is removed. Raises DataError at any other damage."""
+    """Every record of a grid. A last line that was cut off by a crash is removed. Raises DataError at any other damage,
+    and at an arm that is not known."""
     if not path.exists():
         return []
     try:
@@ -41,12 +64,13 @@ def read(path: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason(error)}") from error
     records = []
-    for number, line in enumerate(whole.splitlines(), 1):
+    for place, record in lines(path):
+        if record.get("arm") not in KNOWN:
+            raise DataError(f"{place}: the arm {record.get('arm')!r} is not known; known are {', '.join(KNOWN)}")
         try:
-            record = json.loads(line)
             records.append(record | {"model": read_config(record["model"]).to_dict()})
         except (ValueError, KeyError, TypeError, ConfigError) as error:
-            raise DataError(f"{path}, line {number}: no record of a run ({error}); remove the line") from error
+            raise DataError(f"{place}: no record of a run ({error}); remove the line") from error
     return records
 
 

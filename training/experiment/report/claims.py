@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from training.experiment.arms import EQUAL_SIZE
 from training.experiment.report.compare import (
     DEVIATIONS,
     TOLERANCE,
@@ -14,7 +15,7 @@ from training.experiment.report.compare import (
     savings,
 )
 from training.experiment.report.depth import LEAST_SHARE, Reading
-from training.experiment.report.paper import MATCHED, SOONER, modality
+from training.experiment.report.paper import SOONER, modality
 from training.experiment.report.statistics import pooled_sd, summarise
 from training.experiment.report.studies import Speeds, Study
 
@@ -33,8 +34,8 @@ RULES = (
     f"{DEVIATIONS:g} pooled standard deviations (the root of the mean of the two variances, n - 1). One seed has no "
     "deviation and tests nothing. Two seeds tell a deviation only to within a factor of thirty or so, so a verdict "
     "from two is marked and not to be leaned on.",
-    f"*Of equal size* are the arms {', '.join(MATCHED)} whose non-embedding parameters are within {TOLERANCE:.0%} of "
-    "shortcut's.",
+    f"*Of equal size* are the arms {', '.join(EQUAL_SIZE)} whose non-embedding parameters are within {TOLERANCE:.0%} "
+    "of shortcut's.",
     "**holds**: shortcut is lower than the arm that the claim names and than every arm of equal size that ran. "
     "**holds only without parameter matching**: lower than the arm named, but not than every one of equal size. "
     "**does not hold**: not lower than the arm named; that may also be a difference too small for so few seeds or so "

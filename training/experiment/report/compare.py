@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from training.experiment.report.paper import MATCHED, is_control
+from training.experiment.arms import EQUAL_SIZE, is_control
 from training.experiment.report.statistics import Paired, Summary, loss_at, paired_test, pooled_sd, saved, summarise
 from training.experiment.report.studies import Run, Speeds, Study
 
@@ -59,7 +59,7 @@ def of_equal_size(study: Study) -> list[str]:
     if "shortcut" not in study.runs:
         return []
     size = study.one("shortcut").parameters
-    near = (arm for arm in MATCHED if arm in study.runs and abs(study.one(arm).parameters / size - 1) <= TOLERANCE)
+    near = (arm for arm in EQUAL_SIZE if arm in study.runs and abs(study.one(arm).parameters / size - 1) <= TOLERANCE)
     return list(near)
 
 

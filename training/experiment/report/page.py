@@ -8,19 +8,14 @@ from pathlib import Path
 
 from shortcut_gen.errors import DataError
 from shortcut_gen.files import reason, write_whole
-from training.experiment.arms import KNOWN
+from training.experiment.arms import ARMS, CONTROLS, KNOWN, MATCHED, described, is_control
 from training.experiment.report.claims import RULES, Claim, claims
 from training.experiment.report.compare import DEVIATIONS, ENOUGH, TOLERANCE
 from training.experiment.report.depth import read_readings
-from training.experiment.report.paper import ARMS as NAMED
 from training.experiment.report.paper import (
-    CONTROLS,
     CORPORA,
-    NO_SMALLER,
     REFERENCE,
     SOURCE,
-    described,
-    is_control,
     title,
 )
 from training.experiment.report.plots import draw
@@ -197,7 +192,7 @@ def _beyond(groups: Sequence[Study]) -> list[str]:
         "## Does any shortcut beat a plain model of equal cost?",
         f"An arm *wins* where its test NLL is lower by more than {DEVIATIONS:g} pooled standard deviations, over "
         f"{ENOUGH} seeds or more, than that of every model without a shortcut that costs as much or less "
-        f"({', '.join(CONTROLS)} and {NO_SMALLER}NAME; within {TOLERANCE:.0%}), and one of those costs as much. "
+        f"({', '.join(CONTROLS)} and {MATCHED}NAME; within {TOLERANCE:.0%}), and one of those costs as much. "
         "Figures: against the one that comes closest.",
         standings(groups, arms),
     ]
@@ -230,7 +225,7 @@ def _not_run(groups: Sequence[Study]) -> list[str]:
     corpora = {study.corpus for study in groups}
     lines = [f"- {name}: {CORPORA[name].title}" for name in CORPORA if name not in corpora]
     for study in groups:
-        if missing := [arm for arm in NAMED if arm not in study.runs]:
+        if missing := [arm for arm in ARMS if arm not in study.runs]:
             lines.append(f"- {label(study)}: {', '.join(missing)}")
     if not lines:
         return []

@@ -63,51 +63,6 @@ LOSSES: Mapping[tuple[str, str], float] = {
 }
 """NLL in the paper, by its data set and our arm. See SOURCE. Who has the paper adds its figures here."""
 
-ARMS: Mapping[str, str] = {
-    "baseline": "the ordinary Transformer",
-    "shortcut": "the paper's model: the last block attends to taps",
-    "shortcut-identity": "taps without MLPs",
-    "shortcut-middle": "one tap, of the block at half depth",
-    "shortcut-current": "the last block attends to its own input too",
-    "shortcut-literal": "the residual as the paper prints it",
-    "wide": "baseline, as large as shortcut by width",
-    "deep": "baseline, as large as shortcut by depth",
-    "feedforward": "baseline, as large as shortcut by its blocks' MLPs",
-    "mlps": "shortcut's MLPs as residual layers, no shortcut",
-}
-"""The arms of the comparison and what they are."""
-TRIALS: Mapping[str, str] = {
-    "current-small": "the last block attends to its own input and to taps through MLPs of 128",
-    "current-identity": "the last block attends to its own input and to taps as they are, each through its own norm",
-    "identity-value": "current-identity and value-residual together",
-    "shared-256": "the last block attends to its own input and to taps through one MLP of 256 for all",
-    "depth": "baseline, but the last two blocks and the final norm read sums over all depths, weighted token by token",
-    "value-residual": "baseline, but the values of every block above the first are mixed with the first's",
-    "shortcut-value": "shortcut and value-residual together",
-    "extra-heads": "baseline with four more heads in the last two blocks, which attend to taps",
-    "depth-value": "depth and value-residual together",
-    "muddformer-kv": "baseline, but the last block's queries, keys and values read three such sums over all depths",
-}
-"""The trials beyond the paper and what they are."""
-MATCHED = ("wide", "deep", "feedforward", "mlps")
-"""Arms made as large as the shortcut model, without its shortcut."""
-CONTROLS = ("baseline", *MATCHED)
-"""Arms of the comparison without any shortcut."""
-NO_SMALLER = "matched:"
-"""How the names of other controls begin: `matched:NAME` is a baseline no smaller than NAME."""
-
-
-def is_control(arm: str) -> bool:
-    """Whether an arm is without any shortcut."""
-    return arm in CONTROLS or arm.startswith(NO_SMALLER)
-
-
-def described(arm: str) -> str:
-    """What an arm is, in words."""
-    if arm.startswith(NO_SMALLER):
-        return f"baseline with feed-forward layers that make it no smaller than {arm.removeprefix(NO_SMALLER)}"
-    return {**ARMS, **TRIALS}.get(arm, "a trial")
-
 
 def modality(corpus: str) -> str:
     """What kind of data a corpus is, its own name where it is unknown here."""

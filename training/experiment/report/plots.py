@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from shortcut_gen.errors import DataError
 from shortcut_gen.files import reason, write_whole
+from training.experiment.arms import is_control
 from training.experiment.report.compare import AXES, Axis, curve
-from training.experiment.report.paper import is_control, title
+from training.experiment.report.paper import title
 from training.experiment.report.statistics import loss_at
 from training.experiment.report.studies import Speeds, Study
 

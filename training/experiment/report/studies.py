@@ -9,6 +9,7 @@ from typing import Any
 
 from shortcut_gen.errors import ConfigError, DataError
 from shortcut_gen.files import reason
+from training.experiment import results
 from training.run.trials import read_config
 
 SHARED = ("vocab_size", "context", "position", "dropout")
@@ -121,29 +122,16 @@ def read_results(path: Path, arms: Sequence[str]) -> list[Run]:
 
     Raises DataError, with one line, where the file is missing or empty, a line is broken or an arm is not in `arms`.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}; training.reproduce run writes it") from error
-    except ValueError as error:
-        raise DataError(f"{path} is not text; a results.jsonl of training.reproduce run is needed") from error
     runs: dict[str, Run] = {}
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            run = _run(f"{path}, line {number}", line, arms)
-            runs[_key(run, run.arm, run.seed, run.model)] = run
+    for place, record in results.lines(path):
+        run = _run(place, record, arms)
+        runs[_key(run, run.arm, run.seed, run.model)] = run
     if not runs:
         raise DataError(f"{path} holds no run; training.reproduce run adds one line for each that it finishes")
     return list(runs.values())
 
 
-def _run(place: str, line: str, arms: Sequence[str]) -> Run:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{place} is not a JSON object, perhaps cut short; remove the line") from error
-    if not isinstance(record, dict):
-        raise DataError(f"{place} is not a JSON object; a record of training.reproduce run is needed")
+def _run(place: str, record: dict[str, Any], arms: Sequence[str]) -> Run:
     for key, kind in KINDS.items():
         if not isinstance(record.get(key), kind) or isinstance(record[key], bool):
             raise DataError(f"{place}: {key} is {record.get(key)!r:.60}; a record of training.reproduce run is needed")
