@@ -20,6 +20,46 @@ ROOT = Path(__file__).resolve().parent.parent
 MAESTRO = "maestro-v3.0.0-midi.zip"
 
 
+TIMES = "shortcut-gen/seconds"
+"""What each test took when it last ran here, in pytest's cache."""
+UNKNOWN_SECONDS = 0.1
+"""Of a test that has not run here, unless it is marked as slow or drives a browser."""
+_seconds: dict[str, float] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", type=float, metavar="SECONDS", help="only the cheapest tests, SECONDS of them in all")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    most = config.getoption("--quick")
+    if most is None:
+        return
+    known = config.cache.get(TIMES, {})
+
+    def cost(item: pytest.Item) -> float:
+        long = any(item.get_closest_marker(name) for name in ("slow", "browser"))
+        return float(known.get(item.nodeid, most + 1 if long else UNKNOWN_SECONDS))
+
+    kept, total = set(), 0.0
+    for item in sorted(items, key=cost):
+        total += cost(item)
+        if total > most:
+            break
+        kept.add(item.nodeid)
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in kept])
+    items[:] = [item for item in items if item.nodeid in kept]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _seconds[report.nodeid] = _seconds.get(report.nodeid, 0.0) + report.duration
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _seconds:
+        session.config.cache.set(TIMES, session.config.cache.get(TIMES, {}) | _seconds)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The root of the checkout."""

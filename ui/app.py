@@ -156,4 +156,4 @@ def application(models: Mapping[str, Models], sessions: Sessions, policy: Policy
     def inputs() -> dict[int, list[bool]]:
         return {number: [isinstance(each, gr.File) for each in event.inputs] for number, event in page.fns.items()}
 
-    return Guard(app, policy, sessions.uploads, inputs), page
+    return Guard(app, policy, sessions.uploads, inputs, sessions.alive), page

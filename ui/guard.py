@@ -13,6 +13,7 @@ What it gets has a Content-Security-Policy: scripts from here alone, by a nonce 
 
 import ipaddress
 import json
+import logging
 import re
 import secrets
 import threading
@@ -27,6 +28,8 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
 
 COOKIE = "shortcut-gen"
 API = "/gradio_api"
@@ -43,6 +46,8 @@ _READ = re.compile(
     r"/(config/?|theme\.css|robots\.txt|favicon\.ico|manifest\.json|(assets|static|svelte)/[^?]*|live/[0-9a-f]+"
     rf"|{API[1:]}/(config/?|info/?|theme\.css|startup-events|app_id/?|upload_progress|queue/data|heartbeat/[^/]+|file=.*))?"
 )
+_HEARTBEAT = f"{API}/heartbeat/"
+_FRAGILE = (f"{API}/upload", f"{API}/queue/data")
 _WRITE = re.compile(rf"{API}/(queue/join|run/predict|cancel|reset|upload)/?")
 
 
@@ -118,11 +123,18 @@ class Guard:
     """An ASGI application before another one."""
 
     def __init__(
-        self, app: ASGIApp, policy: Policy, uploads: Path, inputs: Callable[[], Mapping[int, Sequence[bool]]]
+        self,
+        app: ASGIApp,
+        policy: Policy,
+        uploads: Path,
+        inputs: Callable[[], Mapping[int, Sequence[bool]]],
+        alive: Callable[[str, int], None] = lambda page, change: None,
     ) -> None:
         """uploads: where uploaded files lie. inputs: whether each value that an event is sent is a file, by the event's
-        number."""
+        number. alive: told of a page whose connection that stays is opened (1) or has ended (-1).
+        """
         self._app, self._policy, self._uploads, self._inputs = app, policy, uploads.resolve(), inputs
+        self._alive = alive
         self._owners = Owners()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,9 +147,21 @@ class Guard:
         try:
             receive = await self._admit(scope, receive, answer.browser)
         except RefusalError as refusal:
-            body = {"detail": str(refusal), "error": str(refusal)}
-            return await JSONResponse(body, refusal.status)(scope, receive, answer)
-        await self._app(scope, receive, answer)
+            return await _refused(refusal)(scope, receive, answer)
+        page = scope["path"].rsplit("/", 1)[1] if scope["path"].startswith(_HEARTBEAT) else ""
+        if page:
+            self._alive(page, 1)
+        try:
+            await self._app(scope, receive, answer)
+        except Exception as error:
+            # What Gradio lets pass as a fault of its own where the request was at fault; all others are ours to see.
+            if not scope["path"].startswith(_FRAGILE):
+                raise
+            log.warning("a request to %s failed: %s", scope["path"], " ".join(str(error).split())[:200])
+            await answer.end()
+        finally:
+            if page:
+                self._alive(page, -1)
 
     async def _admit(self, scope: Scope, receive: Receive, browser: str | None) -> Receive:
         """Raises RefusalError. Returns what the application is to read the body from."""
@@ -151,7 +175,7 @@ class Guard:
         if not (_READ if reads else _WRITE).fullmatch(path) or not (reads or method == "POST"):
             raise RefusalError(404, "there is nothing at this address")
         pages = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [])
-        if path.startswith(f"{API}/heartbeat/"):
+        if path.startswith(_HEARTBEAT):
             pages.append(path.rsplit("/", 1)[1])
         if not reads:
             if browser is None:
@@ -215,6 +239,10 @@ class Guard:
             raise RefusalError(422, "the file is not there any more; upload it again")
 
 
+def _refused(refusal: RefusalError) -> JSONResponse:
+    return JSONResponse({"detail": str(refusal), "error": str(refusal)}, refusal.status)
+
+
 def _name(host: str) -> str:
     """The name or address in a Host header, without its port; "" where there is none."""
     try:
@@ -270,10 +298,15 @@ class _Answer:
         self._page = scope["path"] == "/"
         self._start: Message | None = None
         self._body = b""
+        self._ended = self._begun = False
+        self._upload = scope["path"].startswith(f"{API}/upload")
         self.browser = _cookie(Headers(scope=scope))
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self._begun = True
+            if self._upload and message["status"] == 500:  # a form that Gradio did not expect
+                message["status"] = 400
             headers = MutableHeaders(raw=message.setdefault("headers", []))
             self._set(headers)
             if self._page and headers.get("content-type", "").startswith("text/html"):
@@ -288,7 +321,15 @@ class _Answer:
             await self._send(self._start)
             message = {"type": "http.response.body", "body": body}
             self._start = None
+        self._ended = message["type"] == "http.response.body" and not message.get("more_body")
         await self._send(message)
+
+    async def end(self) -> None:
+        """The application has failed: what it has begun ends here."""
+        if not self._begun:
+            await self({"type": "http.response.start", "status": 400, "headers": []})
+        if not self._ended:
+            await self({"type": "http.response.body", "body": b""})
 
     def _set(self, headers: MutableHeaders) -> None:
         for name in [name for name in headers.keys() if name.startswith("access-control-")]:  # noqa: SIM118

@@ -17,7 +17,7 @@ class Variation:
     """Its picture, as HTML."""
     number: int
     prompt: str
-    """What it continues."""
+    """What it continues, in words."""
     facts: str
     sound: Path | None = None
     """The file that its player plays, once there is one."""
@@ -71,7 +71,7 @@ def variations_html(variations: Sequence[Variation]) -> str:
     """One fills the width, several stand side by side where there is room."""
     cards = "".join(
         f'<article class="card take"><h3>Variation {each.number}<span class="facts">{escape(each.facts)}</span></h3>'
-        f'<p class="facts of">of {escape(each.prompt)}</p>{each.figure}{_listen(each)}</article>'
+        f'<p class="facts of">{escape(each.prompt)}</p>{each.figure}{_listen(each)}</article>'
         for each in variations
     )
     return f'<div class="takes n{len(variations)}">{cards}</div>{legend()}'

@@ -145,15 +145,16 @@ def _wire(do: Tab, fields: Fields) -> None:
     choice.input(do.choose_example, [choice], [prompt, used, upload], **QUICK)
     upload.upload(do.choose_upload, [upload, choice, used], [prompt, used, choice, upload], **QUICK)
     upload.clear(do.clear_upload, None, [prompt, used, choice], **QUICK)
-    used.release(do.change_used, [choice, upload, used], [prompt], **QUICK)
+    used.change(do.change_used, [choice, upload, used], [prompt], trigger_mode="always_last", **QUICK)
     # A place is asked for at once, so that the click has an answer also where others are served first.
-    fields.go.click(do.begin, None, [fields.line, fields.go, fields.halt], **QUICK).then(
+    token = gr.Textbox(visible=False)
+    fields.go.click(do.begin, None, [fields.line, fields.go, fields.halt, token], **QUICK).then(
         do.run,
-        [choice, upload, used, *fields.others],
+        [token, choice, upload, used, *fields.others],
         [fields.takes, fields.line, fields.seed, fields.go, fields.halt],
         show_progress="hidden",
         concurrency_limit=RUNS_AT_ONCE,
         concurrency_id="runs",
         api_visibility="private",
     )
-    fields.halt.click(do.stop, None, [fields.line, fields.halt], **QUICK)
+    fields.halt.click(do.stop, None, [fields.line, fields.go, fields.halt], **QUICK)

@@ -14,7 +14,7 @@ from ui.layout import Look, lay_out
 from ui.models import Models
 from ui.piano_figures import Roll, clock, count, piano_roll
 from ui.sessions import Run, Sessions
-from ui.tab import Performance, Tab
+from ui.tab import Performance, Tab, continues
 
 MAX_BYTES = 4_000_000
 MAX_EVENTS = 200_000
@@ -40,7 +40,7 @@ class PianoPerformance(Performance):
         roll = Roll(score=made.score, seam=made.seam_seconds, seconds=made.seam_seconds + self._seconds)
         length = f"{new:.1f} s new" if done else f"{new:.1f} of {self._seconds:.0f} s"
         facts = f"{length}, seed {made.seed}"
-        return Variation(figure=piano_roll(roll), number=made.variation + 1, prompt=made.prompt.name, facts=facts)
+        return Variation(figure=piano_roll(roll), number=made.variation + 1, prompt=continues(made), facts=facts)
 
     def write(self, place: int, continuation: Continuation, stem: Path) -> tuple[tuple[str, Path], ...]:
         """As in `Performance`."""

@@ -19,6 +19,12 @@ RUNS_AT_ONCE = 2
 """One run keeps one core busy. Over all tabs."""
 WAITING_RUNS = 16
 """Runs that wait for their turn at most; one more is refused."""
+RUNS_OF_BROWSER = 6
+"""Runs of one browser's pages that compute or wait at most."""
+TAKEN_WITHIN = 15.0
+"""Seconds for which a place is held for a page of which nothing is heard any more."""
+REFUSED = "refused"
+"""In place of a run's token."""
 READINGS_AT_ONCE = 2
 """Files that are read and drawn at a time, over all pages."""
 READING_WAIT = 8.0
@@ -27,7 +33,7 @@ KEEP_RUNS = 24
 """Runs whose results are kept, over all pages; the oldest goes first. One holds some 10 to 100 MB of sound."""
 KEEP_PROMPTS = 32
 """Prompts whose sound is kept to be played, over all pages; one holds 2 MB at most."""
-END_SECONDS = 5.0
+END_SECONDS = 3.0
 """What a run that is stopped may take to end when the server does."""
 GRACE_SECONDS = 600.0
 """How long the results of a closed page stay: a laptop that slept comes back to them."""
@@ -53,13 +59,10 @@ class Run:
     sound: LiveSound = field(default_factory=LiveSound)
     asked: bool = True
     """A place was asked for, and it has not begun."""
+    asked_at: float = field(default_factory=time.monotonic)
+    browser: str = ""
     ended: bool = False
     closed_at: float | None = None
-
-    @property
-    def counts(self) -> bool:
-        """Whether it takes a place."""
-        return not self.ended and not (self.asked and self.stop.is_set())
 
 
 class Sessions:
@@ -72,38 +75,52 @@ class Sessions:
         self.results.mkdir()
         self.uploads.mkdir()
         self._runs: dict[tuple[str, str], Run] = {}
-        self._refused: set[tuple[str, str]] = set()
+        self._alive: dict[str, int] = {}
         self._prompts: dict[tuple[str, str], tuple[str, Path]] = {}
-        self._over = False
+        self.over = False
         self._lock = threading.Lock()
         self._readings = threading.BoundedSemaphore(READINGS_AT_ONCE)
         atexit.register(self.clear)
 
-    def ask(self, page: str, tab: str = "") -> Admission:
-        """A place for a run of a tab; the run before it is stopped. `start_run` takes the place."""
+    def ask(self, page: str, tab: str = "", browser: str = "") -> tuple[Admission, str]:
+        """A place for a run of a tab, and the token by which `start_run` takes it; the run before it is stopped."""
         key = (page, tab)
         with self._lock:
-            taken = sum(run.counts for other, run in self._runs.items() if other != key)
-            if taken >= RUNS_AT_ONCE + WAITING_RUNS:
-                self._refused.add(key)
-                return Admission.REFUSED
-            self._refused.discard(key)
-            self._new_run(key)
-            return Admission.WAITS if taken >= RUNS_AT_ONCE else Admission.SERVED
+            others = [run for other, run in self._runs.items() if other != key and self._takes(other[0], run)]
+            of_browser = sum(run.browser == browser for run in others) if browser else 0
+            if len(others) >= RUNS_AT_ONCE + WAITING_RUNS or of_browser >= RUNS_OF_BROWSER:
+                return Admission.REFUSED, REFUSED
+            run = self._new_run(key)
+            run.browser = browser
+            waits = len(others) >= RUNS_AT_ONCE
+            return Admission.WAITS if waits else Admission.SERVED, run.folder.name
 
-    def start_run(self, page: str, tab: str = "") -> Run | None:
-        """The run of the place that was asked for, or a new one where none was.
+    def _takes(self, page: str, run: Run) -> bool:
+        """Whether a run takes a place: it computes, or it waits and its page is there to take it."""
+        if run.ended or not run.asked:
+            return not run.ended
+        young = time.monotonic() - run.asked_at < TAKEN_WITHIN
+        return not run.stop.is_set() and (young or self._alive.get(page, 0) > 0)
 
-        None where it was refused, or the server ends.
+    def alive(self, page: str, change: int) -> None:
+        """A page has opened a connection that stays (1), or one has ended (-1)."""
+        with self._lock:
+            self._alive[page] = self._alive.get(page, 0) + change
+            if self._alive[page] <= 0:
+                del self._alive[page]
+
+    def start_run(self, page: str, tab: str = "", token: str | None = None) -> Run | None:
+        """The run of the place that was asked for, or a new one without a token.
+
+        None where the place was refused, or another click of the page took its place, or the server ends.
         """
         key = (page, tab)
         with self._lock:
-            if key in self._refused or self._over:
-                self._refused.discard(key)
+            if self.over:
                 return None
-            run = self._runs.get(key)
-            if run is None or not run.asked:
-                run = self._new_run(key)
+            run = self._runs.get(key) if token else self._new_run(key)
+            if run is None or (token and run.folder.name != token):
+                return None
             run.asked = False
             return run
 
@@ -134,16 +151,19 @@ class Sessions:
             while run.older:
                 shutil.rmtree(run.older.pop(), ignore_errors=True)
 
-    def stop(self, page: str, tab: str = "") -> None:
-        """The tab's run is to end and keep what it has."""
+    def stop(self, page: str, tab: str = "") -> bool:
+        """The tab's run is to end and keep what it has. Whether it had begun."""
         with self._lock:
-            if run := self._runs.get((page, tab)):
-                run.stop.set()
+            run = self._runs.get((page, tab))
+            if run is None:
+                return False
+            run.stop.set()
+            return not run.asked
 
     def stop_all(self) -> None:
         """Every run is to end, and no other begins: the server ends. Waits a while for those that compute."""
         with self._lock:
-            self._over = True
+            self.over = True
             for run in self._runs.values():
                 run.stop.set()
                 run.sound.close()

@@ -23,7 +23,7 @@ from ui.live import address
 from ui.models import Models
 from ui.sessions import Run, Sessions
 from ui.speech_figures import Analysis, Sketch, drawing, sketch_of
-from ui.tab import Performance, Tab, page_of
+from ui.tab import Performance, Tab, continues, page_of
 
 SHOWN_SECONDS = 20.0
 """How much of a file is drawn: what may be used, and some of what follows."""
@@ -86,8 +86,8 @@ class Voice:
         sketch = Sketch(analysis=self._analysis, seam=seam, seconds=seam + self._seconds)
         length = f"{self.new_seconds:.1f} s new" if done else f"{self.new_seconds:.1f} of {self._seconds:.0f} s"
         facts = f"{length}, seed {continuation.seed}"
-        name = continuation.prompt.name
-        return Variation(figure=drawing(sketch), number=continuation.variation + 1, prompt=name, facts=facts)
+        said = continues(continuation)
+        return Variation(figure=drawing(sketch), number=continuation.variation + 1, prompt=said, facts=facts)
 
 
 class SpeechPerformance(Performance):
@@ -172,7 +172,7 @@ class SpeechTab(Tab):
     def longest(self, duration: float) -> float:
         """As in `Tab`, on the slider's steps of half a second."""
         if duration <= 1.0:
-            return round(duration, 2)
+            return max(round(duration, 2), 0.1)
         return min(math.ceil(2 * duration - 0.01) / 2, self.most_used)
 
     def check(self, prompt: Prompt, used: float) -> None:

@@ -22,6 +22,7 @@ from shortcut_gen.errors import MediaError, PromptError, ShortcutGenError
 from shortcut_gen.modalities.base import Usual
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui.examples.listing import EXAMPLES, load_examples
+from ui.guard import COOKIE
 from ui.html import Variation, status, variations_html
 from ui.models import Models
 from ui.sessions import Admission, Run, Sessions
@@ -51,6 +52,11 @@ def slug(name: str) -> str:
     plain = unicodedata.normalize("NFKD", re.sub(r"\.[a-z0-9]{2,4}$", "", name, flags=re.IGNORECASE))
     words = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
     return "-".join(words)[:48].strip("-") or "prompt"
+
+
+def continues(made: Continuation) -> str:
+    """What a variation continues, in words."""
+    return f"of {made.prompt.name}" if made.prompt.media is not None else "from scratch"
 
 
 class Performance(ABC):
@@ -151,14 +157,14 @@ class Tab(ABC):
 
     def longest(self, duration: float) -> float:
         """How much of a prompt of that length can be used, in seconds: where the slider ends."""
-        return min(round(duration + 0.049, 1), self.most_used)
+        return max(min(round(duration + 0.049, 1), self.most_used), 0.1)
 
     def show(self, page: str, choice: str | None, upload: str | None, used: float | None = None) -> tuple[Any, Any]:
         """The prompt's card, and the slider fitted to it. used: None for the usual part."""
         try:
             prompt = self.read_prompt(choice, upload)
             if used is not None:
-                used = number(used, "how much to use", 0, self.most_used)
+                used = number(used, "how much to use", 0, 1e9)  # more than there is: the field sets itself right
         except ShortcutGenError as error:
             return status(str(error), "error"), gr.skip()
         if prompt.media is None:
@@ -201,18 +207,22 @@ class Tab(ABC):
         """How much of the prompt to use has changed: draw it anew."""
         return self.show(page_of(request), choice, upload, used)[0]
 
-    def begin(self, request: gr.Request) -> tuple[Any, Any, Any]:
-        """Continue was clicked: a place for the run is asked for. Returns (status, Continue button, Stop button)."""
-        admission = self.sessions.ask(page_of(request), self.name)
+    def begin(self, request: gr.Request) -> tuple[Any, Any, Any, str]:
+        """Continue was clicked: a place for the run is asked for.
+
+        Returns (status, Continue button, Stop button, the place's token for `run`).
+        """
+        admission, token = self.sessions.ask(page_of(request), self.name, browser_of(request))
         if admission is Admission.REFUSED:
-            line = status("Too many people wait for their turn; try again in a minute.", "error")
-            return line, *buttons(running=False)
+            line = status("Too many wait for their turn; try again in a minute.", "error")
+            return line, *buttons(running=False), token
         waits = admission is Admission.WAITS
         text = "Others are being served; yours begins when one of them is done." if waits else "Reading the prompt."
-        return status(text, "busy"), *buttons(running=True)
+        return status(text, "busy"), *buttons(running=True), token
 
     def run(
         self,
+        token: str | None,
         choice: str | None,
         upload: str | None,
         used: float,
@@ -226,13 +236,13 @@ class Tab(ABC):
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """Continue the prompt. Yields (variations, status, seed, Continue button, Stop button) as it goes."""
-        run = self.sessions.start_run(page_of(request), self.name)
-        if run is None:  # `begin` has said why
+        run = self.sessions.start_run(page_of(request), self.name, token)
+        if run is None:  # `begin` or `stop` has said why
             yield (gr.skip(),) * 5
             return
         if run.stop.is_set():
             self.sessions.end_run(run)
-            yield gr.skip(), status("Stopped before it began."), gr.skip(), *buttons(running=False)
+            yield (gr.skip(),) * 5  # `stop` has said so
             return
         try:
             params = SamplingParams(
@@ -312,7 +322,7 @@ class Tab(ABC):
             line = status(performance.closing, "busy")
             yield variations_html(variations), line, gr.skip(), gr.skip(), gr.update(interactive=False)
         for place, continuation in enumerate(made):
-            if not run.folder.is_dir():  # a newer run of this page has begun, or the server ends
+            if not run.folder.is_dir() or self.sessions.over:  # a newer run of this page has begun, or the server ends
                 return
             name = f"{slug(continuation.prompt.name)}-seed{continuation.seed}-variation-{continuation.variation + 1}"
             try:
@@ -325,12 +335,21 @@ class Tab(ABC):
         line = status(outcome, "error" if failed else "quiet")
         yield variations_html(variations), line, gr.skip(), *buttons(running=False)
 
-    def stop(self, request: gr.Request) -> tuple[Any, Any]:
-        """The Stop button: the run ends at its next few ids and keeps what there is."""
-        self.sessions.stop(page_of(request), self.name)
-        return status("Stopping.", "busy"), gr.update(interactive=False)
+    def stop(self, request: gr.Request) -> tuple[Any, Any, Any]:
+        """The Stop button: the run ends at its next few ids and keeps what there is.
+
+        Returns (status, Continue button, Stop button).
+        """
+        if self.sessions.stop(page_of(request), self.name):
+            return status("Stopping.", "busy"), gr.skip(), gr.update(interactive=False)
+        return status("Stopped before it began."), *buttons(running=False)
 
 
 def page_of(request: gr.Request) -> str:
     """Which page asks: `ui.guard` has made sure that it is the page's own browser."""
     return str(request.session_hash)
+
+
+def browser_of(request: gr.Request) -> str:
+    """The browser's cookie; "" where there is none."""
+    return str(getattr(request, "cookies", {}).get(COOKIE, ""))

@@ -23,7 +23,6 @@ VELOCITY = 356  # 356-387, by bin
 VOCAB_SIZE = 388
 TICKS_PER_SECOND = 100  # a tick is 10 ms
 MAX_SHIFT_TICKS = 100  # the longest time-shift, 1 s
-VELOCITY_BINS = 32
 DEFAULT_VELOCITY = 64  # a note without a velocity before it: General MIDI's default
 MAX_NOTE_SECONDS = 10.0
 """Longest note that is generated: 99.9% of MAESTRO's notes, pedal folded in, are shorter (training.check_tokens)."""

@@ -3,47 +3,44 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import numpy as np
 import soundfile
 
 import shortcut_gen
+from shortcut_gen import Audio, Note, Pipeline, Prompt, SamplingParams, Score
 from tests.shared.small_models import tiny_speech_checkpoint
 from tests.shared.sounds import RATE, speechlike
 
-PUBLIC = {
-    "Audio",
-    "Checkpoint",
-    "CheckpointInfo",
-    "Codec",
-    "Continuation",
-    "EncodecCodec",
-    "ModelConfig",
-    "Note",
-    "Pipeline",
-    "Progress",
-    "Prompt",
-    "Sampler",
-    "SamplingParams",
-    "Score",
-    "ShortcutGenError",
-    "ShortcutLM",
-    "SpeechTokenizer",
-    "Stream",
-    "load_checkpoint",
-    "open_codec",
-    "save_checkpoint",
-}
+
+def test_what_the_documents_import_is_public_and_documented(root: Path) -> None:
+    documents = [root / "README.md", *(root / "docs").glob("*.md")]
+    text = "\n".join(document.read_text(encoding="utf-8") for document in documents)
+    shown = {
+        name.strip() for names in re.findall(r"from shortcut_gen import ([\w, ]+)", text) for name in names.split(",")
+    }
+    assert len(shown) >= 3
+    assert shown <= set(shortcut_gen.__all__)
+    public = [name for name in shortcut_gen.__all__ if name != "__version__"]
+    assert [name for name in public if not (getattr(shortcut_gen, name).__doc__ or "").strip()] == []
 
 
-def test_the_public_names_are_these() -> None:
-    assert set(shortcut_gen.__all__) == PUBLIC
-    assert list(shortcut_gen.__all__) == sorted(shortcut_gen.__all__)
+def test_the_version_is_that_of_the_package(root: Path) -> None:
+    told = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert shortcut_gen.__version__ == told
 
 
-def test_public_names_are_documented() -> None:
-    undocumented = [name for name in PUBLIC if not (getattr(shortcut_gen, name).__doc__ or "").strip()]
-    assert undocumented == []
+def test_a_prompt_and_a_continuation_show_as_one_short_line(tiny_checkpoint: Path) -> None:
+    notes = tuple(Note(pitch=60 + k % 12, velocity=80, start=k / 4, end=k / 4 + 0.2) for k in range(400))
+    prompt = Prompt(media=Score(notes=notes), name="a.mid", seconds=4.0)
+    assert repr(prompt) == "<Prompt 'a.mid': 400 notes, 100.0 s, the first 4 s>"
+    assert repr(Prompt.empty()) == "<Prompt 'from scratch': nothing>"
+    sound = Prompt(media=Audio(np.zeros((1, 8000), np.float32), 16_000), name="b.wav")
+    assert repr(sound) == "<Prompt 'b.wav': 16,000 Hz, 0.5 s>"
+    made = Pipeline.from_pretrained(tiny_checkpoint).continue_prompt(prompt, SamplingParams(max_tokens=5, seed=3))
+    assert re.fullmatch(r"<Continuation of 'a.mid': 5 ids, 4.0 to \d+\.\d s, seed 3, variation 0>", repr(made))
 
 
 def test_piano_needs_nothing_that_speech_needs(root: Path, tiny_checkpoint: Path) -> None:

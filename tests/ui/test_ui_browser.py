@@ -1,5 +1,6 @@
 """Drives the real page in headless Chromium, against a server of its own with a random model."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -37,7 +38,7 @@ ARGUMENTS = [
     "--use-fake-device-for-media-stream",  # a microphone that beeps
     "--use-fake-ui-for-media-stream",
 ]
-FILE = 1
+FILE = 2
 """Where a run's values have the uploaded file."""
 NEW_NOTES = """() => [...document.querySelectorAll('.take path.new')]
     .reduce((sum, path) => sum + path.getAttribute('d').split('M').length - 1, 0)"""
@@ -395,11 +396,10 @@ def test_a_click_while_others_are_served_says_so_and_can_be_taken_back(page: Any
     page.click("#go")
     page.wait_for_function("document.querySelector('#status').textContent.includes('yours begins when')")
     page.click("#stop")
-    for other in others:
-        other.click("#stop")
     page.wait_for_function("document.querySelector('#status').textContent.includes('Stopped before it began')")
     assert page.locator("#go:not([disabled])").count() == 1
     for other in others:
+        other.click("#stop")
         other.context.close()
 
 
@@ -447,4 +447,53 @@ def test_another_browser_ends_no_run_and_a_wrong_value_is_a_line(
             assert answer.status in (200, 404, 422), answer.text()
     shorter(page, seed=9)
     finish(page)
+    assert "Traceback" not in log.read_text()
+
+
+def test_the_picture_follows_the_slider_however_it_is_moved(page: Any) -> None:
+    def seam() -> str:
+        return str(page.locator("#prompt .seam").get_attribute("style"))
+
+    before = seam()
+    slider = page.locator("#used input[type=range]")
+    slider.focus()
+    for _ in range(8):
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_function(f"document.querySelector('#prompt .seam').getAttribute('style') !== '{before}'")
+    after = seam()
+    field = page.locator("#used input[type=number]")
+    field.fill("9999")
+    field.press("Tab")
+    page.wait_for_function("Number(document.querySelector('#used input[type=number]').value) < 30")
+    page.wait_for_function("document.querySelectorAll('#prompt [role=alert]').length === 0")
+    assert page.locator("#prompt .card").count() == 1
+    fill(page, "used", 5)
+    page.wait_for_function(
+        f"(document.querySelector('#prompt .seam')?.getAttribute('style') ?? '{after}') !== '{after}'"
+    )
+
+
+def test_the_examples_are_one_group_for_the_keyboard(page: Any) -> None:
+    page.locator("#examples input").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function("document.querySelector('#prompt').textContent.includes('Mozart')")
+    assert page.evaluate("document.querySelectorAll('#examples input:checked').length") == 1
+
+
+def test_a_request_that_is_refused_says_why_on_the_page(page: Any, log: Path) -> None:
+    page.context.clear_cookies()
+    page.click("#go")
+    page.wait_for_selector(".refused[role=alert]")
+    assert "cookie is missing; reload the page" in page.locator(".refused").inner_text()
+
+
+def test_broken_requests_leave_no_traceback(server: str, log: Path) -> None:
+    httpx = pytest.importorskip("httpx")
+    form = b'--xx\r\nContent-Disposition: form-data; name="files"\r\n\r\na\r\n--xx--\r\n'
+    with httpx.Client(base_url=server) as client:
+        client.get("/")
+        kind = {"Content-Type": "multipart/form-data; boundary=xx"}
+        assert client.post("/gradio_api/upload", headers=kind, content=form).status_code == 400
+        with contextlib.suppress(httpx.HTTPError):  # it breaks off, or waits for news that do not come
+            client.get("/gradio_api/queue/data?session_hash=nothing1", timeout=5)
     assert "Traceback" not in log.read_text()

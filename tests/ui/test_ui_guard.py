@@ -271,3 +271,30 @@ def test_the_command_line_names_hosts_and_frames() -> None:
     for wrong in (["--hosts", "http://a"], ["--frames", "a.example; script-src *"], ["--frames", "https://a/b"]):
         with pytest.raises(SettingsError, match="needed"):
             policy_of(parse_args(wrong))
+
+
+def test_a_page_is_alive_while_its_heartbeat_is(uploads: Path) -> None:
+    told: list[tuple[str, int]] = []
+    app = Guard(everything, Policy(), uploads, lambda: {0: [False]}, lambda page, change: told.append((page, change)))
+    client = browser(app)
+    client.get("/gradio_api/heartbeat/abc123")
+    client.post(JOIN, json=body())
+    assert told == [("abc123", 1), ("abc123", -1)]
+    assert browser(app, opened=False).get("/gradio_api/heartbeat/abc123").status_code == 403
+    assert len(told) == 2
+
+
+def test_what_gradio_fails_at_is_the_requests_fault(uploads: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def failing(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/":
+            return await everything(scope, receive, send)
+        if "queue" in scope["path"]:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise TypeError("not\nwhat was expected")
+
+    client = browser(Guard(failing, Policy(), uploads, lambda: {0: [False]}))
+    assert client.post("/gradio_api/upload", files={"files": b"1"}).status_code == 400
+    assert client.get("/gradio_api/queue/data?session_hash=abc123").status_code == 200
+    assert "not what was expected" in caplog.text
+    with pytest.raises(TypeError):
+        client.get("/config")

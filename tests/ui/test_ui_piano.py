@@ -58,8 +58,15 @@ def page(key: str = "page") -> Any:
     return SimpleNamespace(session_hash=key)
 
 
-def run(do: PianoTab, choice: str | None = FIRST, upload: str | None = None, key: str = "page", **changes: Any):  # type: ignore[no-untyped-def]
-    return do.run(choice, upload, *(SETTINGS | changes).values(), request=page(key))
+def run(  # type: ignore[no-untyped-def]
+    do: PianoTab,
+    choice: str | None = FIRST,
+    upload: str | None = None,
+    key: str = "page",
+    token: str | None = None,
+    **changes: Any,
+):
+    return do.run(token, choice, upload, *(SETTINGS | changes).values(), request=page(key))
 
 
 def texts(steps: list[tuple[Any, ...]]) -> str:
@@ -109,6 +116,7 @@ def test_a_run_without_a_prompt(do: PianoTab) -> None:
     last = list(run(do, choice=NO_PROMPT))[-1]
     assert "<audio" in last[0]
     assert "from-scratch-seed7-variation-1" in last[0]
+    assert ">from scratch<" in last[0]
 
 
 def test_stop_keeps_what_is_there(do: PianoTab) -> None:
@@ -284,27 +292,72 @@ def test_a_reading_that_gets_no_turn_says_so(
 
 
 def test_a_run_waits_for_its_turn_and_can_be_stopped_before_it(do: PianoTab, sessions: Sessions) -> None:
+    begun = []
     for key in "ab":
-        assert "Reading" in do.begin(page(key))[0]
-        assert sessions.start_run(key, "piano") is not None
-    line, go, halt = do.begin(page("c"))
+        line, _, _, token = do.begin(page(key))
+        assert "Reading" in line
+        begun.append(sessions.start_run(key, "piano", token))
+    line, go, halt, first = do.begin(page("c"))
     assert "yours begins when one of them is done" in line
     assert (go["interactive"], halt["interactive"]) == (False, True)
-    do.stop(page("c"))
-    steps = list(run(do, key="c"))
-    assert len(steps) == 1
-    assert "Stopped before it began" in steps[0][1]
-    assert steps[0][3]["interactive"] is True
-    # A place that was given up is free.
-    for k in range(sessions_module.WAITING_RUNS):
-        assert sessions.ask(f"waiting {k}", "piano") is Admission.WAITS
-    line, go, _ = do.begin(page("late"))
-    assert "Too many people wait" in line
+    line, go, halt = do.stop(page("c"))
+    assert "Stopped before it began" in line
+    assert (go["interactive"], halt["interactive"]) == (True, False)
+    _, _, _, second = do.begin(page("c"))
+    # Gradio's queue still holds the first click: its turn comes, and it takes nothing from the second.
+    assert all("value" not in value for step in run(do, key="c", token=first) for value in step)  # gr.skip()
+    last = list(run(do, key="c", token=second))[-1]
+    assert "tokens" in last[1]
+    assert len(files(do, ".mid")) == 1
+    assert all(each is not None and not each.stop.is_set() for each in begun)
+
+
+def test_places_are_few_and_nobody_holds_one_that_is_gone(
+    do: PianoTab, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = sessions_module.RUNS_AT_ONCE + sessions_module.WAITING_RUNS
+    for k in range(most):
+        assert sessions.ask(f"page {k}")[0] is not Admission.REFUSED
+    line, go, _, token = do.begin(page("late"))
+    assert "Too many wait" in line
     assert go["interactive"] is True
-    assert all("value" not in value for step in run(do, key="late") for value in step)  # gr.skip()
-    assert files(do, ".mid") == []
-    ended = list(run(do, key="a"))  # the run of a page takes the place of its own before
-    assert "tokens" in ended[-1][1]
+    assert all("value" not in value for step in run(do, key="late", token=token) for value in step)
+    assert sessions.ask("page 3")[0] is Admission.WAITS  # a page's own place is no other's
+    sessions.stop("page 3")
+    assert sessions.ask("late")[0] is Admission.WAITS
+    # Who asked and was never heard of again loses the place; an open page keeps it.
+    sessions.alive("page 5", 1)
+    monkeypatch.setattr(sessions_module, "TAKEN_WITHIN", -1.0)
+    assert sessions.ask("one more")[0] is Admission.SERVED
+    sessions.alive("page 6", 1)
+    sessions.alive("page 7", 1)
+    assert sessions.ask("yet one")[0] is Admission.WAITS
+    sessions.alive("page 5", -1)
+    sessions.alive("page 6", -1)
+    assert sessions.ask("and one")[0] is Admission.SERVED
+
+
+def test_one_browser_holds_a_few_places_at_most(sessions: Sessions) -> None:
+    for k in range(sessions_module.RUNS_OF_BROWSER):
+        assert sessions.ask(f"page {k}", browser="mine")[0] is not Admission.REFUSED
+    assert sessions.ask("one more", browser="mine")[0] is Admission.REFUSED
+    assert sessions.ask("another's", browser="yours")[0] is not Admission.REFUSED
+
+
+def test_the_server_ends_with_its_runs(do: PianoTab, sessions: Sessions) -> None:
+    steps = run(do, seconds=120.0)
+    next(steps)
+    sessions.stop_all()
+    list(steps)
+    assert files(do, ".wav") == []
+    assert sessions.start_run("page", "piano") is None
+
+
+def test_notes_of_no_length_are_a_prompt_too(do: PianoTab, tmp_path: Path) -> None:
+    Score(notes=(Note(pitch=60, velocity=80, start=0.0, end=0.0),)).write(tmp_path / "click.mid")
+    card, slider, *_ = do.choose_upload(str(tmp_path / "click.mid"), FIRST, 20.0, page())
+    assert "click.mid: 1 note" in card
+    assert slider["minimum"] < slider["maximum"]
 
 
 def test_choosing_an_example_draws_it_and_puts_the_upload_away(do: PianoTab) -> None:

@@ -71,7 +71,7 @@ def page(key: str = "page") -> Any:
 
 
 def run(do: SpeechTab, choice: str | None = FIRST, upload: str | None = None, key: str = "page", **changes: Any):  # type: ignore[no-untyped-def]
-    return do.run(choice, upload, *(SETTINGS | changes).values(), request=page(key))
+    return do.run(None, choice, upload, *(SETTINGS | changes).values(), request=page(key))
 
 
 def wavs(do: SpeechTab) -> list[Path]:

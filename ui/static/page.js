@@ -5,8 +5,48 @@
   const announce = () => {
     for (const line of document.querySelectorAll(".line:not([aria-live])")) line.setAttribute("aria-live", "polite");
   };
-  new MutationObserver(announce).observe(document.body, { childList: true, subtree: true });
-  announce();
+  // Gradio gives each radio button a name of its own, and arrow keys go through those of one name.
+  const group = () => {
+    for (const box of document.querySelectorAll(".examples, .variations")) {
+      for (const radio of box.querySelectorAll("input[type=radio]")) if (radio.name !== box.id) radio.name = box.id;
+    }
+  };
+  const tend = () => { announce(); group(); };
+  new MutationObserver(tend).observe(document.body, { childList: true, subtree: true });
+  tend();
+
+  // What the server refuses, it says in a line; Gradio shows none of it.
+  const complain = (text) => {
+    const line = [...document.querySelectorAll(".line")].find((each) => each.offsetParent);
+    if (!line) return;
+    const said = document.createElement("p");
+    said.className = "status error";
+    said.setAttribute("role", "alert");
+    said.textContent = text;
+    document.querySelectorAll(".refused").forEach((old) => old.remove());
+    said.classList.add("refused");
+    line.after(said);
+  };
+  const ask = window.fetch;
+  window.fetch = async (...given) => {
+    const address = String(given[0].url || given[0]);
+    if (!address.includes("/gradio_api/")) return ask(...given);
+    let answer;
+    try {
+      answer = await ask(...given);
+    } catch (error) {
+      if (error.name !== "AbortError") complain("The server does not answer; reload the page when it is back.");
+      throw error;
+    }
+    if (answer.status >= 400) {
+      const told = await answer.clone().json().catch(() => ({}));
+      const text = typeof told.detail === "string" ? told.detail : told.error;
+      complain(`Refused: ${typeof text === "string" && text ? text : `the server answered ${answer.status}`}.`);
+    } else {
+      document.querySelectorAll(".refused").forEach((old) => old.remove());
+    }
+    return answer;
+  };
 
   const place = (audio) => {
     const card = audio.closest(".card");
