@@ -98,7 +98,7 @@ def read_events(data: bytes, most: int = MAX_EVENTS) -> File:
     except _TooManyError:
         raise MediaError(f"is a MIDI file of more than {most:,} events; at most so many are read") from None
     if clipped := sum(track.clipped for track in tracks):
-        mended.append(f"clipped {clipped:,} values above 127")
+        mended.append(f"clipped {clipped:,} value{'s' * (clipped > 1)} above 127")
     if not any(division):
         division = DEFAULT_DIVISION.to_bytes(2, "big")
         mended.append(f"read a division of 0 as {DEFAULT_DIVISION}")
@@ -154,7 +154,9 @@ def _tracks(data: bytes, most: int, mended: list[str]) -> list[_Track]:
     if skipped:
         mended.append(f"skipped {skipped:,} bytes between tracks")
     if wrong:
-        mended.append(f"{wrong} of {len(found)} tracks {'has' if wrong == 1 else 'have'} a wrong length")
+        mended.append(
+            f"{wrong} of {len(found)} track{'s' * (len(found) > 1)} {'has' if wrong == 1 else 'have'} a wrong length"
+        )
     if any(track.cut for track in found):
         mended.append("cut short: it ends inside a track")
     if len(found) < expected:

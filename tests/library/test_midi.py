@@ -42,7 +42,7 @@ def test_a_track_without_a_program_takes_the_channels() -> None:
 def test_data_above_127_is_clipped_and_said(event: bytes) -> None:
     score = parse_score(mf.file(event + mf.program(0, 0) + mf.control(0, 64, 0) + THREE))
     assert notes(score) == HEARD
-    assert score.kept == "clipped 1 values above 127"
+    assert score.kept == "clipped 1 value above 127"
 
 
 def test_a_velocity_above_127_is_the_loudest() -> None:
