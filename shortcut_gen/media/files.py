@@ -57,14 +57,12 @@ def read_score(path: str | os.PathLike[str], most_events: int = MAX_EVENTS) -> S
     return parse_score(_read_bytes(path, MAX_MIDI_BYTES), str(path), most_events)
 
 
-def read_audio(
-    path: str | os.PathLike[str], seconds: float | None = None, most_values: int = MAX_AUDIO_VALUES
-) -> Audio:
+def read_audio(path: str | os.PathLike[str], seconds: float | None = None, most_values: int | None = None) -> Audio:
     """The sound of a sound file (WAV, FLAC, Ogg, MP3) as one channel, (1, S): its first `seconds`, or all of it.
 
     What is wrong with it is mended as `media.sound` does, and told in `kept`; a rate outside AUDIO_RATES is
     changed. Raises MediaError on anything else, where there are more than MAX_PROMPT_AUDIO_SECONDS and no `seconds`,
-    and where more than `most_values` samples of all channels would have to be decoded.
+    and where more than `most_values` (MAX_AUDIO_VALUES if not given) samples of all channels would be decoded.
     """
     path = Path(path)
     with _opened(path, MAX_AUDIO_BYTES) as file:
@@ -88,14 +86,12 @@ def is_midi(start: bytes) -> bool:
     return start[:4] == b"MThd" or (start[:4] == b"RIFF" and start[8:12] == b"RMID")
 
 
-def _audio(
-    file: BinaryIO, path: Path, seconds: float | None, complaint: str, most_values: int = MAX_AUDIO_VALUES
-) -> Audio:
+def _audio(file: BinaryIO, path: Path, seconds: float | None, complaint: str, most_values: int | None = None) -> Audio:
     """The sound of an open file, or one line on what else it is."""
     most = MAX_PROMPT_AUDIO_SECONDS
     try:
         wanted = most + 1 if seconds is None else seconds
-        sound = Sound(file, seconds=wanted, most_values=most_values, complaint=complaint)
+        sound = Sound(file, seconds=wanted, most_values=most_values or MAX_AUDIO_VALUES, complaint=complaint)
         if seconds is None and sound.seconds > most:
             length = f"{sound.promised:,.0f} s" if sound.promised else f"more than {most:.0f} s"
             raise MediaError(f"lasts {length}; at most {most:.0f} s are read unless a part is asked for")

@@ -17,6 +17,7 @@ from shortcut_gen.codec.harmonic.network import HarmonicNetwork
 from tests.shared.small_models import tiny_codec
 from tests.shared.tiny_runs import CODEC, arguments, train, write_corpus, write_speech
 from training import export, fit
+from training.run import start
 from training.run.checkpoints import BEST, LAST, read_run_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
@@ -66,7 +67,7 @@ def test_a_run_can_start_from_a_checkpoint(folder: Path, capsys: pytest.CaptureF
     info = read_info(base)
     write_info(base, dataclasses.replace(info, licence="CC BY 4.0"))
     ema = ("--model.optimizer.ema", "0.5")
-    run = fit.build(arguments(folder, "built", "--init", str(base), *ema))
+    run = start.build(arguments(folder, "built", "--init", str(base), *ema))
     for name, value in load_checkpoint(base).model.state_dict().items():
         assert torch.equal(run.task.model.state_dict()[name], value)
     with run.task.averaged() as model:

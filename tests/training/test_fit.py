@@ -218,7 +218,7 @@ def test_a_failed_save_leaves_the_one_before(
     train(folder, "tiny", "--budget.steps", "3")
     before = (folder / "runs/tiny" / LAST).read_bytes()
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    monkeypatch.setattr(fit, "_write_settings", lambda *_: None)
+    monkeypatch.setattr(start, "_write_settings", lambda *_: None)
     assert fit.main(arguments(folder, "tiny", "--resume", "auto")) == 2
     assert capsys.readouterr().err.endswith("last.ckpt: cannot be written: No space left on device\n")
     assert (folder / "runs/tiny" / LAST).read_bytes() == before

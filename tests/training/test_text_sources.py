@@ -19,7 +19,6 @@ from shortcut_gen.errors import DataError
 from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.modalities.text import END_OF_TEXT, reduce
 from tests.shared.tiny_runs import ROOT, train, write_corpus
-from training import fit
 from training.corpus import text_files
 from training.corpus import texts as text_sources
 from training.corpus.archives import open_files
@@ -30,6 +29,8 @@ from training.corpus.texts import NovelsSource, Text8Source, TextCoder, WikiText
 from training.evaluate import main as evaluate
 from training.export import main as export
 from training.prepare import main
+from training.run import start
+from training.run.settings import quiet
 
 SHARED = ROOT.parent / "shared" / "data"
 LETTERS = " abcdefghijklmnopqrstuvwxyz"
@@ -456,14 +457,14 @@ def test_a_model_of_text_trains_is_exported_and_scored(prepared: Path, capsys: p
 
 @pytest.mark.parametrize("corpus", ["text8", "wikitext103", "novels-characters", "novels-bpe"])
 def test_the_papers_configs_differ_in_the_taps_alone(tmp_path: Path, corpus: str) -> None:
-    fit.quiet()  # or Lightning's use of jsonargparse warns where no other test has built a run before
+    quiet()  # or Lightning's use of jsonargparse warns where no other test has built a run before
     tokenizer = get_tokenizer("gpt2" if corpus in ("wikitext103", "novels-bpe") else "characters")
     head = {"tokenizer": tokenizer.name, "vocab_size": tokenizer.vocab_size}
     write_corpus(tmp_path / "data", {"train": [2000], "validation": [50], "test": [50]}, **head)
     abouts = []
     for name in (f"{corpus}-paper", f"{corpus}-paper-baseline"):
         options = ["--config", str(ROOT / f"training/configs/{name}.yaml"), "--data.path", str(tmp_path / "data")]
-        made = fit.build([*options, "--runs", str(tmp_path / "runs"), "--trainer.accelerator", "cpu"])
+        made = start.build([*options, "--runs", str(tmp_path / "runs"), "--trainer.accelerator", "cpu"])
         assert made.folder.name == name
         assert f"path: data/{corpus}\n" in (ROOT / f"training/configs/{name}.yaml").read_text()
         abouts.append(json.loads((made.folder / "hyperparameters.json").read_text()))
