@@ -11,7 +11,18 @@
       for (const radio of box.querySelectorAll("input[type=radio]")) if (radio.name !== box.id) radio.name = box.id;
     }
   };
-  const tend = () => { announce(); group(); };
+  // An example's first line is its title, however many lines it takes on a narrow screen.
+  const entitle = () => {
+    for (const span of document.querySelectorAll(".examples label span:not(.two)")) {
+      const [title, ...rest] = span.textContent.split("\n");
+      if (!rest.length) continue;
+      const bold = document.createElement("b");
+      bold.textContent = title;
+      span.classList.add("two");
+      span.replaceChildren(bold, rest.join(" "));
+    }
+  };
+  const tend = () => { announce(); group(); entitle(); };
   new MutationObserver(tend).observe(document.body, { childList: true, subtree: true });
   tend();
 
