@@ -1,4 +1,4 @@
-"""Judge a codec on recordings: `python -m training.evaluate_codec checkpoints/codec-16khz --data FOLDER --opus`.
+"""Judge a codec on recordings: `python -m training.evaluate_codec checkpoints/codec-harmonic --data FOLDER --opus`.
 
 Each recording is encoded once and decoded from its first 1, 2, 4 and 8 codebooks; what comes out is compared with what
 went in, at 16 kHz. Opus at its lowest rate, 6 kb/s, does the same with --opus. A run's folder or .ckpt file is judged

@@ -92,7 +92,7 @@ def _sound(x: Tensor) -> NDArray[np.float32]:
 
 
 class EncodecCodec:
-    """An EnCodec of one channel: the official 24 kHz model, or a folder such as checkpoints/codec-16khz."""
+    """An EnCodec of one channel: the official 24 kHz model, or a folder of that architecture."""
 
     def __init__(
         self,
@@ -221,7 +221,7 @@ class EncodecCodec:
 def _ours(folder: Path) -> Any:
     """The model of a codec folder."""
     if not folder.is_dir():
-        raise CodecError(f"{folder} is no codec: {OFFICIAL} or a folder such as checkpoints/codec-16khz is needed")
+        raise CodecError(f"{folder} is no codec: {OFFICIAL} or a folder such as checkpoints/codec-harmonic is needed")
     return load_model(folder)
 
 

@@ -19,7 +19,7 @@ def open_codec(
     weights: str | Path | None = None,
     device: torch.device | str = "cpu",
 ) -> Codec:
-    """The official 24 kHz EnCodec by its name, or the codec of a folder such as checkpoints/codec-16khz.
+    """The official 24 kHz EnCodec by its name, or the codec of a folder such as checkpoints/codec-harmonic.
 
     codebooks: how many of its codebooks to use, which sets the bandwidth; all of them if not given. weights: file of
     the official weights, where they cannot be downloaded. Raises CodecError, CheckpointError.

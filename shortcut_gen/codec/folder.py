@@ -56,7 +56,7 @@ def read_codec_info(folder: str | Path) -> CodecInfo:
     path = Path(folder) / CONFIG
     values = read_config(Path(folder))
     if values.get("kind") != KIND:
-        raise CheckpointError(f"{path}: is no codec's; a folder such as checkpoints/codec-16khz is needed")
+        raise CheckpointError(f"{path}: is no codec's; a folder such as checkpoints/codec-harmonic is needed")
     if values.get("format") != FORMAT:
         raise CheckpointError(f"{path}: format is not {FORMAT}; this version reads format {FORMAT} only")
     rest: dict[str, Any] = {"corpus": {}, "recipe": {}, "figures": {}, "licence": ""}

@@ -27,7 +27,7 @@ STEP = 1024
 it had read, and they are lost."""
 MAX_OFFSET = 0.01
 """A mean further from 0 is a constant offset, which no sound has; in quiet sound, one above a quarter of its RMS, down
-to a tenth of this. Of 3,077 half seconds of LibriSpeech one has a mean of 0.01; what checkpoints/codec-16khz makes of
+to a tenth of this. Of 3,077 half seconds of LibriSpeech one has a mean of 0.01; what a codec makes of
 speech is 5% further off in log spectrum with it, and four times as far with one of 0.3."""
 CANCELLED = 0.1
 """Channels cancel one another where their mean has a tenth of the power that it has of independent ones, or less."""

@@ -26,7 +26,7 @@ class SpeechCommand:
     out: Path
     """Folder of the shards, such as data/librispeech."""
     codec: str
-    """encodec_24khz, or the folder of a codec, such as checkpoints/codec-16khz."""
+    """encodec_24khz, or the folder of a codec, such as checkpoints/codec-harmonic."""
     codebooks: int
     """Codebooks to use, Q: that many ids a frame."""
     weights: Path | None = None
