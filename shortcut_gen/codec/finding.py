@@ -1,5 +1,6 @@
 """Where a codec lies, and which architecture opens it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,24 @@ def open_codec(
     folder = Path(name)
     if str(name) == OFFICIAL or weights is not None or not folder.is_dir():
         return EncodecCodec(name, codebooks=codebooks, weights=weights, device=device)
-    if read_codec_info(folder).architecture == "encodec":
-        return EncodecCodec(folder, codebooks=codebooks, device=device)
+    return OPENERS[read_codec_info(folder).architecture](folder, codebooks, device)
+
+
+def _encodec(folder: Path, codebooks: int | None, device: torch.device | str) -> Codec:
+    return EncodecCodec(folder, codebooks=codebooks, device=device)
+
+
+def _harmonic(folder: Path, codebooks: int | None, device: torch.device | str) -> Codec:
     from shortcut_gen.codec.harmonic.codec import open_folder
 
     return open_folder(folder, load_model(folder), codebooks, device)
+
+
+OPENERS: dict[str, Callable[[Path, int | None, torch.device | str], Codec]] = {
+    "encodec": _encodec,
+    "harmonic": _harmonic,
+}
+"""By architecture, as in `shortcut_gen.codec.folder.ARCHITECTURES`: a folder, how many codebooks of it, and where."""
 
 
 def find_codec(settings: dict[str, Any], near: Path | None = None) -> Codec:

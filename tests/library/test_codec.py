@@ -457,3 +457,10 @@ def test_what_is_not_the_official_file_is_refused(tmp_path: Path, monkeypatch: p
     assert "holds no weights by name" in refusal(Path("encodec_24khz"), weights=path)
     torch.save({"a": torch.zeros(3)}, path)
     assert "lacks the tensor decoder.model.0.conv.conv.bias and" in refusal(Path("encodec_24khz"), weights=path)
+
+
+def test_every_architecture_that_a_folder_may_name_is_opened() -> None:
+    from shortcut_gen.codec.finding import OPENERS
+    from shortcut_gen.codec.folder import ARCHITECTURES
+
+    assert set(OPENERS) == set(ARCHITECTURES)
