@@ -9,6 +9,7 @@ each is printed, the command ends with 1, and `--save` keeps the inputs. The sam
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -52,8 +53,8 @@ class Child:
 
     def _started(self) -> subprocess.Popen[str]:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        for left in self._work.iterdir():
-            subprocess.run(["rm", "-rf", str(left)], check=True)
+        shutil.rmtree(self._work, ignore_errors=True)
+        self._work.mkdir()
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "benchmarks.fuzzing.child", *self._arguments],
             cwd=ROOT,
@@ -141,11 +142,8 @@ def main(
         inputs = Path(temporary) / "inputs"
         make_inputs(inputs)
         jobs = [(name, number) for number in range(-(-cases // len(kinds))) for name in kinds][:cases]
-        children = []
-        for place in range(workers or os.cpu_count() or 1):
-            folder = Path(temporary) / f"work-{place}"
-            folder.mkdir()
-            children.append(Child(inputs, folder, seed, seconds, gib))
+        places = [Path(temporary) / f"work-{place}" for place in range(workers or os.cpu_count() or 1)]
+        children = [Child(inputs, place, seed, seconds, gib) for place in places]
         tally, faults = ask_all(jobs, children)
         if save is not None:
             for fault in faults:

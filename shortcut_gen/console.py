@@ -1,10 +1,9 @@
 """`shortcut-gen COMMAND ...`: every command of the project by its name, from any folder."""
 
-import importlib.util
+import importlib
 import runpy
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import shortcut_gen
 
@@ -17,11 +16,12 @@ EXTRAS = {"gradio": "ui", "matplotlib": "train", "lightning": "train", "tensorbo
 
 
 def _training() -> dict[str, tuple[str, str]]:
-    """The commands of training, by the files that are there."""
-    spec = importlib.util.find_spec("training")
-    folders = list(spec.submodule_search_locations or ()) if spec else []
-    names = sorted(path.stem for folder in folders for path in Path(folder).glob("*.py") if path.stem[0] != "_")
-    return {name: (f"training.{name}", f"as python -m training.{name}") for name in names}
+    """The commands of training, as `python -m training` lists them; none where it is not installed."""
+    try:
+        listed = importlib.import_module("training.__main__").commands()
+    except ModuleNotFoundError:
+        return {}
+    return {name: (f"training.{name}", about) for name, about in listed.items()}
 
 
 def usage(commands: dict[str, tuple[str, str]]) -> str:

@@ -11,7 +11,6 @@ def checkpoints() -> Path:
     Where there is none it is the one that would be here, so that whoever opens it says what is missing.
     """
     here, package = Path(NAME), Path(__file__).resolve().parent
-    for folder in (here, package.parent / NAME, package / NAME):
-        if (folder / "piano").is_dir() or (folder is here and folder.is_dir()):
-            return folder
-    return here
+    if here.is_dir():
+        return here
+    return next((folder for folder in (package.parent / NAME, package / NAME) if (folder / "piano").is_dir()), here)

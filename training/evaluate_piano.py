@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +119,12 @@ class Take:
     seam: float
     seconds: float
 
-    @property
+    @cached_property
     def prompt(self) -> Excerpt:
         """Up to the seam."""
         return Excerpt.of(self.score, 0.0, self.seam)
 
-    @property
+    @cached_property
     def following(self) -> Excerpt:
         """From the seam on."""
         return Excerpt.of(self.score, self.seam, self.seam + self.seconds)
@@ -133,8 +134,7 @@ def real_takes(split: Split, settings: PianoEvaluation) -> list[Take]:
     """The middles of so many pieces that are long enough. Raises DataError where there are fewer than two."""
     tokenizer, length = PianoTokenizer(), settings.prompt_seconds + settings.seconds
     out = []
-    for place in spread(len(split), None):
-        name, ids = split[place]
+    for name, ids in split:
         score = tokenizer.decode(ids.tolist())
         start = (score.duration - length) / 2
         if start > 0:

@@ -183,7 +183,7 @@ class Guard:
             if path.startswith(f"{API}/upload"):
                 self._check_uploads()
             else:
-                body, receive = await _read(headers, receive)
+                body, receive = await _read(receive)
                 pages.append(self._page_of(body, path))
         for page in pages:
             if browser is None or not re.fullmatch(r"[0-9A-Za-z]{1,64}", page):
@@ -261,7 +261,7 @@ def _same_site(headers: Headers, host: str) -> bool:
     return site in ("none", "same-origin") or mode == "navigate"
 
 
-async def _read(headers: Headers, receive: Receive) -> tuple[Any, Receive]:
+async def _read(receive: Receive) -> tuple[Any, Receive]:
     """A body in JSON, and what gives it again. Raises RefusalError."""
     data = b""
     while True:

@@ -6,7 +6,6 @@ from pathlib import Path
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, PromptError
 from shortcut_gen.media import Score, read_score
-from shortcut_gen.media.files import is_midi
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui.html import Variation, prompt_card
@@ -14,7 +13,7 @@ from ui.layout import Look, lay_out
 from ui.models import Models
 from ui.piano_figures import Roll, clock, count, piano_roll
 from ui.sessions import Run, Sessions
-from ui.tab import Performance, Tab, continues
+from ui.tab import Performance, Tab, continues, says_midi
 
 MAX_BYTES = 4_000_000
 MAX_EVENTS = 200_000
@@ -71,13 +70,7 @@ class PianoTab(Tab):
     def read_file(self, path: str) -> Prompt:
         """As in `Tab`."""
         file = Path(path)
-        try:
-            with file.open("rb") as stream:
-                start = stream.read(12)
-            size = file.stat().st_size
-        except OSError as error:
-            raise MediaError(f"{path} cannot be read; upload it again") from error
-        if is_midi(start) and size > MAX_BYTES:
+        if says_midi(path) and (size := file.stat().st_size) > MAX_BYTES:
             raise MediaError(f"{path} has {size:,} bytes; at most {MAX_BYTES:,} of MIDI are taken here")
         try:
             score = read_score(path, MAX_EVENTS)

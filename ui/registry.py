@@ -4,11 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shortcut_gen.pipeline import Prompt
-from ui.examples.listing import EXAMPLES, load_examples
+from ui.examples.listing import VOICES, load_examples
 from ui.models import Models
 from ui.sessions import Sessions
-
-VOICES = EXAMPLES / "speech"
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ class Sessions:
     def start_run(self, page: str, tab: str = "", token: str | None = None) -> Run | None:
         """The run of the place that was asked for, or a new one without a token.
 
-        None where the place was refused, or another click of the page took its place, or the server ends.
+        None where the place was refused or given up, or another click of the page took it, or the server ends.
         """
         key = (page, tab)
         with self._lock:
@@ -122,7 +122,8 @@ class Sessions:
             if run is None or (token and run.folder.name != token):
                 return None
             run.asked = False
-            return run
+            run.ended = run.stop.is_set()  # stopped while it waited
+            return None if run.ended else run
 
     def _new_run(self, key: tuple[str, str]) -> Run:
         """Its predecessor is stopped, and its results stay until `forget_older`."""

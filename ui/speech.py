@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, PromptError, ShortcutGenError
 from shortcut_gen.media import Audio, read_audio
-from shortcut_gen.media.files import is_midi
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
-from ui.examples.listing import EXAMPLES
+from ui.examples.listing import VOICES
 from ui.html import Variation, prompt_card, status
 from ui.layout import QUICK, Look, lay_out
 from ui.live import address
 from ui.models import Models
 from ui.sessions import Run, Sessions
 from ui.speech_figures import Analysis, Sketch, drawing, sketch_of
-from ui.tab import Performance, Tab, continues, page_of
+from ui.tab import Performance, Tab, continues, page_of, says_midi
 
 SHOWN_SECONDS = 20.0
 """How much of a file is drawn: what may be used, and some of what follows."""
@@ -148,22 +147,16 @@ class SpeechTab(Tab):
     """What the speech tab does."""
 
     name = "speech"
-    folder = EXAMPLES / "speech"
+    folder = VOICES
     usual = SpeechTokenizer.usual
     most_used = 10.0
     most_seconds = 20.0
 
     def read_file(self, path: str) -> Prompt:
         """As in `Tab`."""
-        file = Path(path)
-        try:
-            with file.open("rb") as stream:
-                start = stream.read(12)
-        except OSError as error:
-            raise MediaError(f"{path} cannot be read; upload it again") from error
-        if is_midi(start):
+        if says_midi(path):
             raise MediaError(f"{path} is a MIDI file; a recording is needed (the tab Piano takes MIDI)")
-        return Prompt(media=read_audio(path, SHOWN_SECONDS, MOST_VALUES), name=file.name)
+        return Prompt(media=read_audio(path, SHOWN_SECONDS, MOST_VALUES), name=Path(path).name)
 
     def duration(self, prompt: Prompt) -> float:
         """As in `Tab`."""

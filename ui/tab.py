@@ -19,6 +19,7 @@ import gradio as gr
 
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, PromptError, ShortcutGenError
+from shortcut_gen.media.files import is_midi
 from shortcut_gen.modalities.base import Usual
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui.examples.listing import EXAMPLES, load_examples
@@ -240,10 +241,6 @@ class Tab(ABC):
         if run is None:  # `begin` or `stop` has said why
             yield (gr.skip(),) * 5
             return
-        if run.stop.is_set():
-            self.sessions.end_run(run)
-            yield (gr.skip(),) * 5  # `stop` has said so
-            return
         try:
             params = SamplingParams(
                 temperature=number(temperature, "temperature", 0, MAX_TEMPERATURE),
@@ -343,6 +340,15 @@ class Tab(ABC):
         if self.sessions.stop(page_of(request), self.name):
             return status("Stopping.", "busy"), gr.skip(), gr.update(interactive=False)
         return status("Stopped before it began."), *buttons(running=False)
+
+
+def says_midi(path: str) -> bool:
+    """Whether an uploaded file begins as a MIDI file does. Raises MediaError."""
+    try:
+        with Path(path).open("rb") as stream:
+            return is_midi(stream.read(12))
+    except OSError as error:
+        raise MediaError(f"{path} cannot be read; upload it again") from error
 
 
 def page_of(request: gr.Request) -> str:

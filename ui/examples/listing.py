@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parent
+VOICES = EXAMPLES / "speech"
 
 
 @dataclass(frozen=True)

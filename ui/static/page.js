@@ -31,11 +31,10 @@
     const line = [...document.querySelectorAll(".line")].find((each) => each.offsetParent);
     if (!line) return;
     const said = document.createElement("p");
-    said.className = "status error";
+    said.className = "status error refused";
     said.setAttribute("role", "alert");
     said.textContent = text;
     document.querySelectorAll(".refused").forEach((old) => old.remove());
-    said.classList.add("refused");
     line.after(said);
   };
   const ask = window.fetch;
