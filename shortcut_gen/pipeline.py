@@ -28,11 +28,15 @@ class Prompt:
     name: str = ""
     """Where it came from, for messages and file names."""
     seconds: float | None = None
-    """How much of its start to use; None uses all of it."""
+    """How much of it to use; None uses all there is."""
+    start: float = 0.0
+    """Where the part that is used begins, in seconds; notes struck before it are left out."""
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
             raise SettingsError(f"prompt seconds is {self.seconds}; a number above 0 is needed")
+        if not (math.isfinite(self.start) and self.start >= 0):
+            raise SettingsError(f"prompt start is {self.start}; a number of at least 0 is needed")
 
     @classmethod
     def from_file(cls, path: str | Path, seconds: float | None = None) -> Self:
@@ -54,6 +58,8 @@ class Prompt:
             held = f"{self.media.sample_rate:,} Hz"
         length = f", {self.media.duration:.1f} s" if self.media is not None else ""
         part = f", the first {self.seconds:g} s" if self.seconds is not None else ""
+        if self.start:
+            part = f", from {self.start:g} s" + (f" to {self.start + self.seconds:g} s" if self.seconds else "")
         return f"<Prompt {self.name!r}: {held or 'nothing'}{length}{part}>"
 
 
@@ -123,6 +129,18 @@ class Progress:
     done: tuple[bool, ...]
 
 
+def _part(prompt: Prompt, media: Media) -> Media:
+    """What of a prompt there is to encode: from its start on, and of sound no more than is used, as a codec is slow.
+
+    Raises PromptError where nothing lies there.
+    """
+    if prompt.start and isinstance(media, Score | Audio) and prompt.start >= media.duration:
+        raise PromptError(f"it lasts {media.duration:.1f} s, and is to be used from {prompt.start:g} s on")
+    if isinstance(media, Audio) and (prompt.start or prompt.seconds is not None):
+        return media.slice(prompt.start, prompt.start + (prompt.seconds or media.duration))
+    return media.after(prompt.start) if isinstance(media, Score) and prompt.start else media
+
+
 class Pipeline:
     """A loaded checkpoint that continues prompts."""
 
@@ -154,10 +172,7 @@ class Pipeline:
             return ()
         name = prompt.name or "the prompt"
         try:
-            media = prompt.media
-            if isinstance(media, Audio) and prompt.seconds is not None:
-                media = media.slice(0.0, prompt.seconds)  # the codec need not hear the rest
-            ids = self.tokenizer.encode(media)
+            ids = self.tokenizer.encode(_part(prompt, prompt.media))
         except PromptError as error:
             raise PromptError(f"{name}: {error}") from error
         if prompt.seconds is not None:

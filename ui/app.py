@@ -50,14 +50,17 @@ def footer(models: Mapping[str, Models]) -> str:
     """What plays here, and whose work it is."""
     entries = [entry for each in models.values() for entry in each.entries]
     said = ["Models: " + "; ".join(escape(_about(entry)) for entry in entries) + "."]
+    plain = ""
     if "piano" in models:
         renderer = renderer_name()
         said.append(f"Piano sound: {escape(renderer)}.")
         if not renderer.startswith("FluidSynth"):
-            said.append("<b>FluidSynth is not installed, so the sound is plainer.</b>")
+            plain = " <b>FluidSynth is not installed, so the sound is plainer.</b>"
     said += [escape(TABS[name].credit) for name in models if TABS[name].credit]
-    said.append("Everything is computed on this machine; nothing is sent elsewhere.")
-    return f"<footer><p>{' '.join(said)}</p></footer>"
+    return (
+        f"<footer><p>Everything is computed on this machine; nothing is sent elsewhere.{plain}</p>"
+        f"<details><summary>About the models and sounds</summary><p>{' '.join(said)}</p></details></footer>"
+    )
 
 
 def build(models: Mapping[str, Models], sessions: Sessions) -> gr.Blocks:

@@ -36,6 +36,7 @@ class Fields:
 
     choice: Any
     upload: Any
+    start: Any
     used: Any
     others: tuple[Any, ...]
     """What `Tab.run` takes after `used`, in its order."""
@@ -65,7 +66,7 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
             )
             for component in look.under_upload:
                 component.render()
-            used, others, seed = _settings(do, models, look, do.longest(do.examples[first].seconds))
+            start, used, others, seed = _settings(do, models, look, do.examples[first].seconds)
             gr.Checkbox(
                 True,
                 label="Play the first variation while it is made",
@@ -81,6 +82,7 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
     fields = Fields(
         choice=choice,
         upload=upload,
+        start=start,
         used=used,
         others=others,
         seed=seed,
@@ -94,12 +96,16 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
     return fields
 
 
-def _settings(do: Tab, models: Models, look: Look, longest: float) -> tuple[Any, tuple[Any, ...], Any]:
-    """The fields of a run: (how much of the prompt, the others in the order of `Tab.run`, the seed)."""
+def _settings(do: Tab, models: Models, look: Look, duration: float) -> tuple[Any, Any, tuple[Any, ...], Any]:
+    """The fields of a run: (where in the prompt to begin, how much of it to use, the others in the order of `Tab.run`,
+    the seed). duration: of the first prompt, in seconds.
+    """
+    longest, latest = do.longest(duration), do.latest(duration)
 
     def named(name: str) -> dict[str, Any]:
         return {"elem_id": f"{look.prefix}{name}", "elem_classes": name}
 
+    start = gr.Slider(0, max(latest, 0.1), 0, step=0.1, label="Where in it to begin (seconds)", **named("start"))
     used = gr.Slider(
         LEAST_USED,
         longest,
@@ -133,29 +139,32 @@ def _settings(do: Tab, models: Models, look: Look, longest: float) -> tuple[Any,
     checkpoint = gr.Dropdown(
         names, value=models.default, label="Model", visible=len(names) > 1, filterable=False, **named("checkpoint")
     )
-    return used, (seconds, variations, temperature, top_p, fresh, seed, checkpoint), seed
+    return start, used, (seconds, variations, temperature, top_p, fresh, seed, checkpoint), seed
 
 
 def _buttons(prefix: str) -> tuple[Any, Any, Any]:
     """(Continue, Stop, the line under them)."""
-    with gr.Row(elem_classes="buttons"):
-        go = gr.Button("Continue", variant="primary", min_width=120, elem_id=f"{prefix}go", elem_classes="go")
-        halt = gr.Button("Stop", interactive=False, min_width=120, elem_id=f"{prefix}stop", elem_classes="halt")
-    return go, halt, gr.HTML("", elem_id=f"{prefix}status", elem_classes="line")
+    with gr.Column(elem_classes="transport"):
+        with gr.Row(elem_classes="buttons"):
+            go = gr.Button("Continue", variant="primary", min_width=120, elem_id=f"{prefix}go", elem_classes="go")
+            halt = gr.Button("Stop", interactive=False, min_width=120, elem_id=f"{prefix}stop", elem_classes="halt")
+        line = gr.HTML("", elem_id=f"{prefix}status", elem_classes="line")
+    return go, halt, line
 
 
 def _wire(do: Tab, fields: Fields) -> None:
     """Connect what every tab has: choosing a prompt, Continue, Stop."""
-    choice, upload, used, prompt = fields.choice, fields.upload, fields.used, fields.prompt
-    choice.input(do.choose_example, [choice], [prompt, used, upload], **QUICK)
-    upload.upload(do.choose_upload, [upload, choice, used], [prompt, used, choice, upload], **QUICK)
-    upload.clear(do.clear_upload, None, [prompt, used, choice], **QUICK)
-    used.change(do.change_used, [choice, upload, used], [prompt], trigger_mode="always_last", **QUICK)
+    choice, upload, prompt, part = fields.choice, fields.upload, fields.prompt, (fields.start, fields.used)
+    choice.input(do.choose_example, [choice], [prompt, *part, upload], **QUICK)
+    upload.upload(do.choose_upload, [upload, choice, *part], [prompt, *part, choice, upload], **QUICK)
+    upload.clear(do.clear_upload, None, [prompt, *part, choice], **QUICK)
+    for slider in part:
+        slider.change(do.change_part, [choice, upload, *part], [prompt], trigger_mode="always_last", **QUICK)
     # A place is asked for at once, so that the click has an answer also where others are served first.
     token = gr.Textbox(visible=False)
     fields.go.click(do.begin, None, [fields.line, fields.go, fields.halt, token], **QUICK).then(
         do.run,
-        [token, choice, upload, used, *fields.others],
+        [token, choice, upload, *part, *fields.others],
         [fields.takes, fields.line, fields.seed, fields.go, fields.halt],
         show_progress="hidden",
         concurrency_limit=RUNS_AT_ONCE,

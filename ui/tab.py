@@ -4,6 +4,7 @@ A modality's tab (`ui/piano.py`, `ui/speech.py`) says how its prompts are read a
 what becomes of new ids while a run goes on. No layout, and no state but what is in `Sessions`.
 """
 
+import math
 import re
 import secrets
 import time
@@ -37,6 +38,8 @@ LEAST_SECONDS = 2.0
 """A run goes on for so long at least."""
 LEAST_USED = 1.0
 """Where the slider of the part that is used begins; a prompt that is no longer is used whole."""
+LEAST_SILENCE = 0.5
+"""Seconds of silence before a prompt that are left out; less is a player's breath."""
 LEAST_TOP_P = 0.05
 MAX_TEMPERATURE = 2.0
 KEPT_PROMPTS = 6
@@ -132,8 +135,11 @@ class Tab(ABC):
         """A file as a prompt, whole. Raises MediaError, PromptError, with the path or the file's name in the line."""
 
     @abstractmethod
-    def card(self, prompt: Prompt, used: float, sound: str) -> str:
-        """A prompt as the page shows it, of which so many seconds are used. sound: what its player plays."""
+    def card(self, page: str, source: str, prompt: Prompt) -> str:
+        """A prompt as the page shows it, with what its player plays; its `start` and `seconds` are what is used.
+
+        source: what tells prompts apart.
+        """
 
     @abstractmethod
     def duration(self, prompt: Prompt) -> float:
@@ -147,8 +153,22 @@ class Tab(ABC):
         """Raises ShortcutGenError where a prompt that can be read cannot be continued."""
 
     @abstractmethod
-    def heard(self, page: str, prompt: Prompt, upload: str | None, choice: str | None) -> str:
-        """Where the page hears the prompt; "" where it cannot."""
+    def first_sound(self, prompt: Prompt) -> float:
+        """When something is heard first, in seconds: silence before it is left out unless it is asked for."""
+
+    def sees(self, prompt: Prompt) -> str:
+        """Which part of a prompt is used, and how much of that the model sees, in words."""
+        begins = f"From {prompt.start:.1f} s" if prompt.start else "From the beginning"
+        try:
+            pipeline = self.models.pipeline()
+            ids = pipeline.encode(prompt)
+        except ShortcutGenError as error:
+            return f"{begins}: {error}"
+        window = pipeline.tokenizer.clip(ids, pipeline.model.config.context - 1)
+        text = f"{begins}, {pipeline.tokenizer.seconds(ids):.1f} s are used: {len(ids):,} tokens"
+        if len(window) == len(ids):
+            return f"{text} of the {pipeline.model.config.context:,} that the model sees."
+        return f"{text}, of which the model sees the last {pipeline.tokenizer.seconds(window):.1f} s."
 
     def read_prompt(self, choice: str | None, upload: str | None) -> Prompt:
         """The chosen prompt, whole. An uploaded file goes before the list. Raises ShortcutGenError."""
@@ -169,53 +189,77 @@ class Tab(ABC):
         """How much of a prompt of that length can be used, in seconds: where the slider ends."""
         return max(min(round(duration + 0.049, 1), self.most_used), 0.1)
 
-    def show(self, page: str, choice: str | None, upload: str | None, used: float | None = None) -> tuple[Any, Any]:
-        """The prompt's card, and the slider fitted to it. used: None for the usual part."""
+    def begins(self, prompt: Prompt) -> float:
+        """Where the part to use begins unless the slider is moved, in seconds."""
+        first = math.floor(10 * self.first_sound(prompt)) / 10
+        return min(first, self.latest(self.duration(prompt))) if first >= LEAST_SILENCE else 0.0
+
+    def latest(self, duration: float) -> float:
+        """Where the part to use can begin at the latest, in seconds."""
+        return max(math.floor(10 * (duration - LEAST_USED)) / 10, 0.0)
+
+    def show(
+        self,
+        page: str,
+        choice: str | None,
+        upload: str | None,
+        start: float | None = None,
+        used: float | None = None,
+    ) -> tuple[Any, Any, Any]:
+        """The prompt's card, and the two sliders fitted to it. start, used: None for the usual part."""
         try:
             prompt = self.read_prompt(choice, upload)
             if used is not None:
                 used = number(used, "how much to use", 0, 1e9)  # more than there is: the field sets itself right
+            if start is not None:
+                start = number(start, "where to begin", 0, 1e9)
         except ShortcutGenError as error:
-            return status(str(error), "error"), gr.skip()
+            return status(str(error), "error"), gr.skip(), gr.skip()
         if prompt.media is None:
-            return status("The model begins by itself."), gr.update(interactive=False)
-        longest = self.longest(self.duration(prompt))
+            return status("The model begins by itself."), *(gr.update(interactive=False),) * 2
+        duration = self.duration(prompt)
+        longest, latest = self.longest(duration), self.latest(duration)
         used = min(self.usual.prompt_seconds if used is None else used, longest)
-        card = self.card(prompt, used, self.heard(page, prompt, upload, choice))
+        start = min(self.begins(prompt) if start is None else start, latest)
         long = longest > LEAST_USED
+        used = used if long else longest
+        card = self.card(page, upload or str(choice), replace(prompt, start=start, seconds=used))
         least = LEAST_USED if long else 0
-        return card, gr.update(minimum=least, maximum=longest, value=used if long else longest, interactive=long)
+        return (
+            card,
+            gr.update(maximum=max(latest, 0.1), value=start, interactive=latest > 0),
+            gr.update(minimum=least, maximum=longest, value=used, interactive=long),
+        )
 
-    def choose_example(self, choice: str | None, request: gr.Request) -> tuple[Any, Any, Any]:
-        """An example was picked: an uploaded file is put away, the prompt drawn, the slider fitted."""
-        card, slider = self.show(page_of(request), choice, None)
-        return card, slider, None
+    def choose_example(self, choice: str | None, request: gr.Request) -> tuple[Any, Any, Any, Any]:
+        """An example was picked: an uploaded file is put away, the prompt drawn, the sliders fitted."""
+        return *self.show(page_of(request), choice, None), None
 
     def choose_upload(
-        self, upload: str | None, choice: str | None, used: float, request: gr.Request
-    ) -> tuple[Any, Any, Any, Any]:
+        self, upload: str | None, choice: str | None, start: float, used: float, request: gr.Request
+    ) -> tuple[Any, Any, Any, Any, Any]:
         """A file was uploaded: it goes before the list. One that cannot be read is put away and says why.
 
-        Returns (prompt card, slider, list of examples, upload).
+        Returns (prompt card, the two sliders, list of examples, upload).
         """
         page = page_of(request)
         try:
             self.check(self.read_prompt(None, upload), self.usual.prompt_seconds)
         except ShortcutGenError as error:
-            before = self.show(page, choice, None, used)[0] if choice else ""
-            return status(str(error), "error") + before, gr.skip(), gr.skip(), None
-        card, slider = self.show(page, None, upload)
-        return card, slider, None, gr.skip()
+            before = self.show(page, choice, None, start, used)[0] if choice else ""
+            return status(str(error), "error") + before, gr.skip(), gr.skip(), gr.skip(), None
+        return *self.show(page, None, upload), None, gr.skip()
 
-    def clear_upload(self, request: gr.Request) -> tuple[Any, Any, Any]:
+    def clear_upload(self, request: gr.Request) -> tuple[Any, Any, Any, Any]:
         """The uploaded file was taken away: back to the first example."""
         first = next(iter(self.examples))
-        card, slider = self.show(page_of(request), first, None)
-        return card, slider, first
+        return *self.show(page_of(request), first, None), first
 
-    def change_used(self, choice: str | None, upload: str | None, used: float, request: gr.Request) -> Any:
-        """How much of the prompt to use has changed: draw it anew."""
-        return self.show(page_of(request), choice, upload, used)[0]
+    def change_part(
+        self, choice: str | None, upload: str | None, start: float, used: float, request: gr.Request
+    ) -> Any:
+        """Another part of the prompt is to be used: draw it anew."""
+        return self.show(page_of(request), choice, upload, start, used)[0]
 
     def begin(self, request: gr.Request) -> tuple[Any, Any, Any, str]:
         """Continue was clicked: a place for the run is asked for.
@@ -235,6 +279,7 @@ class Tab(ABC):
         token: str | None,
         choice: str | None,
         upload: str | None,
+        start: float,
         used: float,
         seconds: float,
         variations: int,
@@ -263,7 +308,8 @@ class Tab(ABC):
             model = chosen(checkpoint, "checkpoint", self.models.names)
             prompt = self.read_prompt(choice, upload)
             if prompt.media is not None:
-                prompt = replace(prompt, seconds=self._part(prompt, used))
+                begins, part = self._part(prompt, start, used)
+                prompt = replace(prompt, start=begins, seconds=part)
             yield gr.skip(), status("Reading the prompt.", "busy"), params.seed, *buttons(running=True)
             yield from self._perform(run, self.models.pipeline(model), prompt, params, count)
         except ShortcutGenError as error:
@@ -272,15 +318,16 @@ class Tab(ABC):
         finally:
             self.sessions.end_run(run)
 
-    def _part(self, prompt: Prompt, used: object) -> float:
-        """How much of a prompt to use, in seconds: one that is very short is used whole, whatever was asked for."""
+    def _part(self, prompt: Prompt, start: object, used: object) -> tuple[float, float]:
+        """Where in a prompt to begin and how much of it to use, in seconds: one that is very short is used whole."""
         part = number(used, "how much to use", 0, self.most_used)
         duration = self.duration(prompt)
+        begins = number(start, "where to begin", 0, max(self.latest(duration), 0.1))
         if duration <= LEAST_USED:
-            return max(duration, 0.01)
+            return 0.0, max(duration, 0.01)
         if part < LEAST_USED:
             raise PromptError(f"how much to use is {shown(used)} s; at least {LEAST_USED:g} s are needed")
-        return part
+        return begins, part
 
     def _perform(
         self, run: Run, pipeline: Pipeline, prompt: Prompt, params: SamplingParams, count: int
