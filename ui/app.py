@@ -20,7 +20,7 @@ from ui.sessions import RUNS_AT_ONCE, Sessions
 from ui.values import take_as_sent
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("page.js", "live.js", "record.js")
+SCRIPTS = ("page.js", "live.js", "record.js", "takes.js")
 MAX_FILE_SIZE = "50mb"
 """Of one upload: ten minutes of mp3 take about 10 MB, of CD sound 100. Of MIDI less is taken (`ui.piano`)."""
 QUEUE = 256
@@ -137,7 +137,11 @@ def application(models: Mapping[str, Models], sessions: Sessions, policy: Policy
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        routes=[live.route(sessions.live), results.route(sessions.result), Route("/static/page.js", script)],
+        routes=[
+            live.route(sessions.live),
+            results.route(sessions.result, sessions.made),
+            Route("/static/page.js", script),
+        ],
     )
     gr.mount_gradio_app(
         app,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.context import Context
 
 from ui.html import empty
 from ui.models import Models
@@ -46,6 +47,7 @@ class Fields:
     line: Any
     prompt: Any
     takes: Any
+    steps: Any
 
 
 def lay_out(do: Tab, models: Models, look: Look) -> Fields:
@@ -78,6 +80,7 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
             go, halt, line = _buttons(prefix)
         with gr.Column(scale=8, min_width=320, elem_classes="stage"):
             prompt = gr.HTML(do.show("", first, None)[0], elem_id=f"{prefix}prompt")
+            steps = gr.HTML("", elem_id=f"{prefix}steps")
             takes = gr.HTML(empty(*look.waiting), elem_id=f"{prefix}takes", elem_classes="outcome")
     fields = Fields(
         choice=choice,
@@ -91,8 +94,9 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
         line=line,
         prompt=prompt,
         takes=takes,
+        steps=steps,
     )
-    _wire(do, fields)
+    _wire(do, look, fields)
     return fields
 
 
@@ -152,8 +156,8 @@ def _buttons(prefix: str) -> tuple[Any, Any, Any]:
     return go, halt, line
 
 
-def _wire(do: Tab, fields: Fields) -> None:
-    """Connect what every tab has: choosing a prompt, Continue, Stop."""
+def _wire(do: Tab, look: Look, fields: Fields) -> None:
+    """Connect what every tab has: choosing a prompt, Continue, going on from a variation, the tree, Stop."""
     choice, upload, prompt, part = fields.choice, fields.upload, fields.prompt, (fields.start, fields.used)
     choice.input(do.choose_example, [choice], [prompt, *part, upload], **QUICK)
     upload.upload(do.choose_upload, [upload, choice, *part], [prompt, *part, choice, upload], **QUICK)
@@ -162,13 +166,24 @@ def _wire(do: Tab, fields: Fields) -> None:
         slider.change(do.change_part, [choice, upload, *part], [prompt], trigger_mode="always_last", **QUICK)
     # A place is asked for at once, so that the click has an answer also where others are served first.
     token = gr.Textbox(visible=False)
-    fields.go.click(do.begin, None, [fields.line, fields.go, fields.halt, token], **QUICK).then(
-        do.run,
-        [token, choice, upload, *part, *fields.others],
-        [fields.takes, fields.line, fields.seed, fields.go, fields.halt],
-        show_progress="hidden",
-        concurrency_limit=RUNS_AT_ONCE,
-        concurrency_id="runs",
-        api_visibility="private",
-    )
+    # Buttons within the variations and the tree write here what they stand for, and press one of these.
+    where = gr.Textbox(label="Where", elem_id=f"{look.prefix}where", elem_classes="out-of-sight where", container=False)
+    onward = gr.Button("Go on", elem_id=f"{look.prefix}onward", elem_classes="out-of-sight onward-go")
+    show = gr.Button("Show", elem_id=f"{look.prefix}show", elem_classes="out-of-sight show-step")
+    for button, does, given in (
+        (fields.go, do.run, [choice, upload, *part]),
+        (onward, do.go_on, [where]),
+    ):
+        button.click(do.begin, None, [fields.line, fields.go, fields.halt, token], **QUICK).then(
+            does,
+            [token, *given, *fields.others],
+            [fields.takes, fields.line, fields.seed, fields.go, fields.halt, fields.steps],
+            show_progress="hidden",
+            concurrency_limit=RUNS_AT_ONCE,
+            concurrency_id="runs",
+            api_visibility="private",
+        )
+    assert Context.root_block is not None
+    Context.root_block.load(do.restore, None, [fields.takes, fields.steps], **QUICK)
+    show.click(do.show_step, [where], [fields.takes, fields.steps, fields.line], **QUICK)
     fields.halt.click(do.stop, None, [fields.line, fields.go, fields.halt], **QUICK)

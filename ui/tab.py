@@ -22,12 +22,13 @@ from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, PromptError, ShortcutGenError
 from shortcut_gen.media.files import is_midi
 from shortcut_gen.modalities.base import Usual
-from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
+from shortcut_gen.pipeline import Continuation, EncodedPrompt, Pipeline, Prompt
 from ui.examples.listing import EXAMPLES, load_examples
 from ui.guard import COOKIE
-from ui.html import Live, Variation, status, variations_html
+from ui.html import Live, Onward, Variation, status, variations_html
 from ui.models import Models
 from ui.sessions import Admission, Run, Sessions
+from ui.takes import neighbour, step_of, tree, where
 from ui.values import chosen, number, shown, switch, whole
 
 NO_PROMPT = "none"
@@ -290,11 +291,71 @@ class Tab(ABC):
         checkpoint: str | None,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
-        """Continue the prompt. Yields (variations, status, seed, Continue button, Stop button) as it goes."""
-        run = self.sessions.start_run(page_of(request), self.name, token)
+        """Continue the prompt. Yields (variations, status, seed, Continue button, Stop button, tree) as it goes."""
+
+        def prompt(run: Run, pipeline: Pipeline) -> Prompt:
+            whole_prompt = self.read_prompt(choice, upload)
+            if whole_prompt.media is None:
+                return whole_prompt
+            begins, part = self._part(whole_prompt, start, used)
+            return replace(whole_prompt, start=begins, seconds=part)
+
+        settings = (seconds, variations, temperature, top_p, fresh_seed, seed, checkpoint)
+        yield from self._run(token, prompt, settings, request)
+
+    def go_on(
+        self,
+        token: str | None,
+        origin: str | None,
+        seconds: float,
+        variations: int,
+        temperature: float,
+        top_p: float,
+        fresh_seed: bool,
+        seed: float | None,
+        checkpoint: str | None,
+        request: gr.Request,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Go on from a variation that there is, or from a point before its end. Yields as `run` does."""
+
+        def prompt(run: Run, pipeline: Pipeline) -> EncodedPrompt:
+            number_, variation, at = where(origin)
+            step = step_of(self.sessions.steps(page_of(request), self.name), number_)
+            if variation is None or not 1 <= variation <= len(step.made):
+                raise PromptError(f"step {number_} has {len(step.made)} variations; one of them is needed")
+            run.parent = number_, variation
+            return self._onward(step.made[variation - 1], at, pipeline)
+
+        settings = (seconds, variations, temperature, top_p, fresh_seed, seed, checkpoint)
+        yield from self._run(token, prompt, settings, request)
+
+    @staticmethod
+    def _onward(base: Continuation, at: float | None, pipeline: Pipeline) -> EncodedPrompt:
+        """What there is up to so many seconds, as a prompt of the same ids. Raises PromptError."""
+        mine, theirs = pipeline.tokenizer, base.tokenizer
+        if (mine.vocab_size, mine.frame) != (theirs.vocab_size, theirs.frame):
+            raise PromptError("this variation was made by a model of another kind; choose that one to go on from it")
+        ids: Sequence[int] = base.prompt_ids + base.ids
+        if at is not None and at < base.seconds - 0.05:
+            ids = mine.head(ids, at)
+        if not ids:
+            raise PromptError(f"nothing sounds in the first {at} s; a later point is needed")
+        return EncodedPrompt(prompt=base.prompt, ids=tuple(ids))
+
+    def _run(
+        self,
+        token: str | None,
+        prompt: Callable[[Run, Pipeline], Prompt | EncodedPrompt],
+        settings: tuple[Any, ...],
+        request: gr.Request,
+    ) -> Iterator[tuple[Any, ...]]:
+        """A run, from its place in the queue to its end. settings: the arguments of `run` from `seconds` on."""
+        page = page_of(request)
+        run = self.sessions.start_run(page, self.name, token)
         if run is None:  # `begin` or `stop` has said why
-            yield (gr.skip(),) * 5
+            yield (gr.skip(),) * 6
             return
+        seconds, variations, temperature, top_p, fresh_seed, seed, checkpoint = settings
         try:
             params = SamplingParams(
                 temperature=number(temperature, "temperature", 0, MAX_TEMPERATURE),
@@ -305,16 +366,14 @@ class Tab(ABC):
                 seconds=number(seconds, "how long to go on", LEAST_SECONDS, self.most_seconds),
             )
             count = whole(variations, "variations", 1, MAX_VARIATIONS)
-            model = chosen(checkpoint, "checkpoint", self.models.names)
-            prompt = self.read_prompt(choice, upload)
-            if prompt.media is not None:
-                begins, part = self._part(prompt, start, used)
-                prompt = replace(prompt, start=begins, seconds=part)
-            yield gr.skip(), status("Reading the prompt.", "busy"), params.seed, *buttons(running=True)
-            yield from self._perform(run, self.models.pipeline(model), prompt, params, count)
+            pipeline = self.models.pipeline(chosen(checkpoint, "checkpoint", self.models.names))
+            given = prompt(run, pipeline)
+            line = status("Reading the prompt.", "busy")
+            yield gr.skip(), line, params.seed, *buttons(running=True), gr.skip()
+            yield from self._perform(page, run, pipeline, given, params, count)
         except ShortcutGenError as error:
             # The variations on the page stay as they are.
-            yield gr.skip(), status(str(error), "error"), gr.skip(), *buttons(running=False)
+            yield gr.skip(), status(str(error), "error"), gr.skip(), *buttons(running=False), gr.skip()
         finally:
             self.sessions.end_run(run)
 
@@ -330,29 +389,38 @@ class Tab(ABC):
         return begins, part
 
     def _perform(
-        self, run: Run, pipeline: Pipeline, prompt: Prompt, params: SamplingParams, count: int
+        self,
+        page: str,
+        run: Run,
+        pipeline: Pipeline,
+        prompt: Prompt | EncodedPrompt,
+        params: SamplingParams,
+        count: int,
     ) -> Iterator[tuple[Any, ...]]:
         """A run with settings that are in order. Yields as `run` does. Raises ShortcutGenError."""
         performance = self.perform(run, pipeline, params, count)
         try:
             if performance.live:  # the page opens its ear before there is anything to hear
                 line = status("Reading the prompt.", "busy", performance.live)
-                yield gr.skip(), line, gr.skip(), gr.skip(), gr.skip()
+                yield gr.skip(), line, *(gr.skip(),) * 4
             began, drawn, problem = time.monotonic(), 0.0, ""
             busy = status("Generating. Stop keeps what is done.", "busy", performance.live)
             made: tuple[Continuation, ...] = ()
-            stream = pipeline.stream([prompt], params, variations=count, every_tokens=performance.every_tokens)
+            every = performance.every_tokens
+            if isinstance(prompt, Prompt):
+                stream = pipeline.stream([prompt], params, variations=count, every_tokens=every)
+            else:
+                stream = pipeline.stream_rows([(prompt, k) for k in range(count)], params, every_tokens=every)
             try:
                 for progress in stream:
                     made = progress.continuations
                     performance.hear(made[0])
                     if run.stop.is_set() or all(progress.done):
                         break
-                    self.sessions.forget_older(run)
                     if time.monotonic() - drawn >= performance.redraw_seconds:
                         drawn = time.monotonic()
                         drawing = variations_html(performance.draw(made, progress.done))
-                        yield drawing, busy, gr.skip(), gr.skip(), gr.skip()
+                        yield drawing, busy, *(gr.skip(),) * 4
             except ShortcutGenError as error:
                 if not made:
                     raise
@@ -362,8 +430,9 @@ class Tab(ABC):
             performance.finish(made)
             outcome = problem or performance.outcome(made, run.stop.is_set(), time.monotonic() - began)
             drawing = self._finished(run, performance, made)
-            self.sessions.forget_older(run)
-            yield drawing, status(outcome, "error" if problem else "quiet"), gr.skip(), *buttons(running=False)
+            self.sessions.finish_step(page, self.name, run, made, drawing)
+            line = status(outcome, "error" if problem else "quiet")
+            yield drawing, line, gr.skip(), *buttons(running=False), self._tree(page)
         finally:
             performance.close()
             run.sound.close()  # the page is not to wait for more
@@ -373,14 +442,40 @@ class Tab(ABC):
         """The variations as they stay, with players and files."""
         variations = performance.draw(made, (True,) * len(made))
         for place, each in enumerate(made):
-            stem = f"{slug(each.prompt.name)}-seed{each.seed}-variation-{each.variation + 1}"
+            step = f"-step-{run.number}" if run.number > 1 else ""
+            stem = f"{slug(each.prompt.name)}{step}-seed{each.seed}-variation-{each.variation + 1}"
             files = tuple(
                 (label, f"{stem}{suffix}", run.offer(f"{stem}{suffix}", write))
                 for label, suffix, write in performance.files(place, each)
             )
             if files:
-                variations[place] = replace(variations[place], sound=files[-1][2], files=files)
+                onward = Onward(f"{run.number}.{place + 1}", each.seconds)
+                variations[place] = replace(variations[place], sound=files[-1][2], files=files, onward=onward)
         return variations_html(variations)
+
+    def show_step(self, which: str | None, request: gr.Request) -> tuple[Any, Any, Any]:
+        """A step of the tree was chosen: its number, or "back" or "forward". Returns (variations, tree, status)."""
+        page = page_of(request)
+        steps, shown = self.sessions.steps(page, self.name), self.sessions.shown(page, self.name)
+        try:
+            if which in ("back", "forward"):
+                step = neighbour(steps, shown, 1 if which == "forward" else -1)
+            else:
+                step = step_of(steps, where(which)[0])
+        except ShortcutGenError as error:
+            return gr.skip(), gr.skip(), status(str(error), "error")
+        self.sessions.show(page, self.name, step)
+        return step.drawing, self._tree(page), ""
+
+    def restore(self, request: gr.Request) -> tuple[Any, Any]:
+        """The page is there: it was reloaded, maybe. Returns (variations, tree) of the page before."""
+        page = page_of(request)
+        self.sessions.adopt(page, browser_of(request), self.name)
+        shown = self.sessions.shown(page, self.name)
+        return (shown.drawing, self._tree(page)) if shown else (gr.skip(), gr.skip())
+
+    def _tree(self, page: str) -> str:
+        return tree(self.sessions.steps(page, self.name), self.sessions.shown(page, self.name))
 
     def stop(self, request: gr.Request) -> tuple[Any, Any, Any]:
         """The Stop button: the run ends at its next few ids and keeps what there is.

@@ -306,6 +306,32 @@ def test_continue_and_stop_are_always_in_reach(page: Any, width: int, height: in
             assert 0 <= box["y"] <= height - box["height"]
 
 
+def test_variations_are_gone_on_from_undone_and_there_after_a_reload(page: Any, tmp_path: Path) -> None:
+    shorter(page)
+    page.locator("#variations label", has_text="2").click()
+    finish(page)
+    assert page.locator("#steps .tree").count() == 0
+    second = page.locator(".take .onward").nth(1)
+    second.locator("input").focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowLeft")
+    at = float(second.locator("output").inner_text().removesuffix(" s"))
+    second.locator("button").press("Enter")
+    page.wait_for_selector("#steps .node[data-show='2'][aria-current]")
+    seam = float(page.locator(".take .roll").first.get_attribute("data-seam"))
+    assert at - 1.1 < seam <= at
+    assert page.locator(".take").count() == 2
+    page.locator("#steps .side", has_text="Undo").click()
+    page.wait_for_selector("#steps .node[data-show='1'][aria-current]")
+    assert float(page.locator(".take .roll").first.get_attribute("data-seam")) < seam
+    page.reload()
+    page.wait_for_selector("#steps .node[data-show='1'][aria-current]")
+    page.locator("#steps .node", has_text="2").click()
+    page.wait_for_selector("#steps .node[data-show='2'][aria-current]")
+    score = read_score(download(page, "MIDI", tmp_path))
+    assert score.duration > seam + 3
+
+
 def test_piano_is_heard_while_it_is_made_without_a_gap(page: Any, tmp_path: Path) -> None:
     shorter(page)
     finish(page)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 import soundfile
@@ -24,9 +25,10 @@ from shortcut_gen.pipeline import Prompt
 from tests.shared.results import results_of
 from ui import sessions as sessions_module
 from ui.__main__ import check_port, main
+from ui.guard import COOKIE
 from ui.models import Models, find_checkpoints
 from ui.piano import MAX_BYTES, MAX_EVENTS, PianoPerformance, PianoTab
-from ui.results import Result, route
+from ui.results import Made, Result, route
 from ui.sessions import Admission, Sessions
 from ui.tab import NO_PROMPT
 from ui.values import number, whole
@@ -107,12 +109,10 @@ def test_a_run_draws_then_writes_midi_and_sound(do: PianoTab) -> None:
 
 
 def test_the_same_seed_gives_the_same_notes(do: PianoTab) -> None:
-    list(run(do, key="a"))
-    first = files(do, ".mid")[0].read_bytes()
-    list(run(do, key="a"))
-    assert [path.read_bytes() for path in files(do, ".mid")] == [first]
-    list(run(do, key="a", seed=8))
-    assert files(do, ".mid")[0].read_bytes() != first
+    for seed in (7, 7, 8):
+        list(run(do, key="a", seed=seed))
+    one, two, other = (step.made[0].ids for step in do.sessions.steps("a", "piano"))
+    assert one == two != other
 
 
 def test_a_new_seed_is_drawn_and_shown(do: PianoTab) -> None:
@@ -241,7 +241,7 @@ def test_a_file_that_cannot_be_made_says_why(tmp_path: Path) -> None:
         raise MediaError("song.wav cannot be written (No space left on device)")
 
     found = {"song.wav": Result(tmp_path / "song.wav", full), "gone.wav": Result(tmp_path / "gone/gone.wav", full)}
-    client = TestClient(Starlette(routes=[route(lambda token, name: found.get(name))]))
+    client = TestClient(Starlette(routes=[route(lambda token, name: found.get(name), Made(10**6))]))
     answer = client.get("/results/0a/song.wav")
     assert (answer.status_code, answer.text) == (507, "song.wav cannot be written (No space left on device)")
     assert client.get("/results/0a/gone.wav").status_code == 404
@@ -256,7 +256,7 @@ def test_a_file_is_made_once_and_can_be_asked_for_in_parts(tmp_path: Path) -> No
         path.write_bytes(b"0123456789")
 
     result = Result(tmp_path / "song.wav", write)
-    client = TestClient(Starlette(routes=[route(lambda token, name: result)]))
+    client = TestClient(Starlette(routes=[route(lambda token, name: result, Made(10**6))]))
     assert client.get("/results/0a/song.wav").content == b"0123456789"
     part = client.get("/results/0a/song.wav", headers={"Range": "bytes=2-4"})
     assert (part.status_code, part.content) == (206, b"234")
@@ -275,10 +275,74 @@ def test_two_pages_do_not_mix(do: PianoTab) -> None:
     assert "seed99" not in last_one[0]
 
 
-def test_a_new_run_takes_the_old_results_away(do: PianoTab) -> None:
-    for _ in range(3):
+def test_the_oldest_steps_make_room(do: PianoTab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions_module, "KEEP_STEPS", 2)
+    for _ in range(4):
         list(run(do))
-    assert len(files(do, ".wav")) == 1
+    assert [step.number for step in do.sessions.steps("page", "piano")] == [3, 4]
+    assert len(list(do.sessions.results.iterdir())) == 2
+
+
+def go_on(do: PianoTab, origin: Any, key: str = "page", **changes: Any) -> list[tuple[Any, ...]]:
+    settings = {name: value for name, value in (SETTINGS | changes).items() if name not in ("start", "used")}
+    return list(do.go_on(None, origin, *settings.values(), request=page(key)))
+
+
+def test_a_variation_is_gone_on_from_with_the_ids_it_has(do: PianoTab) -> None:
+    list(run(do, variations=2))
+    last = go_on(do, "1.2", seed=9)[-1]
+    first, second = do.sessions.steps("page", "piano")
+    before, after = first.made[1], second.made[0]
+    assert after.prompt_ids == before.prompt_ids + before.ids
+    assert second.parent == (1, 2)
+    assert "of J. S. Bach" in last[0]
+    assert 'data-show="1"' in last[5]
+    assert 'aria-label="Step 2: 1 variation from variation 2 of step 1, seed 9" aria-current=true' in last[5]
+    earlier = go_on(do, "2.1@6.5")[-1]
+    third = do.sessions.steps("page", "piano")[-1]
+    assert third.made[0].prompt_ids == after.prompt_ids[: len(third.made[0].prompt_ids)]
+    assert 5.5 < third.made[0].seam_seconds <= 6.5
+    assert "Undo" in earlier[5]
+
+
+@pytest.mark.parametrize("origin", ["", None, 7, "x", "9.1", "1.5", "1", "1.0", "1.1@0.001", "-1.1", "1.1@nan"])
+def test_what_cannot_be_gone_on_from_is_a_line(do: PianoTab, origin: Any) -> None:
+    list(run(do))
+    last = go_on(do, origin)[-1]
+    assert "status error" in last[1]
+    assert len(do.sessions.steps("page", "piano")) == 1
+
+
+def test_steps_are_undone_and_redone_and_a_reload_brings_them_back(do: PianoTab, sessions: Sessions) -> None:
+    def opened(key: str, browser: str) -> Any:
+        return SimpleNamespace(session_hash=key, cookies={COOKIE: browser})
+
+    token = do.begin(opened("old", "me"))[3]
+    list(do.run(token, FIRST, None, *SETTINGS.values(), request=opened("old", "me")))
+    token = do.begin(opened("old", "me"))[3]
+    last = list(do.run(token, FIRST, None, *(SETTINGS | {"seed": 8}).values(), request=opened("old", "me")))[-1]
+    drawing, steps, _ = do.show_step("back", page("old"))
+    assert "seed 7" in drawing
+    assert "there is no step" in do.show_step("back", page("old"))[2]
+    assert do.show_step("forward", page("old"))[0] == last[0]
+    assert do.show_step("1", page("old"))[0] == drawing
+    assert "step 7 is not there" in do.show_step("7", page("old"))[2]
+    sessions.alive("old", 1)
+    assert do.restore(opened("new", "me"))[0] == gr.skip()  # the old page is still open: this is a second one
+    sessions.alive("old", -1)
+    assert do.restore(opened("stranger", "you"))[0] == gr.skip()
+    assert do.restore(opened("new", "me")) == (drawing, steps)
+    sessions.alive("new", 1)
+    assert do.restore(opened("third", "me"))[0] == gr.skip()
+
+
+def test_files_have_a_limit_together_and_are_made_again(tmp_path: Path) -> None:
+    made, results = Made(25), []
+    for name in "abc":
+        results.append(Result(tmp_path / name, lambda path: path.write_bytes(bytes(10)) and None))
+        made.used(results[-1].path())
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["b", "c"]
+    assert results[0].path().read_bytes() == bytes(10)
 
 
 def late(folder: Path) -> str:
@@ -294,7 +358,7 @@ def test_a_run_that_fails_leaves_the_results_before_it(do: PianoTab, tmp_path: P
     list(run(do, upload=late(tmp_path), used=1.0))  # nothing sounds so early: refused after the run has begun
     assert files(do, ".wav") == wavs
     list(run(do, seed=8))
-    assert [path.name.endswith("seed8-variation-1.wav") for path in files(do, ".wav")] == [True]
+    assert sorted(path.name.endswith("seed8-variation-1.wav") for path in files(do, ".wav")) == [False, True]
 
 
 def test_closing_the_generator_ends_the_run(do: PianoTab) -> None:

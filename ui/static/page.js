@@ -22,7 +22,14 @@
       span.replaceChildren(bold, rest.join(" "));
     }
   };
-  const tend = () => { announce(); group(); entitle(); };
+  // What only scripts use is nothing for the keyboard or a reader.
+  const hide = () => {
+    for (const box of document.querySelectorAll(".out-of-sight:not([aria-hidden])")) {
+      box.setAttribute("aria-hidden", "true");
+      for (const each of [box, ...box.querySelectorAll("input, textarea, button")]) each.tabIndex = -1;
+    }
+  };
+  const tend = () => { announce(); group(); entitle(); hide(); };
   new MutationObserver(tend).observe(document.body, { childList: true, subtree: true });
   tend();
 
