@@ -8,7 +8,8 @@
 
 namespace {
 
-// How to draw the next id of each row. allowed: for each row V bytes, or null where all may come; ids: what is drawn.
+// How to draw the next id of each row. how: each row's settings; allowed: for each row V bytes, or null where all may
+// come; ids: what is drawn.
 struct Draw {
     const Choice* how;
     const uint8_t* const* allowed;
@@ -301,7 +302,7 @@ private:
         if (m.threads > 1) m.pool->barrier(t);  // each thread has made some columns of the logits
         const Draw& draw = *p.draw;
         for (int r = t; r < p.wanted; r += m.threads)
-            draw.ids[r] = w.chooser.choose(k, p.logits + long(r) * m.head.n, m.vocab, draw.allowed[r], *draw.how,
+            draw.ids[r] = w.chooser.choose(k, p.logits + long(r) * m.head.n, m.vocab, draw.allowed[r], draw.how[r],
                                            draw.uniforms[r]);
     }
 
