@@ -8,6 +8,7 @@ On other devices the same steps run without a graph, which is how the tests run 
 
 import dataclasses
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 
@@ -95,6 +96,7 @@ class GraphDecoding:
     """The caches of some streams, in slots that stay where they are until half of the streams have ended."""
 
     piece = PIECE
+    near = sys.maxsize
 
     def __init__(self, model: ShortcutLM, batch: int) -> None:
         weight = model.embedding.weight

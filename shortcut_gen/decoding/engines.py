@@ -1,6 +1,7 @@
 """What computes the logits and draws from them, behind `Sampler.stream`: PyTorch, anywhere, or the native engine."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Literal, Protocol, get_args
@@ -37,6 +38,12 @@ class Decoding(Protocol):
     @property
     def piece(self) -> int:
         """Tokens that may be read at a time where a window is read in pieces, at most (`pieces`)."""
+        ...
+
+    @property
+    def near(self) -> int:
+        """Positions that the rows of a step may hold together so that the next step finds them in the processor's
+        caches; where they hold more, some steps of a few rows are faster than some of all."""
         ...
 
     def read(self, row: int, tokens: Sequence[int], *, start: int = 0) -> Tensor:
@@ -136,6 +143,7 @@ class TorchDecoding:
         self._cache = DecodeCache.create(model.config, batch, weight.device, weight.dtype)
 
     piece = PIECE
+    near = sys.maxsize  # what a step costs lies elsewhere
 
     @property
     def lengths(self) -> list[int]:

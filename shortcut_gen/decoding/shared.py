@@ -11,6 +11,7 @@ from torch import Tensor
 from shortcut_gen.decoding.engines import Decoding
 from shortcut_gen.decoding.sampler import Row, Sampler, Stream, checked, draws
 from shortcut_gen.decoding.sampling import SamplingParams
+from shortcut_gen.decoding.turns import Cohort, pieces
 from shortcut_gen.errors import SettingsError
 
 ROWS = 16
@@ -21,12 +22,6 @@ AHEAD = 4096
 
 
 _Draw = Callable[[list[Tensor | None], list[SamplingParams], list[float]], list[int]]
-
-
-def pieces(length: int, most: int) -> list[int]:
-    """Where the pieces end in which so many tokens are read, each at most `most`: even ones, so that none is small."""
-    count = -(-length // most)
-    return [length * piece // count for piece in range(1, count + 1)]
 
 
 class _Seat:
@@ -152,6 +147,7 @@ class SharedSampler:
         self._waiting: deque[_Seat] = deque()
         self._worker: threading.Thread | None = None
         self._decoding: Decoding | None = None
+        self._cohort = Cohort()
 
     def __repr__(self) -> str:
         playing, waiting = self.load
@@ -301,18 +297,19 @@ class SharedSampler:
         self._drawn(beginning, lambda *how: self.sampler.engine.choose(logits.repeat(len(beginning), 1), *how))
 
     def _step(self, going: list[_Seat]) -> None:
-        """A step of these rows, but of those whose windows are full: these are read again from the next turn on."""
+        """A step of a cohort of these rows; those whose windows are full are read again from the next turn on."""
         decoding, context = self._decoding, self.sampler.model.config.context
         assert decoding is not None
-        lengths = decoding.lengths
-        rows = []
+        held, lengths = decoding.lengths, {}
         for seat in going:
             assert seat.place is not None
-            if lengths[seat.place] >= context:
+            if held[seat.place] >= context:
                 seat.window, seat.read = seat.row.window(context), 0
             else:
-                rows.append(seat)
-        if rows:
+                lengths[seat.place] = held[seat.place]
+        if lengths:
+            chosen = self._cohort.choose(lengths, decoding.near)
+            rows = [seat for seat in going if seat.place in chosen]
             tokens, places = [seat.token for seat in rows], [seat.place or 0 for seat in rows]
             self._drawn(rows, lambda masks, params, uniforms: decoding.draw(tokens, masks, params, uniforms, places))
 

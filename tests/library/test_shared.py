@@ -14,7 +14,8 @@ from shortcut_gen.decoding.engines import Decoding, Engine, TorchEngine
 from shortcut_gen.decoding.native import NativeEngine
 from shortcut_gen.decoding.sampler import Sampler, Stream
 from shortcut_gen.decoding.sampling import SamplingParams
-from shortcut_gen.decoding.shared import Request, SharedSampler, pieces
+from shortcut_gen.decoding.shared import Request, SharedSampler
+from shortcut_gen.decoding.turns import COHORT_STEPS, Cohort, pieces
 from shortcut_gen.errors import CheckpointError, SettingsError
 from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.modalities.piano import PianoTokenizer
@@ -39,11 +40,11 @@ def model(context: int = 48) -> ShortcutLM:
     return lm.eval()
 
 
-def sampler(engine: str = "torch", context: int = 48, threads: int = 1) -> Sampler:
+def sampler(engine: str = "torch", context: int = 48) -> Sampler:
     lm = model(context)
     made: Engine = TorchEngine(lm, graphs=engine == "static")
     if engine in ("f32", "bf16", "int8"):
-        made = NativeEngine(lm, precision=engine, threads=threads)  # type: ignore[arg-type]
+        made = NativeEngine(lm, precision=engine, threads=1)  # type: ignore[arg-type]
     return Sampler(lm, PianoTokenizer(), made)
 
 
@@ -87,9 +88,11 @@ REQUESTS: list[tuple[list[Stream], SamplingParams]] = [
 @pytest.mark.parametrize("engine", ENGINES)
 def test_every_row_has_the_ids_that_it_has_alone(engine: str, rows: int) -> None:
     """Of its own settings and length, far past the window, as rows come, wait, slide and leave."""
-    alone = sampler(engine, threads=2 if rows == 3 else 1)
+    alone = sampler(engine)
     want = [ids_of(alone.stream(streams, params), len(streams)) for streams, params in REQUESTS]
     shared = SharedSampler(alone, rows)
+    shared._decoding = alone.engine.decoding(rows)
+    shared._decoding.near = 90  # type: ignore[misc]  so that cohorts take turns
     requests = []
     for number, (streams, params) in enumerate(REQUESTS):
         requests.append(shared.submit(streams, params))
@@ -127,6 +130,25 @@ def test_a_window_read_in_pieces_has_the_very_numbers_of_one_read_at_once(
             for token in (5, 300):
                 several = shared.step([token] * beside)[2].clone()
                 assert torch.equal(several, alone.step([token])[0])
+
+
+def test_rows_whose_caches_do_not_fit_together_have_their_turns_in_even_cohorts() -> None:
+    lengths = {0: 100, 1: 300, 3: 200, 4: 100, 6: 300}
+    cohort = Cohort()
+    assert cohort.choose(lengths, 1000) == set(lengths)
+    assert cohort.choose({2: 5000}, 1000) == {2}
+    turns = [cohort.choose(lengths, 600) for _ in range(4 * COHORT_STEPS)]
+    assert turns[::COHORT_STEPS] == [{0, 1, 3}, {0, 4, 6}, {1, 3}, {0, 4, 6}]
+    assert turns[:COHORT_STEPS] == [{0, 1, 3}] * COHORT_STEPS
+    del lengths[0]
+    assert cohort.choose(lengths, 600) == {1, 3}
+    del lengths[3]  # who ends leaves the others of the cohort to go on
+    assert cohort.choose(lengths, 600) == {1}
+    counts = dict.fromkeys(range(16), 0)
+    for step in range(320 * COHORT_STEPS):
+        for place in cohort.choose({place: 100 + 40 * place + step // 100 for place in counts}, 2000):
+            counts[place] += 1
+    assert max(counts.values()) < 1.2 * min(counts.values())
 
 
 def test_pieces_are_even() -> None:

@@ -5,6 +5,8 @@ The caches, and all that is computed, are behind engine.cpp. A row of a batch is
 
 import ctypes
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,6 +18,7 @@ from shortcut_gen.decoding.native.library import Choice, Draw, chosen_level, lib
 from shortcut_gen.decoding.native.packing import padded, shape, tensors
 from shortcut_gen.decoding.sampling import SamplingParams, Settings, of_each
 from shortcut_gen.errors import SettingsError
+from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
 
 Precision = Literal["f32", "bf16", "int8"]
@@ -31,6 +34,10 @@ ROWS_A_THREAD = 24
 PIECE = 64
 """Tokens that one thread reads at a time where others wait for it to be done."""
 
+NEAR = 0.5
+"""Share of the processor's last cache that keys and values of a shared batch may fill: the weights, and all else that
+runs on the machine, want theirs."""
+
 KNOWN_MASKS = 256
 """Masks whose place a decoding remembers, at most."""
 
@@ -43,6 +50,22 @@ def default_precision() -> Precision:
     an instruction set that is not available.
     """
     return DEFAULTS[chosen_level()]
+
+
+@cache
+def last_cache() -> int:
+    """Bytes of the processor's last cache; 16 MiB where the system does not say."""
+    try:
+        size = Path("/sys/devices/system/cpu/cpu0/cache/index3/size").read_text().strip()
+        return int(size.removesuffix("K")) * 1024
+    except (OSError, ValueError):
+        return 2**24
+
+
+def bytes_a_position(config: ModelConfig, precision: Precision) -> int:
+    """What one position's keys and values take in all blocks."""
+    sources = config.layers - 1 + config.sources if config.taps else config.layers
+    return 2 * config.width * sources * (4 if precision == "f32" else 2)
 
 
 class NativeEngine:
@@ -166,6 +189,8 @@ class NativeDecoding:
         self.piece = 2 * ROWS_A_THREAD * engine.threads if engine.threads > 1 else PIECE
         """Tokens to read at a time where a window is read in pieces, at most. Pieces of at least half as many are
         computed as the whole is, so that no number differs."""
+        self.near = int(NEAR * last_cache() // bytes_a_position(self._config, engine.precision))
+        """Positions of all rows of a step, at most, that are still in the processor's last cache at the next."""
         self._hold(list(range(batch)), [0] * batch)
 
     def _hold(self, slots: list[int], lengths: list[int]) -> None:
