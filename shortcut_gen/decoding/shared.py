@@ -87,7 +87,7 @@ class Request:
         Raises what ended a row, CheckpointError where the weights gave it no usable logits; no other request notices.
         """
         with self._shared._lock:
-            self._least = least
+            self._least = min(least, AHEAD)  # a row makes no more before they are taken
             while not self._worth_it():
                 self._changed.wait()
             if self._error is not None:

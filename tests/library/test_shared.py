@@ -269,6 +269,8 @@ def test_a_request_that_nobody_takes_from_is_paused_and_goes_on(monkeypatch: pyt
     assert [what for what, _ in slow.done].count("step") == 19
     assert len(finish(shared.submit([Stream(prompt=PROMPT)], SamplingParams(max_tokens=9)))[0]) == 9
     assert finish(request) == want
+    with shared.submit([Stream(prompt=PROMPT)], params) as eager:
+        assert len(eager.take(1000)[0][0]) >= 20  # more than is ever there at once
 
 
 def test_an_error_ends_its_row_alone() -> None:
