@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import decode, first_sound, precision, prepare, render, train
+from benchmarks import decode, first_sound, listeners, precision, prepare, render, train
 from benchmarks.decoding.floor import step_bytes
 from benchmarks.decoding.round import prompts_of, random_model
 from benchmarks.measuring import workers
@@ -313,3 +313,24 @@ def test_first_sound_is_that_of_the_page(tmp_path: Path) -> None:
         [run] = found["runs"]
         assert run["first_sound"] > 0
         assert run["real_time_factor"] > 0
+
+
+@pytest.mark.parametrize("engine", ["torch", "auto"])
+def test_listeners_are_counted_in_both_ways(
+    engine: str, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"checkpoint": str(tiny_checkpoint), "listeners": (1, 3), "rounds": 2, "threads": 1, "engine": engine}
+    work = listeners.Work(prompt_seconds=2.0, seconds=1.0, round_seconds=0.2)
+    listeners.main(**given, work=work, json=tmp_path / "listeners.json")  # type: ignore[arg-type]
+    rows = json.loads((tmp_path / "listeners.json").read_text())["rows"]
+    assert [(row["listeners"], row["way"]) for row in rows] == [
+        *((1, "shared"), (1, "turns"), (3, "shared"), (3, "turns")),
+    ]
+    for row in rows:
+        assert row["tokens_per_second"]["median"] > 0
+        assert 0 < row["first_ids"]["median"] <= row["first_ids_longest"]["median"]
+        if row["way"] == "turns":
+            assert row["against_turns"]["range"] == [1.0, 1.0]
+    assert "| 3         |         one batch |" in capsys.readouterr().out
+    assert command(listeners.main, ["--listeners", "[0]"]) == 2
+    assert capsys.readouterr().err == "error: listeners is [0]; whole numbers of at least 1 are needed\n"

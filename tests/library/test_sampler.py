@@ -185,15 +185,15 @@ def test_logits_equal_full_recomputation_while_the_window_slides(
     seen: list[list[torch.Tensor]] = [[] for _ in range(batch)]
 
     class Recorded(TorchDecoding):
-        def read(self, row: int, tokens: Sequence[int]) -> torch.Tensor:
-            logits = super().read(row, tokens)
+        def read(self, row: int, tokens: Sequence[int], *, start: int = 0) -> torch.Tensor:
+            logits = super().read(row, tokens, start=start)
             seen[row].append(logits[0].clone())
             return logits
 
-        def step(self, tokens: Sequence[int], skipped: Sequence[int] = ()) -> torch.Tensor:
-            logits = super().step(tokens, skipped)
-            for row in set(range(batch)) - set(skipped):
-                seen[row].append(logits[row].clone())
+        def step(self, tokens: Sequence[int], rows: Sequence[int] | None = None) -> torch.Tensor:
+            logits = super().step(tokens, rows)
+            for row, line in zip(range(batch) if rows is None else rows, logits, strict=True):
+                seen[row].append(line.clone())
             return logits
 
     monkeypatch.setattr(engines, "TorchDecoding", Recorded)
