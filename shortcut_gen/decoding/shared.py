@@ -122,7 +122,7 @@ class SharedSampler:
     One thread of its own, which lives while there is a row, reads the model: at each turn one piece of a window that is
     to be read (a prompt, or what is kept where a window slides), then a step of the rows that go on, all of them or a
     cohort (turns.py). So a long prompt holds the others up by a piece at a time. Each row has its own settings, seed,
-    grammar and length, and leaves when it has its length; rows for which there is no place wait in the order in which they came.
+    grammar and length, and leaves when it has its length; further rows wait in the order in which they came.
 
     A row has the ids that `Sampler` gives it alone, whoever plays beside it: exactly with the native engine (which may
     round otherwise only beyond 24 rows a thread, so it takes fewer), up to the rounding of a batch with PyTorch.
