@@ -16,7 +16,7 @@ from ui import live, results
 from ui.guard import Guard, Policy
 from ui.models import Entry, Models
 from ui.registry import TABS, VOICES
-from ui.sessions import RUNS_AT_ONCE, Sessions
+from ui.sessions import Sessions
 from ui.values import take_as_sent
 
 STATIC = Path(__file__).parent / "static"
@@ -79,7 +79,7 @@ def build(models: Mapping[str, Models], sessions: Sessions) -> gr.Blocks:
             sessions.close(str(request.session_hash))
 
         page.unload(unload)
-    page.queue(max_size=QUEUE, default_concurrency_limit=RUNS_AT_ONCE)
+    page.queue(max_size=QUEUE, default_concurrency_limit=sessions.runs)
     return page
 
 

@@ -8,7 +8,6 @@ from gradio.context import Context
 
 from ui.html import empty
 from ui.models import Models
-from ui.sessions import RUNS_AT_ONCE
 from ui.tab import LEAST_SECONDS, LEAST_TOP_P, LEAST_USED, MAX_SEED, MAX_TEMPERATURE, MAX_VARIATIONS, NO_PROMPT, Tab
 
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -179,7 +178,7 @@ def _wire(do: Tab, look: Look, fields: Fields) -> None:
             [token, *given, *fields.others],
             [fields.takes, fields.line, fields.seed, fields.go, fields.halt, fields.steps],
             show_progress="hidden",
-            concurrency_limit=RUNS_AT_ONCE,
+            concurrency_limit=do.sessions.runs,
             concurrency_id="runs",
             api_visibility="private",
         )

@@ -17,9 +17,9 @@ from shortcut_gen.pipeline import Continuation
 from ui.live import LiveSound
 from ui.results import Made, Result, address
 
-RUNS_AT_ONCE = 2
-"""One run keeps one core busy. Over all tabs."""
-WAITING_RUNS = 16
+RUNS_AT_ONCE = 8
+"""Over all tabs. They share the batch of their model, so that none waits for another's length."""
+WAITING_RUNS = 32
 """Runs that wait for their turn at most; one more is refused."""
 RUNS_OF_BROWSER = 6
 """Runs of one browser's pages that compute or wait at most."""
@@ -88,7 +88,9 @@ class Run:
 class Sessions:
     """The last run of every tab of every open page of one server, by the session hash that Gradio gives a page."""
 
-    def __init__(self) -> None:
+    def __init__(self, runs: int = RUNS_AT_ONCE) -> None:
+        """runs: that compute at a time."""
+        self.runs = runs
         self.root = Path(tempfile.mkdtemp(prefix="shortcut-gen-"))
         self.results = self.root / "results"
         self.uploads = self.root / "uploads"
@@ -106,18 +108,21 @@ class Sessions:
         self._readings = threading.BoundedSemaphore(READINGS_AT_ONCE)
         atexit.register(self.clear)
 
-    def ask(self, page: str, tab: str = "", browser: str = "") -> tuple[Admission, str]:
-        """A place for a run of a tab, and the token by which `start_run` takes it; the run before it is stopped."""
+    def ask(self, page: str, tab: str = "", browser: str = "") -> tuple[Admission, str, int]:
+        """A place for a run of a tab; the run before it is stopped. Returns also the token by which `start_run` takes
+        it, and how many runs wait before it.
+        """
         key = (page, tab)
         with self._lock:
             others = [run for other, run in self._runs.items() if other != key and self._takes(other[0], run)]
             of_browser = sum(run.browser == browser for run in others) if browser else 0
-            if len(others) >= RUNS_AT_ONCE + WAITING_RUNS or of_browser >= RUNS_OF_BROWSER:
-                return Admission.REFUSED, REFUSED
+            if len(others) >= self.runs + WAITING_RUNS or of_browser >= RUNS_OF_BROWSER:
+                return Admission.REFUSED, REFUSED, 0
             run = self._new_run(key)
             run.browser = browser
-            waits = len(others) >= RUNS_AT_ONCE
-            return Admission.WAITS if waits else Admission.SERVED, run.folder.name
+            before = max(len(others) - self.runs, 0)
+            waits = len(others) >= self.runs
+            return Admission.WAITS if waits else Admission.SERVED, run.folder.name, before
 
     def _takes(self, page: str, run: Run) -> bool:
         """Whether a run takes a place: it computes, or it waits and its page is there to take it."""

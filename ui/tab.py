@@ -267,12 +267,14 @@ class Tab(ABC):
 
         Returns (status, Continue button, Stop button, the place's token for `run`).
         """
-        admission, token = self.sessions.ask(page_of(request), self.name, browser_of(request))
+        admission, token, before = self.sessions.ask(page_of(request), self.name, browser_of(request))
         if admission is Admission.REFUSED:
             line = status("Too many wait for their turn; try again in a minute.", "error")
             return line, *buttons(running=False), token
-        waits = admission is Admission.WAITS
-        text = "Others are being served; yours begins when one of them is done." if waits else "Reading the prompt."
+        text = "Reading the prompt."
+        if admission is Admission.WAITS:
+            place = f"{before} wait before you" if before else "You are the next"
+            text = f"{place}: yours begins when others are done. Stop gives the place back."
         return status(text, "busy"), *buttons(running=True), token
 
     def run(
@@ -413,6 +415,12 @@ class Tab(ABC):
                 stream = pipeline.stream_rows([(prompt, k) for k in range(count)], params, every_tokens=every)
             try:
                 for progress in stream:
+                    if progress.queue and not any(each.ids for each in progress.continuations):
+                        waits = status(f"Number {progress.queue} in line for the model.", "busy", performance.live)
+                        if run.stop.is_set():
+                            break
+                        yield gr.skip(), waits, *(gr.skip(),) * 4
+                        continue
                     made = progress.continuations
                     performance.hear(made[0])
                     if run.stop.is_set() or all(progress.done):

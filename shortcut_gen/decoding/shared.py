@@ -1,6 +1,7 @@
 """One batch for all who listen: rows join it and leave it while it runs, and nobody waits for another's length."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -16,6 +17,9 @@ from shortcut_gen.errors import SettingsError
 
 ROWS = 16
 """Rows of a batch where their number is not named."""
+
+PATIENCE = 0.25
+"""Seconds after which whoever waits for ids is asked whether to go on, with or without any."""
 
 AHEAD = 4096
 """Ids that a row makes before they are taken, at most: whoever stops listening stops the work."""
@@ -82,14 +86,15 @@ class Request:
 
     def take(self, least: int = 1) -> tuple[tuple[list[int], ...], tuple[bool, ...]]:
         """The ids of each stream that are new since the last call, and whether it has ended; waits until one has
-        `least` new ids, or all have ended, or, while some wait, `queue` has changed.
+        `least` new ids, or all have ended, or, while some wait, `queue` has changed, but no longer than PATIENCE.
 
         Raises what ended a row, CheckpointError where the weights gave it no usable logits; no other request notices.
         """
         with self._shared._lock:
             self._least = min(least, AHEAD)  # a row makes no more before they are taken
-            while not self._worth_it():
-                self._changed.wait()
+            until = time.monotonic() + PATIENCE
+            while not self._worth_it() and (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
             if self._error is not None:
                 self._shared._leave(self)
                 raise self._error
