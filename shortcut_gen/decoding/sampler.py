@@ -13,6 +13,8 @@ from shortcut_gen.errors import CheckpointError, SettingsError
 from shortcut_gen.modalities.base import Tokenizer
 from shortcut_gen.network.model import ShortcutLM
 
+DROPPED = 0.5
+"""Share of the window that goes, oldest ids first, when it is full (`python -m benchmarks.slides` measures others)."""
 UNIFORMS = 256
 """Random numbers that a stream draws at a time; one by one they come out the same, but cost more than a step."""
 
@@ -68,8 +70,11 @@ class _Row:
 class Sampler:
     """Draws continuations from a model, many side by side, each a pure function of its prompt, seed and variation."""
 
-    def __init__(self, model: ShortcutLM, tokenizer: Tokenizer, engine: Engine | None = None) -> None:
-        """`engine` computes; without one the model does, as it is at every moment."""
+    def __init__(
+        self, model: ShortcutLM, tokenizer: Tokenizer, engine: Engine | None = None, dropped: float = DROPPED
+    ) -> None:
+        """`engine` computes; without one the model does, as it is at every moment. `dropped`: share of a full window
+        that goes when it slides. Raises SettingsError."""
         if model.config.vocab_size != tokenizer.vocab_size:
             raise SettingsError(
                 f"the model has {model.config.vocab_size} ids but the tokenizer {tokenizer.vocab_size}; they must agree"
@@ -77,14 +82,18 @@ class Sampler:
         context, frame = model.config.context, tokenizer.frame
         if context < 2 * frame:
             raise SettingsError(f"the model's context is {context} ids; at least two frames of {frame} are needed")
+        if not 0 < dropped < 1:
+            raise SettingsError(f"dropped is {dropped}; a share of the window between 0 and 1 is needed")
         self.model = model
         self.tokenizer = tokenizer
+        self.kept = min(max(1, int(context * (1 - dropped))), context - frame)
+        """Ids of a full window that are read again, at most."""
         self.engine = engine or TorchEngine(model)
 
     def stream(self, streams: Sequence[Stream], params: SamplingParams) -> Iterator[tuple[int | None, ...]]:
         """Yields, again and again, the next id of every stream, None for one that has ended, until all have.
 
-        The window slides without end: when a stream fills the context, its oldest half is dropped and the rest is
+        The window slides without end: when a stream fills the context, its oldest ids are dropped and the rest are
         read again. Close the generator to cancel. Same streams and params, same ids, on the same machine. Raises
         CheckpointError where the weights give no usable logits.
         """
@@ -128,14 +137,14 @@ class Sampler:
         return _checked(self.engine.choose(logits, masks, params, uniforms))
 
     def _next(self, rows: list[_Row], tokens: list[int], decoding: Decoding, params: SamplingParams) -> list[int]:
-        """Feed every row's newest id; the next of each. A full row slides: its window's older half is dropped and the
-        rest read again, the newest id with it."""
+        """Feed every row's newest id; the next of each. A full row slides: the oldest ids of its window are dropped
+        and the rest read again, the newest id with it."""
         context, lengths = self.model.config.context, decoding.lengths
         masks, uniforms = _draws(rows, params)
         if max(lengths) < context:
             return _checked(decoding.draw(tokens, masks, params, uniforms))
         full = [index for index, length in enumerate(lengths) if length >= context]
-        windows = [self.tokenizer.clip(rows[index].ids, max(1, context // 2)) for index in full]
+        windows = [self.tokenizer.clip(rows[index].ids, self.kept) for index in full]
         chosen = list(tokens)
         if len(full) < len(rows):
             chosen = decoding.draw(tokens, masks, params, uniforms, skipped=full)
