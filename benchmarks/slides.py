@@ -65,18 +65,20 @@ def costs(sampler: Sampler, ids: Ids, at: int, full: Losses) -> dict[str, float]
     return {**{str(n): float(more[:n].mean()) for n in DEPTHS if n <= count}, "all": float(more.mean())}
 
 
-def speed(sampler: Sampler, prompts: Sequence[Sequence[int]]) -> Callable[[], float]:
-    """Times the sampler over a whole window of ids behind prompts that fill it: tokens a second."""
+def speed(sampler: Sampler, prompts: Sequence[Sequence[int]], processor: bool) -> Callable[[], float]:
+    """Times the sampler over a whole window of ids behind prompts that fill it: tokens a second, of the clock or of
+    the processor."""
     context = sampler.model.config.context
+    now = time.process_time if processor else time.perf_counter
 
     def timed() -> float:
         streams = [Stream(prompt=tuple(prompt), variation=k) for k, prompt in enumerate(prompts)]
         steps = sampler.stream(streams, SamplingParams(max_tokens=context + 1, top_p=0.98))
         next(steps)  # the prompts are read
-        began = time.perf_counter()
+        began = now()
         for _ in steps:
             pass
-        return context * len(prompts) / (time.perf_counter() - began)
+        return context * len(prompts) / (now() - began)
 
     return timed
 
@@ -93,6 +95,7 @@ def main(
     pieces: int = 100,
     rounds: int = 5,
     rows: int = 1,
+    processor: bool = False,
     json: Path | None = None,
 ) -> None:
     """Measure and print.
@@ -104,6 +107,7 @@ def main(
         pieces: Pieces of the test split to slide in, one place in each.
         rounds: Rounds of the timing; 0 leaves it out.
         rows: Streams that are timed side by side.
+        processor: Take the processor's time, for one thread beside other work.
         json: File to write.
     """
     for name, value, least in (("pieces", pieces, 2), ("rounds", rounds, 0), ("rows", rows, 1)):
@@ -137,7 +141,7 @@ def main(
         full = whole(model, ids, at, behind)
         for share, sampler in samplers.items():
             found[share].append(costs(sampler, ids, at, full))
-    timed = {share: speed(sampler, prompts[:rows]) for share, sampler in samplers.items()}
+    timed = {share: speed(sampler, prompts[:rows], processor) for share, sampler in samplers.items()}
     taken = alternate(timed, rounds) if rounds else {share: [] for share in dropped}
     print(f"{describe(machine)}; engine {engine.name}, {engine.precision}\n")
     print(f"nats a token more than with a whole window, {len(chosen)} pieces of {corpus.name}, mean and 95% interval\n")

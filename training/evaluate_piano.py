@@ -30,6 +30,7 @@ from shortcut_gen.modalities.piano import NOTE_OFF, NOTE_ON, PianoTokenizer
 from shortcut_gen.pipeline import Pipeline, Prompt
 from training.corpus.shards import Corpus, Split, spread
 from training.scoring.continuations import spread as summary
+from training.scoring.listening import listen, report
 from training.scoring.music import Copies
 from training.scoring.ngram_engine import NgramEngine
 from training.scoring.rolls import draw
@@ -69,15 +70,17 @@ class PianoEvaluation:
     """File to write the figures to."""
     plot: Path | None = None
     """PNG file to draw six continuations to: two of the best, two of the middle, two of the worst."""
+    out: Path | None = None
+    """Folder for every continuation's sound, for sheets of rolls and spectrograms, and what no real excerpt has."""
     threads: int = 0
     """CPU threads of torch; 0 leaves its own choice."""
     precision: str | None = None
     """Of the native engine's weights: f32, bf16 or int8."""
 
     def __post_init__(self) -> None:
-        for name in ("prompts", "batch_size"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} is {getattr(self, name)}; a whole number of at least 1 is needed")
+        for name, least in (("prompts", 2), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} is {getattr(self, name)}; a whole number of at least {least} is needed")
         for name in ("prompt_seconds", "seconds"):
             if not 5 <= getattr(self, name) <= 120:
                 raise SettingsError(f"{name} is {getattr(self, name)}; a number from 5 to 120 is needed")
@@ -106,15 +109,15 @@ class PianoEvaluation:
 def real_takes(split: Split, settings: PianoEvaluation) -> list[Take]:
     """The middles of so many pieces that are long enough. Raises DataError where there are fewer than two."""
     tokenizer, length = PianoTokenizer(), settings.prompt_seconds + settings.seconds
+    long = [place for place, (_, ids) in enumerate(split) if tokenizer.seconds(ids) > length]
+    if len(long) < 2:
+        raise DataError(f"the test split has {len(long)} pieces of {length:g} s or more; at least two are needed")
     out = []
-    for name, ids in split:
+    for place in spread(len(long), settings.prompts):
+        name, ids = split[long[place]]
         score = tokenizer.decode(ids.tolist())
-        start = (score.duration - length) / 2
-        if start > 0:
-            out.append(Take(name, score.slice(start, start + length), settings.prompt_seconds, settings.seconds))
-    out = [out[place] for place in spread(len(out), settings.prompts)]
-    if len(out) < 2:
-        raise DataError(f"the test split has {len(out)} pieces of {length:g} s or more; at least two are needed")
+        start = max(0.0, (score.duration - length) / 2)
+        out.append(Take(name, score.slice(start, start + length), settings.prompt_seconds, settings.seconds))
     return out
 
 
@@ -167,6 +170,9 @@ def evaluate(checkpoint: Path, settings: PianoEvaluation) -> dict[str, Any]:
             for k in chosen(rows)
         ]
         draw([(text, one.score, one.seam, other.score, other.seam) for text, one, other in shown], settings.plot)
+    if settings.out:
+        figures["heard"] = listen(made, real, settings.out)
+        print(report(figures["heard"]))
     told = figures | {"rows": {n: {k: summary(v) for k, v in of.items()} for n, of in figures["rows"].items()}}
     return _written(told, checkpoint, settings, len(real))
 

@@ -169,7 +169,14 @@ def test_the_command_judges_a_model(
     tiny_checkpoint: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--data", str(corpus), "--prompts", "3", "--prompt_seconds", "6", "--seconds", "5"]
-    files = ["--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.png")]
+    files = [
+        "--json",
+        str(tmp_path / "out.json"),
+        "--plot",
+        str(tmp_path / "out.png"),
+        "--out",
+        str(tmp_path / "heard"),
+    ]
     assert main([str(tiny_checkpoint), *options, *files]) == 0
     said = capsys.readouterr().out
     assert "key kept" in said
@@ -185,6 +192,11 @@ def test_the_command_judges_a_model(
     assert told["rows"][REAL]["rhythm"]["mean"] > 0.9 > told["rows"][MADE]["rhythm"]["mean"]
     assert told["rows"][REAL]["copied"]["mean"] > 10
     assert (tmp_path / "out.png").stat().st_size > 5000
+    assert len(told["heard"]["takes"]) == 3
+    assert "continuations have nothing that no real excerpt has" in said
+    written = {path.name: path.stat().st_size for path in (tmp_path / "heard").iterdir()}
+    assert set(written) == {"00.wav", "01.wav", "02.wav", "rolls-0.png", "spectrograms-0.png"}
+    assert min(written.values()) > 5000
     assert main([str(tiny_checkpoint), *options, "--settings", "1,0.98,0", "0.5,1,0.1"]) == 0
     assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith(("1, 0.98", "0.5, 1"))]) == 2
 
