@@ -26,7 +26,7 @@ from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import DataError, MediaError, SettingsError
 from shortcut_gen.files import write_whole
 from shortcut_gen.media import Score
-from shortcut_gen.modalities.piano import NOTE_OFF, NOTE_ON, PianoTokenizer
+from shortcut_gen.modalities.piano import MAX_NOTE_SECONDS, NOTE_OFF, NOTE_ON, PianoTokenizer
 from shortcut_gen.pipeline import Pipeline, Prompt
 from training.corpus.shards import Corpus, Split, spread
 from training.scoring.continuations import spread as summary
@@ -56,6 +56,8 @@ class PianoEvaluation:
     """Keep the fewest ids whose probabilities reach p; 1 keeps all."""
     min_p: float = 0.0
     """Keep ids at least this share as likely as the likeliest; 0 keeps all."""
+    longest_note: float = MAX_NOTE_SECONDS
+    """Seconds after which the grammar ends a note that the model has not."""
     seed: int = 0
     """Seed of the continuations."""
     batch_size: int = 16
@@ -84,6 +86,8 @@ class PianoEvaluation:
         for name in ("prompt_seconds", "seconds"):
             if not 5 <= getattr(self, name) <= 120:
                 raise SettingsError(f"{name} is {getattr(self, name)}; a number from 5 to 120 is needed")
+        if not 0.1 <= self.longest_note <= 60:
+            raise SettingsError(f"longest_note is {self.longest_note}; a number from 0.1 to 60 is needed")
         for given in self.tried:
             given.params  # noqa: B018, raises where they are wrong
 
@@ -149,6 +153,7 @@ def evaluate(checkpoint: Path, settings: PianoEvaluation) -> dict[str, Any]:
     pipeline = Pipeline.from_pretrained(checkpoint, precision=settings.precision)
     if pipeline.tokenizer.media is not Score or corpus.tokenizer != pipeline.tokenizer.name:
         raise SettingsError(f"{checkpoint} and {settings.data} are no model of piano and its corpus; both are needed")
+    pipeline.tokenizer = pipeline.sampler.tokenizer = PianoTokenizer(settings.longest_note)
     real = real_takes(corpus.split("test"), settings)
     if settings.settings:
         return _compared(pipeline, real, settings, checkpoint)
@@ -161,7 +166,7 @@ def evaluate(checkpoint: Path, settings: PianoEvaluation) -> dict[str, Any]:
         control = copy(pipeline)  # all but what computes is the model's
         control.sampler = Sampler(pipeline.model, pipeline.tokenizer, engine)
         counted = continued(control, real, settings)
-    figures = judge(made, real, copies, counted)
+    figures = judge(made, real, copies, counted, settings.longest_note)
     print(table(figures, len(real)))
     if settings.plot:
         rows = figures["rows"][MADE]
@@ -180,25 +185,32 @@ def evaluate(checkpoint: Path, settings: PianoEvaluation) -> dict[str, Any]:
 def _compared(pipeline: Pipeline, real: Sequence[Take], settings: PianoEvaluation, checkpoint: Path) -> dict[str, Any]:
     """A line for each setting of the sampler."""
     names = [key for key, *_ in ROWS if key != "copied"]
-    print(f"{'temperature, top-p, min-p':28}{'off':>7}" + "".join(f"{name:>11}" for name in names) + f"{'overlap':>9}")
+    print(
+        f"{'temperature, top-p, min-p':28}{'off':>7}"
+        + "".join(f"{name:>11}" for name in names)
+        + f"{'overlap':>9}{'unended':>9}"
+    )
     lines = []
     for given in settings.tried:
-        figures = judge(continued(pipeline, real, given), real, None)
+        figures = judge(continued(pipeline, real, given), real, None, None, settings.longest_note)
         means = {name: float(np.mean(figures["rows"][MADE][name])) for name in names}
         area = float(np.mean([value["overlap"] for value in figures["distances"][MADE].values()]))
+        held = figures["left to the grammar"][MADE]
         label = f"{given.temperature:g}, {given.top_p:g}, {given.min_p:g}"
         print(
-            f"{label:28}{figures['off']:>7.3f}" + "".join(f"{means[n]:>11.3f}" for n in names) + f"{area:>9.3f}",
+            f"{label:28}{figures['off']:>7.3f}"
+            + "".join(f"{means[n]:>11.3f}" for n in names)
+            + f"{area:>9.3f}{held:>9.2f}",
             flush=True,
         )
-        lines.append({"settings": label, "off": figures["off"], "means": means, "overlap": area})
+        lines.append({"settings": label, "off": figures["off"], "means": means, "overlap": area, "unended": held})
     means = {name: float(np.mean(figures["rows"][REAL][name])) for name in names}
     print(f"{REAL:28}{'':>7}" + "".join(f"{means[name]:>11.3f}" for name in names))
     return _written({"tried": lines, REAL: means}, checkpoint, settings, len(real))
 
 
 def _written(figures: dict[str, Any], checkpoint: Path, settings: PianoEvaluation, count: int) -> dict[str, Any]:
-    names = ("temperature", "top_p", "min_p", "seed", "seconds", "prompt_seconds")
+    names = ("temperature", "top_p", "min_p", "longest_note", "seed", "seconds", "prompt_seconds")
     about = {"checkpoint": checkpoint.name, "data": settings.data.name, "takes": count}
     told = about | {"settings": {name: getattr(settings, name) for name in names}} | figures
     if settings.json:

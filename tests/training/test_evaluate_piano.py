@@ -30,7 +30,7 @@ from training.scoring.music import (
     rhythm,
 )
 from training.scoring.ngram_engine import NgramEngine
-from training.scoring.takes import COUNTED, MADE, OTHER, REAL, chosen, exchanged
+from training.scoring.takes import COUNTED, MADE, OTHER, REAL, Take, chosen, exchanged, forgotten
 
 
 def pulse(pitches: list[int], gap: float, seconds: float, velocity: int = 64, hold: float = 0.9) -> Score:
@@ -93,6 +93,17 @@ def test_a_pattern_that_goes_on_is_like_itself_later() -> None:
         goes_on(excerpt(changed, 0, 50), 30, 10).values()
     )
     assert goes_on(excerpt(steady, 0, 11), 6, 10) == {}
+
+
+def test_notes_that_were_never_ended_are_counted() -> None:
+    kept = pulse([60, 64], 0.5, 40)
+    left = Score(
+        notes=(*kept.notes[:-4], *(Note(pitch=40, velocity=64, start=20.0 + k, end=25.0 + k) for k in range(4)))
+    )
+    takes = [Take("", Score(notes=tuple(sorted(of.notes, key=lambda n: n.start))), 10, 30) for of in (kept, left)]
+    assert forgotten(takes[:1], 5) == 0
+    assert forgotten(takes[1:], 5) == pytest.approx(1000 * 4 / 54)  # of 50 short notes in 25 s, and these
+    assert forgotten(takes[1:], 8) == 0
 
 
 def test_the_frechet_distance_of_normal_sets_is_known() -> None:
@@ -206,6 +217,7 @@ def test_the_command_judges_a_model(
     [
         (["--prompts", "0"], "prompts is 0"),
         (["--seconds", "1"], "seconds is 1"),
+        (["--longest_note", "0"], "longest_note is 0"),
         (["--settings", "1,2"], "TEMPERATURE,TOP_P,MIN_P is needed"),
         (["--settings", "1,7,0"], "top_p is 7"),
         (["--seconds", "100"], "at least two are needed"),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from shortcut_gen.media import Score
+from shortcut_gen.modalities.piano import MAX_NOTE_SECONDS
 from training.scoring.continuations import spread as summary
 from training.scoring.music import FEATURES, LAGS, OUTLINE, Copies, Excerpt, against, apart, frechet, goes_on, outline
 
@@ -94,6 +95,17 @@ def recurrence(takes: Sequence[Take]) -> dict[str, list[float]]:
     return dict(sorted(out.items()))
 
 
+def forgotten(takes: Sequence[Take], longest: float) -> float:
+    """Notes of a thousand that sound for as long as the grammar lets them: most are notes that were never ended.
+
+    Of those that are struck early enough to get there.
+    """
+    lengths = [take.following.end - take.following.start for take in takes]
+    early = [take.following.start < take.seconds - longest for take in takes]
+    counted = np.concatenate([of[here] for of, here in zip(lengths, early, strict=True)])
+    return 1000 * float((counted >= longest - 0.005).mean()) if len(counted) else float("nan")
+
+
 def halves(takes: Sequence[Take], real: Sequence[Take]) -> float:
     """Fréchet distance of one half of a set from the other half of the real one; of the real set, what chance makes.
 
@@ -126,9 +138,14 @@ def score_of(figures: Mapping[str, Any]) -> float:
 
 
 def judge(
-    made: Sequence[Take], real: Sequence[Take], copies: Copies | None, counted: Sequence[Take] | None = None
+    made: Sequence[Take],
+    real: Sequence[Take],
+    copies: Copies | None,
+    counted: Sequence[Take] | None = None,
+    longest_note: float = MAX_NOTE_SECONDS,
 ) -> dict[str, Any]:
-    """Every figure of a set of continuations. `counted`: those of n-grams, as a control."""
+    """Every figure of a set of continuations. `counted`: those of n-grams, as a control; `longest_note`: seconds after
+    which the grammar ended a note."""
     sets = {MADE: made, REAL: real} | ({COUNTED: counted} if counted else {}) | {OTHER: exchanged(real)}
     rows = {name: measured(takes, copies) for name, takes in sets.items()}
     keys = list(rows[REAL][0])
@@ -136,6 +153,7 @@ def judge(
         "rows": {name: {key: [row[key] for row in of] for key in keys} for name, of in rows.items()},
         "drift": {name: drift(takes) for name, takes in sets.items()},
         "self-similarity": {name: recurrence(takes) for name, takes in sets.items()},
+        "left to the grammar": {name: forgotten(takes, longest_note) for name, takes in sets.items()},
         "distances": {name: distances(takes, real) for name, takes in sets.items() if takes is not real},
         "frechet": {name: halves(takes, real) for name, takes in sets.items() if name != OTHER},
     }
@@ -167,6 +185,8 @@ def table(figures: dict[str, Any], count: int) -> str:
     lines.append(f"self-similarity at {lags} s: {' | '.join(figures['self-similarity'][REAL])}")
     for name, similar in figures["self-similarity"].items():
         lines.append(f"  {name:20}{' | '.join(' '.join(f'{v:.3f}' for v in of) for of in similar.values())}")
+    held = ", ".join(f"{name} {value:.2f}" for name, value in figures["left to the grammar"].items())
+    lines.append(f"notes of a thousand as long as the grammar lets them be: {held}")
     lines.append("overlapping area (KL, nats) of distances within the real set and between the sets")
     for name, features in figures["distances"].items():
         told_apart = [f"{feature} {v['overlap']:.2f} ({v['kl']:.2f})" for feature, v in features.items()]
