@@ -113,7 +113,7 @@ class PianoEvaluation:
 def real_takes(split: Split, settings: PianoEvaluation) -> list[Take]:
     """The middles of so many pieces that are long enough. Raises DataError where there are fewer than two."""
     tokenizer, length = PianoTokenizer(), settings.prompt_seconds + settings.seconds
-    long = [place for place, (_, ids) in enumerate(split) if tokenizer.seconds(ids) > length]
+    long = [place for place, (_, ids) in enumerate(split) if tokenizer.seconds(ids.tolist()) > length]
     if len(long) < 2:
         raise DataError(f"the test split has {len(long)} pieces of {length:g} s or more; at least two are needed")
     out = []
