@@ -31,7 +31,7 @@ READINGS_AT_ONCE = 2
 """Files that are read and drawn at a time, over all pages."""
 READING_WAIT = 8.0
 """Seconds that a file waits for its turn; then the page says that the server is busy."""
-KEEP_RUNS = 24
+KEEP_RUNS = 96
 """Tabs of pages whose steps are kept; the one unused for longest goes first."""
 KEEP_STEPS = 200
 """Steps of one of them that are kept: ids and drawings, under 1 MB each."""

@@ -14,6 +14,8 @@ from shortcut_gen.errors import CheckpointError, SettingsError
 from shortcut_gen.modalities.base import Tokenizer
 from shortcut_gen.network.model import ShortcutLM
 
+DROPPED = 0.5
+"""Share of the window that goes, oldest ids first, when it is full (`python -m benchmarks.slides` measures others)."""
 UNIFORMS = 256
 """Random numbers that a stream draws at a time; one by one they come out the same, but cost more than a step."""
 
@@ -62,10 +64,10 @@ class Row:
         """The uniform number to draw its next id with; any where the likeliest is taken."""
         return 0.0 if self.params.temperature == 0 else self.uniform()
 
-    def window(self, context: int) -> list[int]:
-        """What the model reads before the first id, one less than it can hold, or once its window is full: the newer
-        half of it, the newest id with it."""
-        return self._tokenizer.clip(self.ids, max(1, context // 2) if self.read else context - 1)
+    def window(self, context: int, kept: int) -> list[int]:
+        """What the model reads before the first id, one less than it can hold, or once its window is full: the newest
+        `kept` ids of it."""
+        return self._tokenizer.clip(self.ids, kept if self.read else context - 1)
 
     def take(self, token: int) -> None:
         """Go on by an id."""
@@ -88,8 +90,11 @@ class Row:
 class Sampler:
     """Draws continuations from a model, many side by side, each a pure function of its prompt, seed and variation."""
 
-    def __init__(self, model: ShortcutLM, tokenizer: Tokenizer, engine: Engine | None = None) -> None:
-        """`engine` computes; without one the model does, as it is at every moment."""
+    def __init__(
+        self, model: ShortcutLM, tokenizer: Tokenizer, engine: Engine | None = None, dropped: float = DROPPED
+    ) -> None:
+        """`engine` computes; without one the model does, as it is at every moment. `dropped`: share of a full window
+        that goes when it slides. Raises SettingsError."""
         if model.config.vocab_size != tokenizer.vocab_size:
             raise SettingsError(
                 f"the model has {model.config.vocab_size} ids but the tokenizer {tokenizer.vocab_size}; they must agree"
@@ -97,14 +102,18 @@ class Sampler:
         context, frame = model.config.context, tokenizer.frame
         if context < 2 * frame:
             raise SettingsError(f"the model's context is {context} ids; at least two frames of {frame} are needed")
+        if not 0 < dropped < 1:
+            raise SettingsError(f"dropped is {dropped}; a share of the window between 0 and 1 is needed")
         self.model = model
         self.tokenizer = tokenizer
+        self.kept = min(max(1, int(context * (1 - dropped))), context - frame)
+        """Ids of a full window that are read again, at most."""
         self.engine = engine or TorchEngine(model)
 
     def stream(self, streams: Sequence[Stream], params: SamplingParams) -> Iterator[tuple[int | None, ...]]:
         """Yields, again and again, the next id of every stream, None for one that has ended, until all have.
 
-        The window slides without end: when a stream fills the context, its oldest half is dropped and the rest is
+        The window slides without end: when a stream fills the context, its oldest ids are dropped and the rest are
         read again. Close the generator to cancel. Same streams and params, same ids, on the same machine. Raises
         CheckpointError where the weights give no usable logits.
         """
@@ -135,7 +144,7 @@ class Sampler:
 
     def _prefill(self, rows: list[Row], decoding: Decoding) -> list[int]:
         """Read every stream's prompt into its row; the next id of each. Equal prompts are read once."""
-        windows = [tuple(row.window(self.model.config.context)) for row in rows]
+        windows = [tuple(row.window(self.model.config.context, self.kept)) for row in rows]
         firsts = {window: index for index, window in reversed([*enumerate(windows)])}
         read = sorted(firsts.values())
         logits = decoding.read_all(read, [windows[index] for index in read])
@@ -148,8 +157,8 @@ class Sampler:
         return [checked(token) for token in self.engine.choose(logits, *draws(rows))]
 
     def _next(self, rows: list[Row], tokens: list[int], decoding: Decoding) -> list[int]:
-        """Feed every row's newest id; the next of each. A full row slides: its window's older half is dropped and the
-        rest read again, the newest id with it."""
+        """Feed every row's newest id; the next of each. A full row slides: the oldest ids of its window are dropped
+        and the rest read again, the newest id with it."""
         context, lengths = self.model.config.context, decoding.lengths
         if max(lengths) < context:
             return [checked(token) for token in decoding.draw(tokens, *draws(rows))]
@@ -160,7 +169,7 @@ class Sampler:
             some = decoding.draw([tokens[i] for i in going], *draws([rows[i] for i in going]), rows=going)
             chosen.update(zip(going, some, strict=True))
         slid = [rows[index] for index in full]
-        logits = decoding.read_all(full, [row.window(context) for row in slid])
+        logits = decoding.read_all(full, [row.window(context, self.kept) for row in slid])
         chosen.update(zip(full, self.engine.choose(logits, *draws(slid)), strict=True))
         return [checked(chosen[index]) for index in range(len(rows))]
 

@@ -212,7 +212,8 @@ class SharedSampler:
             if seat is None and self._waiting:
                 seat = self._waiting.popleft()
                 self._places[place] = seat
-                seat.place, seat.window, seat.read = place, seat.row.window(self.sampler.model.config.context), 0
+                window = seat.row.window(self.sampler.model.config.context, self.sampler.kept)
+                seat.place, seat.window, seat.read = place, window, 0
                 moved = True
         if moved:
             self._tell_waiting()
@@ -309,7 +310,7 @@ class SharedSampler:
         for seat in going:
             assert seat.place is not None
             if held[seat.place] >= context:
-                seat.window, seat.read = seat.row.window(context), 0
+                seat.window, seat.read = seat.row.window(context, self.sampler.kept), 0
             else:
                 lengths[seat.place] = held[seat.place]
         if lengths:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import decode, first_sound, listeners, precision, prepare, render, train
+from benchmarks import decode, first_sound, listeners, precision, prepare, render, slides, train
 from benchmarks.decoding.floor import step_bytes
 from benchmarks.decoding.round import prompts_of, random_model
 from benchmarks.measuring import workers
@@ -235,6 +236,33 @@ def test_precision_scores_as_evaluate_does(tmp_path: Path, capsys: pytest.Captur
     assert "the default here: " in capsys.readouterr().out
     assert command(precision.main, [*arguments, "--limit=1"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_slides_are_held_against_a_whole_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_corpus(tmp_path / "data", {"train": [40], "validation": [40], "test": [400, 33, 500, 420]})
+    config = dataclasses.replace(TINY, vocab_size=388, context=96, position="rotary")
+    torch.manual_seed(0)
+    small = model.ShortcutLM(config).eval()
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    info = CheckpointInfo(model=config, tokenizer="piano", licence="none")
+    save_checkpoint(tmp_path / "mine", small, info, dtype=torch.float32)
+    arguments = [f"--checkpoint={tmp_path / 'mine'}", f"--data=[{tmp_path / 'data'}]", "--rounds=2"]
+    assert command(slides.main, [*arguments, "--dropped=[0.5,0.01]", f"--json={tmp_path / 'slides.json'}"]) == 0
+    half, little = json.loads((tmp_path / "slides.json").read_text())["choices"]
+    assert set(half["more"]) == {"16", "all"}  # 48 ids go
+    assert abs(half["more"]["all"]) > 1e-4
+    assert little["speed"]["median"] > 0
+    # By hand: the last of 64 ids has all of a window before it but one id.
+    ids = Corpus.open(tmp_path / "data").split("test")[0][1].astype(np.int64)
+    with torch.inference_mode():
+        loss = -small(torch.tensor(ids[None, 101:196])).log_softmax(-1)[0, -1, ids[196]]
+    assert slides.whole(small, ids, 133, 64)[-1] == pytest.approx(float(loss), abs=1e-4)
+    assert "first 16" in capsys.readouterr().out
+    for wrong, said in (("--pieces=1", "pieces is 1"), ("--dropped=[2]", "dropped is 2"), ("--rows=9", "9 are needed")):
+        assert command(slides.main, [*arguments, wrong]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_train_compares_steps(here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,6 +167,7 @@ def test_what_is_heard_while_it_is_made_is_the_continuation(do: PianoTab) -> Non
 
 def test_sound_is_there_while_notes_still_come(do: PianoTab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ui.piano.PIECE_SECONDS", 0.0)
+    monkeypatch.setattr("shortcut_gen.decoding.shared.AHEAD", 64)
     monkeypatch.setattr(PianoPerformance, "redraw_seconds", 0.0)
     steps = run(do, seconds=120.0)
     first = [next(steps) for _ in range(3)]

@@ -120,7 +120,7 @@ def test_sound_is_there_long_before_the_run_ends(do: SpeechTab) -> None:
     sound = do.sessions.live(token(first))
     assert sound is not None
     data, last = sound.after(0)
-    assert 0 < len(data) < 2 * 16000 * 5
+    assert 0 < len(data) < 2 * 16000 * 15
     assert not last
     assert "new" in first[-1][0]
     steps.close()
@@ -144,7 +144,7 @@ def test_stop_keeps_what_is_there(do: SpeechTab) -> None:
     assert made[-1][0].count("<audio") == 4
     lengths = [soundfile.info(path).frames for path in wavs(do)]
     assert 2 * 16000 < lengths[0] < 15 * 16000
-    assert set(lengths) == {lengths[0]}
+    assert max(lengths) - min(lengths) < 16000  # each goes on at its own pace
     assert len(heard(do.sessions.live(token(made)))) == lengths[0] - 2 * 16000
 
 
