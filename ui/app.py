@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from shortcut_gen.media.render import renderer_name
-from ui import live
+from ui import keyboard, live
 from ui.guard import Guard, Policy
 from ui.models import Entry, Models
 from ui.registry import TABS, VOICES
@@ -20,7 +20,11 @@ from ui.sessions import RUNS_AT_ONCE, Sessions
 from ui.values import take_as_sent
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("page.js", "live.js", "record.js")
+SCRIPTS = (
+    *("page.js", "live.js", "record.js"),
+    *("keyboard-sound.js", "keyboard-take.js", "keyboard.js", "keyboard-record.js"),  # each needs those before it
+)
+STYLES = ("page.css", "keyboard.css")
 MAX_FILE_SIZE = "50mb"
 """Of one upload: ten minutes of mp3 take about 10 MB, of CD sound 100. Of MIDI less is taken (`ui.piano`)."""
 QUEUE = 256
@@ -134,14 +138,14 @@ def application(models: Mapping[str, Models], sessions: Sessions, policy: Policy
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        routes=[live.route(sessions.live), Route("/static/page.js", script)],
+        routes=[live.route(sessions.live), Route("/static/page.js", script), *keyboard.routes()],
     )
     gr.mount_gradio_app(
         app,
         page,
         "/",
         theme=theme(),
-        css_paths=STATIC / "page.css",
+        css_paths=[STATIC / name for name in STYLES],
         head='<script src="static/page.js"></script>',
         allowed_paths=[str(sessions.results), str(VOICES)],
         max_file_size=MAX_FILE_SIZE,

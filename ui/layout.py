@@ -29,6 +29,7 @@ class Look:
     under_upload: tuple[Any, ...] = ()
     """More components, made with render=False."""
     over_buttons: tuple[Any, ...] = ()
+    over_columns: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,8 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
     labels = [(example.label, file) for file, example in do.examples.items()]
     labels.append((f"No prompt\n{look.without}", NO_PROMPT))
     choice = gr.Radio(labels, value=first, label="A beginning", elem_id=f"{prefix}examples", elem_classes="examples")
+    for component in look.over_columns:
+        component.render()
     with gr.Row(elem_classes="columns"):
         with gr.Column(scale=4, min_width=300, elem_classes="controls"):
             upload = gr.File(

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import gradio as gr
+
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, PromptError
 from shortcut_gen.media import Score, read_score
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui.html import Variation, prompt_card
-from ui.layout import Look, lay_out
+from ui.keyboard import panel
+from ui.layout import QUICK, Look, lay_out
 from ui.models import Models
 from ui.piano_figures import Roll, clock, count, piano_roll
 from ui.sessions import Run, Sessions
@@ -66,6 +69,7 @@ class PianoTab(Tab):
     usual = PianoTokenizer.usual
     most_used = 120.0
     most_seconds = 120.0
+    recorded = most_used  # what was played goes on where it ended
 
     def read_file(self, path: str) -> Prompt:
         """As in `Tab`."""
@@ -103,6 +107,9 @@ class PianoTab(Tab):
 
 def build(models: Models, sessions: Sessions) -> None:
     """Lay the tab out."""
+    do = PianoTab(models, sessions)
+    # static/keyboard-record.js makes a file of what was played and puts it here, out of sight.
+    played = gr.File(type="filepath", elem_id="played", render=False)
     look = Look(
         without="the model begins by itself",
         upload="Or a MIDI file of your own (.mid, .midi, .kar)",
@@ -110,5 +117,12 @@ def build(models: Models, sessions: Sessions) -> None:
             "Here the piece goes on.",
             "Choose a beginning, then press <b>Continue</b>: the notes appear as the model finds them.",
         ),
+        over_columns=(gr.HTML(panel(), elem_id="keyboard", render=False), played),
     )
-    lay_out(PianoTab(models, sessions), models, look)
+    on = lay_out(do, models, look)
+    played.upload(
+        do.choose_recording,
+        [played, on.choice, on.upload, on.used],
+        [on.prompt, on.used, on.choice, on.upload, played],
+        **QUICK,
+    )

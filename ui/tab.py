@@ -106,6 +106,8 @@ class Tab(ABC):
     """How much of a prompt can be used, in seconds."""
     most_seconds: float
     """How long a run can go on, in seconds."""
+    recorded: float | None = None
+    """How much of what was recorded in the browser is used at first, in seconds; None for the usual part."""
 
     def __init__(self, models: Models, sessions: Sessions) -> None:
         self.models = models
@@ -197,6 +199,22 @@ class Tab(ABC):
             return status(str(error), "error") + before, gr.skip(), gr.skip(), None
         card, slider = self.show(page, None, upload)
         return card, slider, None, gr.skip()
+
+    def choose_recording(
+        self, recording: str | None, choice: str | None, upload: str | None, used: float, request: gr.Request
+    ) -> tuple[Any, Any, Any, Any, Any]:
+        """What was recorded in the browser has arrived: it takes the place of an uploaded one, or says why not.
+
+        Returns (prompt card, slider, list of examples, upload, recording), the last emptied for the next one.
+        """
+        page = page_of(request)
+        try:
+            self.check(self.read_prompt(None, recording), self.usual.prompt_seconds)
+        except ShortcutGenError as error:
+            before = self.show(page, choice, upload, used)[0] if choice or upload else ""
+            return status(str(error), "error") + before, gr.skip(), gr.skip(), gr.skip(), None
+        card, slider = self.show(page, None, recording, self.recorded)
+        return card, slider, None, recording, None
 
     def clear_upload(self, request: gr.Request) -> tuple[Any, Any, Any]:
         """The uploaded file was taken away: back to the first example."""
