@@ -1,7 +1,7 @@
 """The piano keyboard of the page: its samples, made of the piano that is here, and the piece of HTML it lies in.
 
 A key must sound at once, so the browser plays samples by itself (`static/keyboard-sound.js`). They are rendered note by
-note when a page first asks for them, and kept compressed: under 3 MB for every page of the server.
+note when a page first asks for them, and kept compressed: 3 MB in all, which every page of the server shares.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ PITCHES = tuple(range(21, 109, 3))
 VELOCITIES = (36, 72, 108)
 """Of the samples: a piano that is struck harder is brighter, not only louder."""
 SAMPLE_RATE = 44100
-MOST_SECONDS = 5.0
-"""Of a sample; a low string rings for longer, which is faded out."""
+LONGEST = (6.0, 2.0)
+"""Seconds of the lowest and of the highest sample at most; a string that rings for longer is faded out."""
 INAUDIBLE = 0.003
 """Where a sample may end: 50 dB under its loudest moment."""
 LEAST_SECONDS = 0.5
@@ -39,8 +39,9 @@ _KEPT = {"Cache-Control": "private, max-age=3600"}
 
 def strike(pitch: int, velocity: int) -> NDArray[np.float32]:
     """A key that is held down until it is hardly heard, (2, S) at SAMPLE_RATE. Raises MediaError."""
-    score = Score(notes=(Note(pitch=pitch, velocity=velocity, start=0.0, end=MOST_SECONDS),))
-    samples = render(score, sample_rate=SAMPLE_RATE).samples[:, : round(MOST_SECONDS * SAMPLE_RATE)]
+    seconds = float(np.interp(pitch, (PITCHES[0], PITCHES[-1]), LONGEST))
+    score = Score(notes=(Note(pitch=pitch, velocity=velocity, start=0.0, end=seconds),))
+    samples = render(score, sample_rate=SAMPLE_RATE).samples[:, : round(seconds * SAMPLE_RATE)]
     loud = np.abs(samples).max(axis=0)
     heard = np.flatnonzero(loud > INAUDIBLE * loud.max(initial=0.0))
     last = int(heard[-1]) + 1 if len(heard) else 0

@@ -5,7 +5,7 @@
   const { instrument } = keyboard;
   const LOWEST = 21;
   const HIGHEST = 108;
-  const KEY_WIDTH = 23; // px at least, of a white key
+  const KEY_WIDTH = 20.5; // px at least, of a white key
   const TYPED = 80; // velocity of a computer's key, which knows none
   const NAMES = ["C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "A", "A sharp", "B"];
   // Two rows as a piano's: letters for white keys, what lies above and between for black ones. By place, not by letter.
