@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from shortcut_gen.media.render import renderer_name
-from ui import keyboard, live
+from ui import keyboard, live, results
 from ui.guard import Guard, Policy
 from ui.models import Entry, Models
 from ui.registry import TABS, VOICES
@@ -138,7 +138,12 @@ def application(models: Mapping[str, Models], sessions: Sessions, policy: Policy
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        routes=[live.route(sessions.live), Route("/static/page.js", script), *keyboard.routes()],
+        routes=[
+            live.route(sessions.live),
+            results.route(sessions.result),
+            *keyboard.routes(),
+            Route("/static/page.js", script),
+        ],
     )
     gr.mount_gradio_app(
         app,
@@ -147,7 +152,7 @@ def application(models: Mapping[str, Models], sessions: Sessions, policy: Policy
         theme=theme(),
         css_paths=[STATIC / name for name in STYLES],
         head='<script src="static/page.js"></script>',
-        allowed_paths=[str(sessions.results), str(VOICES)],
+        allowed_paths=[str(VOICES)],
         max_file_size=MAX_FILE_SIZE,
         footer_links=[],
         ssr_mode=False,

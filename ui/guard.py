@@ -44,6 +44,7 @@ UPLOADED_BYTES = 2 * 1024**3
 
 _READ = re.compile(
     r"/(config/?|theme\.css|robots\.txt|favicon\.ico|manifest\.json|(assets|static|svelte)/[^?]*|live/[0-9a-f]+"
+    r"|results/[0-9a-f]+/[^/]+"
     rf"|{API[1:]}/(config/?|info/?|theme\.css|startup-events|app_id/?|upload_progress|queue/data|heartbeat/[^/]+|file=.*))?"
 )
 _HEARTBEAT = f"{API}/heartbeat/"

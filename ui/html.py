@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
-from urllib.parse import quote
 
 from ui.piano_figures import legend
 
@@ -19,15 +17,20 @@ class Variation:
     prompt: str
     """What it continues, in words."""
     facts: str
-    sound: Path | None = None
-    """The file that its player plays, once there is one."""
-    files: tuple[tuple[str, Path], ...] = ()
-    """What can be downloaded: a name such as "MIDI", and the file."""
+    sound: str = ""
+    """The address of what its player plays, once there is something."""
+    files: tuple[tuple[str, str, str], ...] = ()
+    """What can be downloaded: a label such as "MIDI", the file's name, its address."""
 
 
-def address(path: Path) -> str:
-    """Where the server hands out a file of results."""
-    return f"gradio_api/file={quote(str(path))}"
+@dataclass(frozen=True)
+class Live:
+    """Sound that is heard while it is made."""
+
+    address: str
+    rate: int
+    """Samples a second, in Hz."""
+    channels: int = 1
 
 
 def empty(first: str, second: str) -> str:
@@ -35,19 +38,20 @@ def empty(first: str, second: str) -> str:
     return f'<div class="empty"><p>{first}</p><p>{second}</p></div>'
 
 
-def status(text: str, kind: str = "quiet", live: tuple[str, int] | None = None) -> str:
-    """The line under the buttons. `kind` is quiet, busy or error; `live` is the address of sound and its rate in Hz."""
+def status(text: str, kind: str = "quiet", live: Live | None = None) -> str:
+    """The line under the buttons. `kind` is quiet, busy or error; `live` is what the page is to play meanwhile."""
     role = ' role="alert"' if kind == "error" else ""
-    sound = f' data-live="{escape(live[0])}" data-rate="{live[1]}"' if live else ""
+    sound = f' data-live="{escape(live.address)}" data-rate="{live.rate}"' if live else ""
+    sound += f' data-channels="{live.channels}"' if live else ""
     return f'<p class="status {kind}"{role}{sound}>{escape(text)}</p>' if text else ""
 
 
-def player(sound: Path, label: str) -> str:
-    """The browser's own player."""
-    return f'<audio controls preload="metadata" src="{address(sound)}" aria-label="{escape(label)}"></audio>'
+def player(sound: str, label: str) -> str:
+    """The browser's own player. It asks for the sound, which may then have to be made, when it is to play."""
+    return f'<audio controls preload="none" src="{escape(sound)}" aria-label="{escape(label)}"></audio>'
 
 
-def prompt_card(figure: str, facts: str, *, rest: bool, kept: str = "", sound: Path | None = None) -> str:
+def prompt_card(figure: str, facts: str, *, rest: bool, kept: str = "", sound: str = "") -> str:
     """What the chosen prompt looks like: facts and kept are plain text, `rest` says that a part of it is not used."""
     note = f'<p class="kept">{escape(kept)}</p>' if kept else ""
     colours = legend(unused=True) if rest else ""
@@ -56,12 +60,12 @@ def prompt_card(figure: str, facts: str, *, rest: bool, kept: str = "", sound: P
 
 
 def _listen(variation: Variation) -> str:
-    if variation.sound is None:
+    if not variation.sound:
         return ""
     links = "".join(
-        f'<a class="button" href="{address(path)}" download="{escape(path.name)}">{name}'
+        f'<a class="button" href="{escape(where)}" download="{escape(name)}">{escape(label)}'
         f'<span class="hidden"> of variation {variation.number}</span></a>'
-        for name, path in variation.files
+        for label, name, where in variation.files
     )
     heard = player(variation.sound, f"Variation {variation.number}, prompt and continuation")
     return f'<div class="listen">{heard}{links}</div>'

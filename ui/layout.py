@@ -28,8 +28,8 @@ class Look:
     """What stands where the takes will be, in two lines."""
     under_upload: tuple[Any, ...] = ()
     """More components, made with render=False."""
-    over_buttons: tuple[Any, ...] = ()
     over_columns: tuple[Any, ...] = ()
+    """The same, over the settings and what they make."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +70,14 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
             for component in look.under_upload:
                 component.render()
             used, others, seed = _settings(do, models, look, do.longest(do.examples[first].seconds))
-            for component in look.over_buttons:
-                component.render()
+            gr.Checkbox(
+                True,
+                label="Play the first variation while it is made",
+                container=False,
+                interactive=True,  # only static/live.js reads it, which gradio does not know
+                elem_id=f"{prefix}aloud",
+                elem_classes="aloud",
+            )
             go, halt, line = _buttons(prefix)
         with gr.Column(scale=8, min_width=320, elem_classes="stage"):
             prompt = gr.HTML(do.show("", first, None)[0], elem_id=f"{prefix}prompt")

@@ -22,7 +22,7 @@ FULL_SCALE = 32767
 
 
 class LiveSound:
-    """One channel of sound that grows in one thread while answers read it in another."""
+    """Sound that grows in one thread while answers read it in another."""
 
     def __init__(self) -> None:
         self._samples = bytearray()
@@ -30,8 +30,8 @@ class LiveSound:
         self._lock = threading.Lock()
 
     def push(self, samples: NDArray[np.float32]) -> None:
-        """Add (S,) samples in [-1, 1]."""
-        whole = np.rint(np.clip(samples, -1.0, 1.0) * FULL_SCALE).astype("<i2")
+        """Add (S,) samples in [-1, 1], or (C, S) of several channels, always as many."""
+        whole = np.rint(np.clip(samples.T, -1.0, 1.0) * FULL_SCALE).astype("<i2")  # channels lie side by side
         with self._lock:
             self._samples += whole.tobytes()
 
@@ -39,6 +39,11 @@ class LiveSound:
         """No more will come."""
         with self._lock:
             self._closed = True
+
+    def forget(self) -> None:
+        """Whoever hears it has heard all."""
+        with self._lock:
+            self._samples = bytearray()
 
     def after(self, position: int) -> tuple[bytes, bool]:
         """The bytes there are from a position on, and whether these are the last."""
@@ -54,7 +59,7 @@ def address(token: str) -> str:
 def route(find: Callable[[str], LiveSound | None]) -> Route:
     """Serves the sound that `find` gives for a run's token, from its start until it is closed; 404 where it has none.
 
-    Little-endian 16-bit samples of one channel; the page has been told the rate.
+    Little-endian 16-bit samples, channel by channel; the page has been told their rate and number. It is heard once.
     """
 
     async def pieces(sound: LiveSound) -> AsyncIterator[bytes]:
@@ -65,6 +70,7 @@ def route(find: Callable[[str], LiveSound | None]) -> Route:
                 position += len(piece)
                 yield piece
             if last:
+                sound.forget()
                 return
             if not piece:
                 await asyncio.sleep(POLL_SECONDS)

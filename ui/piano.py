@@ -1,6 +1,8 @@
-"""The piano tab: prompts that are MIDI files, and continuations that are drawn as they grow, then rendered."""
+"""The piano tab: prompts that are MIDI files, and continuations that are drawn and heard as they grow."""
 
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gradio as gr
@@ -8,58 +10,103 @@ import gradio as gr
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, PromptError
 from shortcut_gen.media import Score, read_score
+from shortcut_gen.media.render import GrowingRender, can_grow, render
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
-from ui.html import Variation, prompt_card
+from ui.html import Live, Variation, prompt_card
 from ui.keyboard import panel
 from ui.layout import QUICK, Look, lay_out
+from ui.live import address
 from ui.models import Models
 from ui.piano_figures import Roll, clock, count, piano_roll
 from ui.sessions import Run, Sessions
-from ui.tab import Performance, Tab, continues, says_midi
+from ui.tab import Performance, Tab, continues, said_stopped, says_midi, slug
 
 MAX_BYTES = 4_000_000
 MAX_EVENTS = 200_000
 """Of an uploaded file: ten hours of playing; more takes a server's processor for seconds."""
+HEARD_SECONDS = 180.0
+"""How much of a prompt can be heard."""
+RATE = 44100
+"""Samples a second of what is heard, in Hz."""
+PIECE_SECONDS = 0.1
+"""Between two pieces of sound while it is made: notes come in far smaller ones."""
 
 
 class PianoPerformance(Performance):
-    """Rolls that grow; the sound is rendered at the end."""
+    """Rolls that grow; the first variation is heard while it is made."""
 
     every_tokens = 4
     redraw_seconds = 0.3
-    closing = "Rendering the sound."
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, run: Run, seconds: float) -> None:
+        self._heard = run.sound
         self._seconds = seconds
+        self._stopped = run.stop.is_set
+        self._rendered: float | None = None
+        self._render: GrowingRender | None = None
+        with contextlib.suppress(MediaError):  # without a renderer there is nothing to hear, and much to see
+            self._render = GrowingRender(RATE) if can_grow() else None
+        self.live = Live(address(run.folder.name), RATE, channels=2) if self._render else None
+
+    def hear(self, first: Continuation) -> None:
+        """As in `Performance`."""
+        now = time.monotonic()
+        if self._render is None or (self._rendered is not None and now - self._rendered < PIECE_SECONDS):
+            return
+        self._begin(self._render, first)
+        self._heard.push(self._render.until(first.score, first.seconds))
+        self._rendered = time.monotonic()
+
+    def _begin(self, render: GrowingRender, first: Continuation) -> None:
+        """What the prompt leaves ringing is heard under the first new notes; the prompt itself is not."""
+        if self._rendered is None:
+            render.until(first.score, first.seam_seconds)
+
+    def finish(self, made: Sequence[Continuation]) -> None:
+        """As in `Performance`."""
+        if self._render is not None and made:
+            self._begin(self._render, made[0])
+            self._heard.push(self._render.rest(made[0].score))
+        self._heard.close()
+        if self._stopped():
+            self._seconds = max((new_seconds(each) for each in made), default=0.0)
+
+    def close(self) -> None:
+        """As in `Performance`."""
+        if self._render is not None:
+            self._render.close()
 
     def draw(self, made: Sequence[Continuation], done: Sequence[bool]) -> list[Variation]:
         """As in `Performance`."""
         return [self._drawn(each, over) for each, over in zip(made, done, strict=True)]
 
     def _drawn(self, made: Continuation, done: bool) -> Variation:
-        new = max(made.seconds - made.seam_seconds, 0.0)
+        new = new_seconds(made)
         roll = Roll(score=made.score, seam=made.seam_seconds, seconds=made.seam_seconds + self._seconds)
         length = f"{new:.1f} s new" if done else f"{new:.1f} of {self._seconds:.0f} s"
         facts = f"{length}, seed {made.seed}"
         return Variation(figure=piano_roll(roll), number=made.variation + 1, prompt=continues(made), facts=facts)
 
-    def write(self, place: int, continuation: Continuation, stem: Path) -> tuple[tuple[str, Path], ...]:
+    def files(self, place: int, continuation: Continuation) -> tuple[tuple[str, str, Callable[[Path], None]], ...]:
         """As in `Performance`."""
-        if not continuation.score.notes:
+        score = continuation.score
+        if not score.notes:
             return ()
-        midi, wav = stem.with_name(f"{stem.name}.mid"), stem.with_name(f"{stem.name}.wav")
-        continuation.score.write(midi)
-        continuation.audio().write(wav)
-        return ("MIDI", midi), ("WAV", wav)
+        return ("MIDI", ".mid", score.write), ("WAV", ".wav", lambda path: render(score).write(path))
 
     def outcome(self, made: Sequence[Continuation], stopped: bool, took: float) -> str:
         """As in `Performance`."""
-        new = max((part.seconds - part.seam_seconds for part in made), default=0.0)
+        lengths = [new_seconds(each) for each in made]
         if stopped:
-            return f"Stopped. {new:.1f} s are kept."
+            return said_stopped(lengths)
         tokens = sum(len(part.ids) for part in made)
-        return f"{clock(new)} of music in {took:.1f} s: {tokens} tokens."
+        return f"{clock(max(lengths, default=0.0))} of music in {took:.1f} s: {tokens} tokens."
+
+
+def new_seconds(made: Continuation) -> float:
+    """How long a continuation lasts without its prompt."""
+    return max(made.seconds - made.seam_seconds, 0.0)
 
 
 class PianoTab(Tab):
@@ -92,7 +139,18 @@ class PianoTab(Tab):
         """As in `Tab`."""
         return prompt.media.duration if isinstance(prompt.media, Score) else 0.0
 
-    def card(self, prompt: Prompt, used: float, sound: Path | None) -> str:
+    def heard(self, page: str, prompt: Prompt, upload: str | None, choice: str | None) -> str:
+        """As in `Tab`. Of a long performance, its beginning: nobody waits for a quarter of an hour of sound."""
+        score = prompt.media
+        if not isinstance(score, Score):
+            return ""
+        part = score if score.duration <= HEARD_SECONDS else score.slice(0.0, HEARD_SECONDS)
+        name = f"{slug(prompt.name)}.wav"
+        return self.sessions.keep_prompt(
+            page, self.name, upload or str(choice), name, lambda path: render(part).write(path)
+        )
+
+    def card(self, prompt: Prompt, used: float, sound: str) -> str:
         """As in `Tab`."""
         score = prompt.media
         assert isinstance(score, Score)
@@ -102,7 +160,7 @@ class PianoTab(Tab):
 
     def perform(self, run: Run, pipeline: Pipeline, params: SamplingParams, count: int) -> Performance:
         """As in `Tab`."""
-        return PianoPerformance(params.seconds or 0.0)
+        return PianoPerformance(run, params.seconds or 0.0)
 
 
 def build(models: Models, sessions: Sessions) -> None:
@@ -115,7 +173,7 @@ def build(models: Models, sessions: Sessions) -> None:
         upload="Or a MIDI file of your own (.mid, .midi, .kar)",
         waiting=(
             "Here the piece goes on.",
-            "Choose a beginning, then press <b>Continue</b>: the notes appear as the model finds them.",
+            "Choose a beginning, then press <b>Continue</b>: you hear and see the notes as the model finds them.",
         ),
         over_columns=(gr.HTML(panel(), elem_id="keyboard", render=False), played),
     )

@@ -160,7 +160,7 @@ def piano_roll(roll: Roll) -> str:
     grid = "".join(f"M{round(t * UNITS)} 0v{height}" for t in times[1:])
     later = "unused" if roll.unused else "new"
     return (
-        f'<div class="roll" data-seconds="{seconds:.3f}">{_keyboard(low, high)}'
+        f'<div class="roll" data-seconds="{seconds:.3f}" data-seam="{roll.seam:.3f}">{_keyboard(low, high)}'
         f'<div class="field" role="img" aria-label="{escape(describe(roll))}">'
         f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">'
         f'{_rows(low, high, width)}<path class="grid" d="{grid}"/>'

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from shortcut_gen.errors import SettingsError
 from ui.live import LiveSound
+from ui.results import Result, address
 
 RUNS_AT_ONCE = 2
 """One run keeps one core busy. Over all tabs."""
@@ -32,7 +33,7 @@ READING_WAIT = 8.0
 KEEP_RUNS = 24
 """Runs whose results are kept, over all pages; the oldest goes first. One holds some 10 to 100 MB of sound."""
 KEEP_PROMPTS = 32
-"""Prompts whose sound is kept to be played, over all pages; one holds 2 MB at most."""
+"""Prompts whose sound is kept to be played, over all pages; one holds some 30 MB at most."""
 END_SECONDS = 3.0
 """What a run that is stopped may take to end when the server does."""
 GRACE_SECONDS = 600.0
@@ -53,16 +54,23 @@ class Run:
 
     folder: Path
     """Its results. The name is also the token by which the page asks for the sound while it is made."""
-    older: list[Path]
-    """Folders of earlier runs that the page still shows, until this one draws something."""
+    older: list["Run"]
+    """Earlier runs that the page still shows, until this one draws something."""
     stop: threading.Event = field(default_factory=threading.Event)
     sound: LiveSound = field(default_factory=LiveSound)
+    results: dict[str, Result] = field(default_factory=dict)
+    """By the name of the file."""
     asked: bool = True
     """A place was asked for, and it has not begun."""
     asked_at: float = field(default_factory=time.monotonic)
     browser: str = ""
     ended: bool = False
     closed_at: float | None = None
+
+    def offer(self, name: str, write: Callable[[Path], None]) -> str:
+        """A file that is made when it is first asked for; where the page finds it."""
+        self.results[name] = Result(self.folder / name, write)
+        return address(self.folder.name, name)
 
 
 class Sessions:
@@ -76,7 +84,8 @@ class Sessions:
         self.uploads.mkdir()
         self._runs: dict[tuple[str, str], Run] = {}
         self._alive: dict[str, int] = {}
-        self._prompts: dict[tuple[str, str], tuple[str, Path]] = {}
+        self._prompts: dict[tuple[str, str], tuple[str, str, Result]] = {}
+        """The source of each, its token, its sound."""
         self.over = False
         self._lock = threading.Lock()
         self._readings = threading.BoundedSemaphore(READINGS_AT_ONCE)
@@ -132,7 +141,7 @@ class Sessions:
         if before is not None:
             before.stop.set()
         # An unguessable name: whoever has not been given the address of a file cannot ask for it.
-        run = Run(self.results / secrets.token_hex(16), [] if before is None else [before.folder, *before.older])
+        run = Run(self.results / secrets.token_hex(16), [] if before is None else [before, *before.older])
         run.folder.mkdir(parents=True)
         self._runs[key] = run  # last in the order, so the oldest is first to go
         return run
@@ -150,7 +159,7 @@ class Sessions:
         """The run has something to show in place of what the page showed before."""
         with self._lock:
             while run.older:
-                shutil.rmtree(run.older.pop(), ignore_errors=True)
+                shutil.rmtree(run.older.pop().folder, ignore_errors=True)
 
     def stop(self, page: str, tab: str = "") -> bool:
         """The tab's run is to end and keep what it has. Whether it had begun."""
@@ -182,24 +191,33 @@ class Sessions:
         finally:
             self._readings.release()
 
-    def keep_prompt(self, page: str, tab: str, source: str, name: str, write: Callable[[Path], None]) -> Path:
-        """A file that the page can play of its prompt, written once for each source; the one before it goes."""
+    def keep_prompt(self, page: str, tab: str, source: str, name: str, write: Callable[[Path], None]) -> str:
+        """Where the page finds the sound of its prompt, made when first asked for; that of the one before it goes.
+
+        source: what tells prompts apart. name: of the file.
+        """
         key = (page, tab)
         with self._lock:
             before = self._prompts.pop(key, None)
-            if before is not None and before[0] == source:
-                self._prompts[key] = before
-                return before[1]
-            old = [] if before is None else [before]
-            while len(self._prompts) >= KEEP_PROMPTS:
-                old.append(self._prompts.pop(next(iter(self._prompts))))
-            for _, path in old:
-                shutil.rmtree(path.parent, ignore_errors=True)
-            path = self.results / secrets.token_hex(16) / name
-            path.parent.mkdir(parents=True)
-            write(path)
-            self._prompts[key] = source, path
-            return path
+            if before is None or before[0] != source:
+                old = [] if before is None else [before]
+                while len(self._prompts) >= KEEP_PROMPTS:
+                    old.append(self._prompts.pop(next(iter(self._prompts))))
+                for _, token, _ in old:
+                    shutil.rmtree(self.results / token, ignore_errors=True)
+                folder = self.results / secrets.token_hex(16)
+                folder.mkdir(parents=True)
+                before = source, folder.name, Result(folder / name, write)
+            self._prompts[key] = before
+            return address(before[1], name)
+
+    def result(self, token: str, name: str) -> Result | None:
+        """A file of the run, or the prompt, of that token."""
+        with self._lock:
+            prompts = (held for _, kept, held in self._prompts.values() if kept == token and held.name == name)
+            runs = (each for run in self._runs.values() for each in (run, *run.older))
+            found = (each.results.get(name) for each in runs if each.folder.name == token)
+            return next(prompts, None) or next(found, None)
 
     def close(self, page: str) -> None:
         """The page was closed: its runs end, their results go a while later."""
@@ -229,5 +247,5 @@ class Sessions:
         if run := self._runs.pop(key, None):
             run.stop.set()
             run.sound.close()
-            for folder in (run.folder, *run.older):
-                shutil.rmtree(folder, ignore_errors=True)
+            for each in (run, *run.older):
+                shutil.rmtree(each.folder, ignore_errors=True)

@@ -1,7 +1,7 @@
 """The speech tab: prompts that are sound, and continuations that are heard while they are made."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from shortcut_gen.media import Audio, read_audio
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui.examples.listing import VOICES
-from ui.html import Variation, prompt_card
+from ui.html import Live, Variation, prompt_card
 from ui.layout import QUICK, Look, lay_out
 from ui.live import address
 from ui.models import Models
 from ui.sessions import Run, Sessions
 from ui.speech_figures import Analysis, Sketch, drawing, sketch_of
-from ui.tab import Performance, Tab, continues, says_midi
+from ui.tab import Performance, Tab, continues, said_stopped, says_midi, slug
 
 SHOWN_SECONDS = 20.0
 """How much of a file is drawn: what may be used, and some of what follows."""
@@ -98,7 +98,7 @@ class SpeechPerformance(Performance):
         self._voices = [Voice(tokenizer, seconds) for _ in range(count)]
         self._over = False
         self.every_tokens = tokenizer.frame * max(round(PIECE_SECONDS * tokenizer.frame_rate), 1)
-        self.live = (address(run.folder.name), self._voices[0].sample_rate)
+        self.live = Live(address(run.folder.name), self._voices[0].sample_rate)
 
     def hear(self, first: Continuation) -> None:
         """As in `Performance`."""
@@ -126,16 +126,15 @@ class SpeechPerformance(Performance):
                 break
         return [voice.drawn(each, self._over) for voice, each in zip(self._voices, made, strict=True)]
 
-    def write(self, place: int, continuation: Continuation, stem: Path) -> tuple[tuple[str, Path], ...]:
+    def files(self, place: int, continuation: Continuation) -> tuple[tuple[str, str, Callable[[Path], None]], ...]:
         """As in `Performance`."""
-        wav = stem.with_name(f"{stem.name}.wav")
-        self._voices[place].audio().write(wav)
-        return (("WAV", wav),)
+        voice = self._voices[place]
+        return (("WAV", ".wav", lambda path: voice.audio().write(path)),)
 
     def outcome(self, made: Sequence[Continuation], stopped: bool, took: float) -> str:
         """As in `Performance`."""
         if stopped:
-            return f"Stopped. {max(voice.new_seconds for voice in self._voices):.1f} s are kept."
+            return said_stopped([voice.new_seconds for voice in self._voices])
         together = sum(voice.new_seconds for voice in self._voices)
         return (
             f"{together:.1f} s of speech in {took:.1f} s: {together / max(took, 1e-3):.1f} times as fast as it plays."
@@ -172,16 +171,16 @@ class SpeechTab(Tab):
         with self.sessions.reading():
             self.models.pipeline().encode(replace(prompt, seconds=used))
 
-    def heard(self, page: str, prompt: Prompt, upload: str | None, choice: str | None) -> Path | None:
-        """As in `Tab`. Of an uploaded file, what was read of it: not every browser plays every kind of file."""
+    def heard(self, page: str, prompt: Prompt, upload: str | None, choice: str | None) -> str:
+        """As in `Tab`. A WAV of what was read: not every browser plays every kind of file."""
         audio = prompt.media
         if not isinstance(audio, Audio):
-            return None
-        if not upload:
-            return self.folder / str(choice)
-        return self.sessions.keep_prompt(page, self.name, upload, f"{Path(upload).stem}.wav", audio.write)
+            return ""
+        return self.sessions.keep_prompt(
+            page, self.name, upload or str(choice), f"{slug(prompt.name)}.wav", audio.write
+        )
 
-    def card(self, prompt: Prompt, used: float, sound: Path | None) -> str:
+    def card(self, prompt: Prompt, used: float, sound: str) -> str:
         """As in `Tab`."""
         audio = prompt.media
         assert isinstance(audio, Audio)
@@ -211,16 +210,6 @@ def build(models: Models, sessions: Sessions) -> None:
             "Choose a voice, then press <b>Continue</b>: you hear the first variation while it is made.",
         ),
         under_upload=(recording, gr.Button("Record with the microphone", elem_id="record", render=False)),
-        over_buttons=(
-            gr.Checkbox(
-                True,
-                label="Play the first variation while it is made",
-                container=False,
-                interactive=True,  # only static/live.js reads it, which gradio does not know
-                elem_id="aloud",
-                render=False,
-            ),
-        ),
     )
     on = lay_out(do, models, look)
     recording.upload(

@@ -9,7 +9,7 @@ import secrets
 import time
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from shortcut_gen.modalities.base import Usual
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui.examples.listing import EXAMPLES, load_examples
 from ui.guard import COOKIE
-from ui.html import Variation, status, variations_html
+from ui.html import Live, Variation, status, variations_html
 from ui.models import Models
 from ui.sessions import Admission, Run, Sessions
 from ui.values import chosen, number, shown, switch, whole
@@ -55,6 +55,14 @@ def slug(name: str) -> str:
     return "-".join(words)[:48].strip("-") or "prompt"
 
 
+def said_stopped(lengths: Sequence[float]) -> str:
+    """What is said after Stop, by how long each variation has become, in seconds."""
+    if len(lengths) < 2:
+        return f"Stopped. {max(lengths, default=0.0):.1f} s are kept."
+    parts = [f"{seconds:.1f} s of variation {place}" for place, seconds in enumerate(lengths, start=1)]
+    return f"Stopped. Kept: {', '.join(parts)}."
+
+
 def continues(made: Continuation) -> str:
     """What a variation continues, in words."""
     return f"of {made.prompt.name}" if made.prompt.media is not None else "from scratch"
@@ -67,10 +75,8 @@ class Performance(ABC):
     """Ids between two looks."""
     redraw_seconds: float
     """Between two drawings: smooth enough for the eye, and little work beside the model's."""
-    live: tuple[str, int] | None = None
-    """Where the page hears the first variation while it is made, and its rate in Hz, if it can."""
-    closing: str = ""
-    """What is said while the files are written, where that takes a while."""
+    live: Live | None = None
+    """The first variation while it is made, if it can be heard."""
 
     def hear(self, first: Continuation) -> None:  # noqa: B027, what need not be heard
         """New ids of the first variation are there."""
@@ -78,15 +84,18 @@ class Performance(ABC):
     def finish(self, made: Sequence[Continuation]) -> None:  # noqa: B027
         """No more ids will come."""
 
+    def close(self) -> None:  # noqa: B027
+        """Free what it holds, whether or not it was finished."""
+
     @abstractmethod
     def draw(self, made: Sequence[Continuation], done: Sequence[bool]) -> list[Variation]:
         """The variations as they stand."""
 
     @abstractmethod
-    def write(self, place: int, continuation: Continuation, stem: Path) -> tuple[tuple[str, Path], ...]:
-        """The files of a finished variation, which begin with `stem`: what each is called, and where it is.
+    def files(self, place: int, continuation: Continuation) -> tuple[tuple[str, str, Callable[[Path], None]], ...]:
+        """The files of a finished variation: a label, a suffix and what writes it when it is asked for.
 
-        The last is what its player plays; there are none where there is nothing to hear. Raises ShortcutGenError.
+        The last is what its player plays; there are none where there is nothing to hear.
         """
 
     @abstractmethod
@@ -125,7 +134,7 @@ class Tab(ABC):
         """A file as a prompt, whole. Raises MediaError, PromptError, with the path or the file's name in the line."""
 
     @abstractmethod
-    def card(self, prompt: Prompt, used: float, sound: Path | None) -> str:
+    def card(self, prompt: Prompt, used: float, sound: str) -> str:
         """A prompt as the page shows it, of which so many seconds are used. sound: what its player plays."""
 
     @abstractmethod
@@ -139,9 +148,9 @@ class Tab(ABC):
     def check(self, prompt: Prompt, used: float) -> None:  # noqa: B027, whatever can be read can be continued
         """Raises ShortcutGenError where a prompt that can be read cannot be continued."""
 
-    def heard(self, page: str, prompt: Prompt, upload: str | None, choice: str | None) -> Path | None:
-        """A file that the browser can play of the prompt, if there is one."""
-        return None
+    @abstractmethod
+    def heard(self, page: str, prompt: Prompt, upload: str | None, choice: str | None) -> str:
+        """Where the page hears the prompt; "" where it cannot."""
 
     def read_prompt(self, choice: str | None, upload: str | None) -> Prompt:
         """The chosen prompt, whole. An uploaded file goes before the list. Raises ShortcutGenError."""
@@ -323,32 +332,26 @@ class Tab(ABC):
                 stream.close()  # type: ignore[attr-defined]
             performance.finish(made)
             outcome = problem or performance.outcome(made, run.stop.is_set(), time.monotonic() - began)
-            yield from self._write(run, performance, made, outcome, bool(problem))
+            drawing = self._finished(run, performance, made)
+            self.sessions.forget_older(run)
+            yield drawing, status(outcome, "error" if problem else "quiet"), gr.skip(), *buttons(running=False)
         finally:
+            performance.close()
             run.sound.close()  # the page is not to wait for more
 
-    def _write(
-        self, run: Run, performance: Performance, made: Sequence[Continuation], outcome: str, failed: bool
-    ) -> Iterator[tuple[Any, ...]]:
-        """Write the files of what there is, a variation at a time, then give the buttons back."""
+    @staticmethod
+    def _finished(run: Run, performance: Performance, made: Sequence[Continuation]) -> str:
+        """The variations as they stay, with players and files."""
         variations = performance.draw(made, (True,) * len(made))
-        self.sessions.forget_older(run)
-        if performance.closing:
-            line = status(performance.closing, "busy")
-            yield variations_html(variations), line, gr.skip(), gr.skip(), gr.update(interactive=False)
-        for place, continuation in enumerate(made):
-            if not run.folder.is_dir() or self.sessions.over:  # a newer run of this page has begun, or the server ends
-                return
-            name = f"{slug(continuation.prompt.name)}-seed{continuation.seed}-variation-{continuation.variation + 1}"
-            try:
-                files = performance.write(place, continuation, run.folder / name)
-            except ShortcutGenError as error:  # a full disk, say: the variations before it keep their files
-                outcome, failed = str(error), True
-                break
+        for place, each in enumerate(made):
+            stem = f"{slug(each.prompt.name)}-seed{each.seed}-variation-{each.variation + 1}"
+            files = tuple(
+                (label, f"{stem}{suffix}", run.offer(f"{stem}{suffix}", write))
+                for label, suffix, write in performance.files(place, each)
+            )
             if files:
-                variations[place] = replace(variations[place], sound=files[-1][1], files=files)
-        line = status(outcome, "error" if failed else "quiet")
-        yield variations_html(variations), line, gr.skip(), *buttons(running=False)
+                variations[place] = replace(variations[place], sound=files[-1][2], files=files)
+        return variations_html(variations)
 
     def stop(self, request: gr.Request) -> tuple[Any, Any, Any]:
         """The Stop button: the run ends at its next few ids and keeps what there is.

@@ -7,7 +7,8 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -49,8 +50,7 @@ def render(score: Score, *, sample_rate: int = 44100) -> Audio:
     if _fluidsynth() is None:
         samples = _render_without_fluidsynth(score, sample_rate)  # (2, S)
     else:
-        blocks = [block.samples for block in _blocks(score, sample_rate, _BLOCK_SECONDS)]
-        samples = np.concatenate(blocks, axis=1)  # (2, S)
+        samples = np.concatenate(list(_blocks(score, sample_rate, _BLOCK_SECONDS)), axis=1)  # (2, S)
     peak = float(np.abs(samples).max(initial=0.0))
     if peak > PEAK:
         samples *= PEAK / peak
@@ -65,13 +65,71 @@ def render_stream(score: Score, *, sample_rate: int = 44100, block_seconds: floa
     if _fluidsynth() is None:
         audio = render(score, sample_rate=sample_rate)
         size = max(round(block_seconds * sample_rate), 1)
-        blocks: Iterator[Audio] = (
-            Audio(audio.samples[:, at : at + size], sample_rate) for at in range(0, audio.samples.shape[1], size)
+        blocks: Iterator[NDArray[np.float32]] = (
+            audio.samples[:, at : at + size] for at in range(0, audio.samples.shape[1], size)
         )
     else:
         blocks = _blocks(score, sample_rate, block_seconds)
     for block in blocks:
-        yield Audio(np.clip(block.samples, -PEAK, PEAK), block.sample_rate)
+        yield Audio(np.clip(block, -PEAK, PEAK), sample_rate)
+
+
+class GrowingRender:
+    """The sound of a score that still grows, in pieces that join to what `render` gives of the whole.
+
+    Needs FluidSynth (`can_grow`). Not for two threads at once. Close it, or use it as a context.
+    """
+
+    def __init__(self, sample_rate: int = 44100) -> None:
+        """Raises MediaError where nothing can render."""
+        self.sample_rate = sample_rate
+        self._open = _Piano.open(sample_rate)
+        self._piano: _Piano | None = self._open.__enter__()
+
+    def __enter__(self) -> "GrowingRender":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def seconds(self) -> float:
+        """How far it has come."""
+        return self._played().position / self.sample_rate
+
+    def until(self, score: Score, seconds: float) -> NDArray[np.float32]:
+        """The next samples, (2, S), up to that time; not cut off at PEAK.
+
+        Nothing before that time may change any more: a note that still sounds then may have any later end.
+        """
+        piano = self._played()
+        end = max(round(seconds * self.sample_rate), piano.position)
+        keys = [key for key in _keys(score) if piano.position <= key[0] * self.sample_rate // 1000 < end]
+        return piano.play(keys, end)
+
+    def rest(self, score: Score) -> NDArray[np.float32]:
+        """What is left of a score that is done, (2, S): it rings on, and is faded out."""
+        piano = self._played()
+        total = max(_length(score, self.sample_rate), piano.position)
+        samples = self.until(score, total / self.sample_rate)
+        _fade(samples, total - samples.shape[1], total, self.sample_rate)
+        return samples
+
+    def close(self) -> None:
+        """Free the synthesizer."""
+        if self._piano is not None:
+            self._piano = None
+            self._open.__exit__(None, None, None)
+
+    def _played(self) -> "_Piano":
+        if self._piano is None:
+            raise ValueError("the rendering is closed")
+        return self._piano
+
+
+def can_grow() -> bool:
+    """Whether sound can be rendered while its score grows: FluidSynth is there."""
+    return _fluidsynth() is not None
 
 
 def renderer_name() -> str:
@@ -182,6 +240,10 @@ def warm_up() -> None:
             _keep_loaded(path, path.stat().st_mtime_ns)
 
 
+_Key = tuple[int, int, int, int]
+"""When, in ms; 0 to let a key go, 1 to strike it; pitch; velocity."""
+
+
 @dataclass
 class _Piano:
     """A FluidSynth piano that is told of keys and gives samples."""
@@ -189,13 +251,16 @@ class _Piano:
     fluidsynth: ModuleType
     synth: Any
     sample_rate: int
+    position: int = 0
+    """Samples given so far."""
 
     @classmethod
     @contextlib.contextmanager
     def open(cls, sample_rate: int) -> Iterator["_Piano"]:
         """A piano of one's own, freed at the end: FluidSynth's are not shared between threads."""
         fluidsynth = _fluidsynth()
-        assert fluidsynth is not None
+        if fluidsynth is None:
+            raise MediaError("FluidSynth's library (libfluidsynth3) is needed to render sound piece by piece")
         path = _soundfont(compressed=True)
         _keep_loaded(path, path.stat().st_mtime_ns)
         synth = _new_synth(fluidsynth, path, sample_rate)
@@ -204,52 +269,64 @@ class _Piano:
         finally:
             synth.delete()
 
-    def samples(self, count: int) -> NDArray[np.float32]:
-        """The next count samples, (2, S)."""
-        out = np.zeros((2, count), np.float32)
-        if count:
+    def play(self, keys: Iterable[_Key], until: int) -> NDArray[np.float32]:
+        """The samples from where it stands to sample `until`, (2, S), with these keys, in order, at their moments."""
+        parts = []
+        for moment, on, pitch, velocity in keys:
+            parts.append(self._samples(moment * self.sample_rate // 1000 - self.position))
+            if on:
+                self.synth.noteon(0, pitch, velocity)
+            else:
+                self.synth.noteoff(0, pitch)
+        parts.append(self._samples(until - self.position))
+        return np.concatenate(parts, axis=1)
+
+    def _samples(self, count: int) -> NDArray[np.float32]:
+        out = np.zeros((2, max(count, 0)), np.float32)
+        if count > 0:
             left, right = out[0].ctypes.data, out[1].ctypes.data
             _write_float(self.fluidsynth)(self.synth.synth, count, left, 0, 1, right, 0, 1)
+            self.position += count
         return out
 
-    def key(self, pitch: int, velocity: int) -> None:
-        """Strike a key, or let it go at velocity 0."""
-        if velocity:
-            self.synth.noteon(0, pitch, velocity)
-        else:
-            self.synth.noteoff(0, pitch)
 
-
-def _blocks(score: Score, sample_rate: int, block_seconds: float) -> Iterator[Audio]:
-    """Sound in blocks of at least block_seconds (the last may be shorter), the end faded out."""
+def _keys(score: Score) -> list[_Key]:
+    """What a piano is told of a score, in order of time."""
     notes = playable(score.notes)
     keys = [(note.start, 1, note.pitch, note.velocity) for note in notes]
     keys += [(note.end, 0, note.pitch, 0) for note in notes]
-    keys.sort()  # within a moment, ends first
-    total = round((max((note.end for note in notes), default=0) / 1000 + RELEASE_SECONDS) * sample_rate)
-    size = max(round(block_seconds * sample_rate), 1)
+    return sorted(keys)  # within a moment, ends first
+
+
+def _length(score: Score, sample_rate: int) -> int:
+    """How many samples a score takes, the last note's ringing on included."""
+    return round((max((note.end for note in playable(score.notes)), default=0) / 1000 + RELEASE_SECONDS) * sample_rate)
+
+
+def _fade(samples: NDArray[np.float32], start: int, total: int, sample_rate: int) -> None:
+    """Fade out what of (2, S) samples, which begin at sample `start`, is at the very end of the total."""
     fade = min(round(_FADE_SECONDS * sample_rate), total)
     ramp = np.linspace(1.0, 0.0, fade, dtype=np.float32)
+    faded = min(start + samples.shape[1] - (total - fade), samples.shape[1])
+    if faded > 0:
+        first = start + samples.shape[1] - faded - (total - fade)
+        samples[:, -faded:] *= ramp[first : first + faded]
+
+
+def _blocks(score: Score, sample_rate: int, block_seconds: float) -> Iterator[NDArray[np.float32]]:
+    """Sound in blocks of at least block_seconds (the last may be shorter), (2, S) each, the end faded out."""
+    keys, total = _keys(score), _length(score, sample_rate)
+    moments = [moment * sample_rate // 1000 for moment, *_ in keys]
+    size = max(round(block_seconds * sample_rate), 1)
     with _Piano.open(sample_rate) as piano:
-        at, done = 0, 0
-        while done < total:
-            until = min(done + size, total)
-            parts, here = [], done
-            while at < len(keys) and keys[at][0] * sample_rate // 1000 < until:
-                moment = keys[at][0] * sample_rate // 1000
-                if moment > here:
-                    parts.append(piano.samples(moment - here))
-                    here = moment
-                piano.key(keys[at][2], keys[at][3])
-                at += 1
-            parts.append(piano.samples(until - here))
-            samples = np.concatenate(parts, axis=1)  # (2, S)
-            faded = min(until - (total - fade), until - done)
-            if faded > 0:
-                first = until - faded - (total - fade)
-                samples[:, -faded:] *= ramp[first : first + faded]
-            yield Audio(samples, sample_rate)
-            done = until
+        at = 0
+        while piano.position < total:
+            start, until = piano.position, min(piano.position + size, total)
+            behind = bisect_left(moments, until)
+            samples = piano.play(keys[at:behind], until)
+            _fade(samples, start, total, sample_rate)
+            at = behind
+            yield samples
 
 
 def _render_without_fluidsynth(score: Score, sample_rate: int) -> NDArray[np.float32]:

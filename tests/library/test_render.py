@@ -6,16 +6,27 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pretty_midi
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from shortcut_gen.errors import MediaError, SettingsError
-from shortcut_gen.media import Note, Score
+from shortcut_gen.media import Note, Score, one_hand
 from shortcut_gen.media import render as rendering
-from shortcut_gen.media.render import PEAK, RELEASE_SECONDS, render, render_stream, renderer_name, warm_up
+from shortcut_gen.media.render import (
+    PEAK,
+    RELEASE_SECONDS,
+    GrowingRender,
+    render,
+    render_stream,
+    renderer_name,
+    warm_up,
+)
 
 needs_fluidsynth = pytest.mark.skipif(rendering._fluidsynth() is None, reason="FluidSynth's library is not installed")
 RATE = 16_000  # quicker than 44.1 kHz
@@ -160,3 +171,26 @@ def test_importing_the_renderer_prints_nothing_where_ci_is_set(root: Path) -> No
     environment = os.environ | {"CI": "1", "PYTHONPATH": str(root)}
     done = subprocess.run(command, capture_output=True, env=environment, check=True)
     assert done.stdout == b""
+
+
+@needs_fluidsynth
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_growing_score_sounds_as_the_whole(data: st.DataObject) -> None:
+    """However it is cut, with notes open at the cuts, struck again, of no length: not a sample differs."""
+    times = st.integers(0, 300).map(lambda tick: tick / 100)
+    notes = data.draw(
+        st.lists(
+            st.tuples(st.integers(40, 44), st.integers(1, 127), times, st.integers(0, 150)), min_size=1, max_size=12
+        )
+    )
+    score = Score(notes=one_hand([Note(pitch=p, velocity=v, start=s, end=s + d / 100) for p, v, s, d in notes]))
+    cuts = sorted(data.draw(st.lists(times, max_size=4)))
+    pieces = []
+    with GrowingRender(RATE) as growing:
+        for cut in cuts:
+            # As a tokenizer decodes what there is by then: what still sounds ends there for now.
+            known = [replace(note, end=min(note.end, cut)) for note in score.notes if note.start < cut]
+            pieces.append(growing.until(Score(notes=tuple(known)), cut))
+        pieces.append(growing.rest(score))
+    assert np.array_equal(np.concatenate(pieces, axis=1), render(score, sample_rate=RATE).samples)

@@ -195,6 +195,7 @@ def test_an_example_is_continued_heard_and_downloaded(page: Any, tmp_path: Path)
     shorter(page)
     finish(page)
     assert page.evaluate(NEW_NOTES) > 0
+    page.evaluate("document.querySelector('.take audio').preload = 'metadata'")  # as it would on being played
     duration = page.wait_for_function("document.querySelector('.take audio').duration").json_value()
     assert duration > 7
     midi, wav = download(page, "MIDI", tmp_path), download(page, "WAV", tmp_path)
@@ -270,6 +271,20 @@ def test_two_pages_at_once_keep_to_themselves(page: Any, server: str) -> None:
     assert "seed 2" in other.locator(".take h3").inner_text()
 
 
+def test_piano_is_heard_while_it_is_made_without_a_gap(page: Any, tmp_path: Path) -> None:
+    shorter(page)
+    finish(page)
+    samples, rate = soundfile.read(download(page, "WAV", tmp_path))
+    count = "window.pieces.reduce((sum, piece) => sum + piece.samples.length, 0)"
+    page.wait_for_function(f"{count} > 4 * 44100 && {count} === window.before || void (window.before = {count})")
+    pieces = page.evaluate("window.pieces.map(({ when, samples }) => [when, samples.length])")
+    heard = page.evaluate("window.pieces.flatMap(({ samples }) => Array.from(samples, s => Math.round(s * 32767)))")
+    assert np.abs(np.array(heard) / 32767 - samples[-len(heard) :, 0]).max() < 1e-3
+    waits = [round((b[0] - a[0]) * rate - a[1], 6) for a, b in itertools.pairwise(pieces)]
+    assert min(waits, default=0) >= 0
+    assert np.mean(np.array([0, *waits]) == 0) > 0.5
+
+
 def test_speech_is_heard_while_it_is_made_without_a_gap(page: Any, tmp_path: Path) -> None:
     tab = speech(page)
     page.locator("#speech-examples label", has_text="Reader 3005").click()
@@ -319,7 +334,7 @@ def test_a_recording_is_continued_in_silence_if_so_wanted(page: Any, tmp_path: P
     assert "recording" in page.locator("#speech-upload").inner_text()
     assert page.locator("#record").inner_text() == "Record with the microphone"
     fill(page, "speech-seconds", 2)
-    page.locator("#aloud input").uncheck()
+    page.locator("#speech-aloud input").uncheck()
     finish(page, tab)
     assert page.evaluate("window.pieces.length") == 0
     wav = download(page, "WAV", tmp_path)

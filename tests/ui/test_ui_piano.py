@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from html import unescape
@@ -9,17 +10,23 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
 from safetensors.torch import load_file, save_file
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from shortcut_gen.errors import CheckpointError, MediaError, PromptError, SettingsError
 from shortcut_gen.media import Note, Score, read_score
+from shortcut_gen.media.render import RELEASE_SECONDS
 from shortcut_gen.pipeline import Prompt
+from tests.shared.results import results_of
 from ui import sessions as sessions_module
 from ui.__main__ import check_port, main
 from ui.models import Models, find_checkpoints
-from ui.piano import MAX_BYTES, MAX_EVENTS, PianoTab
+from ui.piano import MAX_BYTES, MAX_EVENTS, PianoPerformance, PianoTab
+from ui.results import Result, route
 from ui.sessions import Admission, Sessions
 from ui.tab import NO_PROMPT
 from ui.values import number, whole
@@ -74,7 +81,7 @@ def texts(steps: list[tuple[Any, ...]]) -> str:
 
 
 def files(do: PianoTab, suffix: str) -> list[Path]:
-    return sorted(do.sessions.results.glob(f"*/*{suffix}"))
+    return results_of(do.sessions, suffix)
 
 
 def test_a_run_draws_then_writes_midi_and_sound(do: PianoTab) -> None:
@@ -121,14 +128,97 @@ def test_a_run_without_a_prompt(do: PianoTab) -> None:
 
 def test_stop_keeps_what_is_there(do: PianoTab) -> None:
     steps = run(do, seconds=120.0, variations=4)
-    next(steps)
-    drawn = next(steps)
+    drawn = [next(steps) for _ in range(3)][-1]
     assert "Stop keeps" in drawn[1]
     do.stop(page())
     last = list(steps)[-1]
-    assert "Stopped." in last[1]
+    said = re.findall(r"([0-9.]+) s of variation", last[1])
+    assert len(said) == 4
     assert last[0].count("<audio") == 4
-    assert all(read_score(path).duration < 100 for path in files(do, ".mid"))
+    lengths = [read_score(path).duration for path in files(do, ".mid")]
+    assert all(length < 100 for length in lengths)
+    # The picture spans what there is, not what was asked for.
+    spans = {float(seconds) for seconds in re.findall(r'class="roll" data-seconds="([0-9.]+)"', last[0])}
+    assert max(spans) == pytest.approx(5 + max(map(float, said)), abs=1.1)
+
+
+def token(steps: list[tuple[Any, ...]]) -> str:
+    """What the page was told to ask for."""
+    found = {t for step in steps for t in re.findall(r'data-live="live/(\w+)"', str(step[1]))}
+    assert len(found) == 1
+    return found.pop()
+
+
+def test_what_is_heard_while_it_is_made_is_the_continuation(do: PianoTab) -> None:
+    """Sample for sample what a rendering of the whole has there, and so without a click where pieces join."""
+    steps = list(run(do, seconds=6.0))
+    assert 'data-rate="44100" data-channels="2"' in "".join(str(step[1]) for step in steps)
+    sound = do.sessions.live(token(steps))
+    assert sound is not None
+    data, last = sound.after(0)
+    assert last
+    live = np.frombuffer(data, "<i2").reshape(-1, 2) / 32767
+    whole, _ = soundfile.read(files(do, ".wav")[0])
+    assert 6 < len(live) / 44100 < 8.6
+    assert np.abs(live - whole[-len(live) :]).max() < 1e-3
+
+
+def test_sound_is_there_while_notes_still_come(do: PianoTab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.piano.PIECE_SECONDS", 0.0)
+    monkeypatch.setattr(PianoPerformance, "redraw_seconds", 0.0)
+    steps = run(do, seconds=120.0)
+    first = [next(steps) for _ in range(3)]
+    sound = do.sessions.live(token(first))
+    assert sound is not None
+    step = next(step for step in steps if len(sound.after(0)[0]) > 0)
+    assert "Stop keeps" in step[1]
+    assert not sound.after(0)[1]
+    steps.close()
+    assert sound.after(0)[1]  # an answer that waits for more ends
+
+
+def test_without_fluidsynth_a_run_is_seen_and_not_heard(do: PianoTab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.piano.can_grow", lambda: False)
+    steps = list(run(do))
+    assert "data-live" not in "".join(str(step[1]) for step in steps)
+    assert "tokens" in steps[-1][1]
+
+
+def test_a_prompt_can_be_heard(do: PianoTab) -> None:
+    card, _ = do.show("page", FIRST, None)
+    found = re.search(r'src="results/(\w+)/([^"]+)"', card)
+    assert found
+    result = do.sessions.result(*found.groups())
+    assert result is not None
+    info = soundfile.info(result.path())
+    assert info.duration == pytest.approx(do.examples[FIRST].seconds + RELEASE_SECONDS, abs=0.5)
+
+
+def test_a_file_that_cannot_be_made_says_why(tmp_path: Path) -> None:
+    def full(_: Path) -> None:
+        raise MediaError("song.wav cannot be written (No space left on device)")
+
+    found = {"song.wav": Result(tmp_path / "song.wav", full), "gone.wav": Result(tmp_path / "gone/gone.wav", full)}
+    client = TestClient(Starlette(routes=[route(lambda token, name: found.get(name))]))
+    answer = client.get("/results/0a/song.wav")
+    assert (answer.status_code, answer.text) == (507, "song.wav cannot be written (No space left on device)")
+    assert client.get("/results/0a/gone.wav").status_code == 404
+    assert client.get("/results/0a/other.wav").status_code == 404
+
+
+def test_a_file_is_made_once_and_can_be_asked_for_in_parts(tmp_path: Path) -> None:
+    made = []
+
+    def write(path: Path) -> None:
+        made.append(path)
+        path.write_bytes(b"0123456789")
+
+    result = Result(tmp_path / "song.wav", write)
+    client = TestClient(Starlette(routes=[route(lambda token, name: result)]))
+    assert client.get("/results/0a/song.wav").content == b"0123456789"
+    part = client.get("/results/0a/song.wav", headers={"Range": "bytes=2-4"})
+    assert (part.status_code, part.content) == (206, b"234")
+    assert len(made) == 1
 
 
 def test_two_pages_do_not_mix(do: PianoTab) -> None:
@@ -167,7 +257,7 @@ def test_a_run_that_fails_leaves_the_results_before_it(do: PianoTab, tmp_path: P
 
 def test_closing_the_generator_ends_the_run(do: PianoTab) -> None:
     steps = run(do, seconds=120.0)
-    next(steps), next(steps)
+    next(steps), next(steps), next(steps)
     steps.close()
     assert files(do, ".wav") == []
 
@@ -349,7 +439,7 @@ def test_the_server_ends_with_its_runs(do: PianoTab, sessions: Sessions) -> None
     next(steps)
     sessions.stop_all()
     list(steps)
-    assert files(do, ".wav") == []
+    assert list(sessions.results.glob("*/*.wav")) == []
     assert sessions.start_run("page", "piano") is None
 
 

@@ -18,6 +18,7 @@ from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import ShortcutGenError
 from shortcut_gen.media import Audio, read_audio
 from shortcut_gen.pipeline import Prompt
+from tests.shared.results import results_of
 from tests.shared.small_models import tiny_speech_checkpoint
 from ui.__main__ import usable
 from ui.app import footer, header
@@ -75,7 +76,7 @@ def run(do: SpeechTab, choice: str | None = FIRST, upload: str | None = None, ke
 
 
 def wavs(do: SpeechTab) -> list[Path]:
-    return sorted(do.sessions.results.glob("*/*-variation-*.wav"))
+    return results_of(do.sessions, ".wav")
 
 
 def token(steps: list[tuple[Any, ...]]) -> str:
@@ -284,14 +285,15 @@ def test_an_uploaded_file_is_heard_as_what_was_read_of_it(do: SpeechTab, tmp_pat
     path = tmp_path / "talk.aiff"
     soundfile.write(path, np.tile(tone(1), 30), 16000, format="AIFF")
     card, *_ = do.choose_upload(str(path), FIRST, 5.0, page())
-    found = re.search(r'src="gradio_api/file=([^"]*)"', card)
+    found = re.search(r'src="results/(\w+)/(talk.wav)"', card)
     assert found
-    played = Path(found[1])
-    assert played.name == "talk.wav"
+    result = do.sessions.result(*found.groups())
+    assert result is not None
+    played = result.path()
     assert played.is_relative_to(do.sessions.results)
     samples, rate = soundfile.read(played)
     assert (rate, len(samples)) == (16000, SHOWN_SECONDS * 16000)
-    assert do.change_used(None, str(path), 3.0, page()).count(found[1]) == 1  # it is not written again
+    assert do.change_used(None, str(path), 3.0, page()).count(found[0]) == 1  # it is not written again
     soundfile.write(tmp_path / "next.wav", tone(3), 16000)
     do.choose_upload(str(tmp_path / "next.wav"), FIRST, 5.0, page())
     assert not played.exists()  # nor kept for a prompt that is gone
@@ -326,7 +328,7 @@ def test_choosing_and_recording(do: SpeechTab, tmp_path: Path) -> None:
     card, slider, upload = do.choose_example("3005-163389-0005.ogg", page())
     assert "Reader 3005: 7.9 s" in card
     assert "Not used" in card
-    assert "examples/speech/3005-163389-0005.ogg" in card
+    assert "reader-3005.wav" in card
     assert upload is None
     assert (slider["value"], slider["maximum"]) == (5.0, 8.0)
     assert "Not used" not in do.change_used("3005-163389-0005.ogg", None, 8.0, page())

@@ -119,7 +119,7 @@
       go.click();
       await until(() => go.disabled || late()).finally(() => { asked = false; });
       while (go.disabled) {
-        live ||= Boolean(near("[data-live]"));
+        live ||= near(".aloud input").checked && Boolean(near("[data-live]"));
         await new Promise((resolve) => { setTimeout(resolve, 40); });
       }
       if (late()) return;

@@ -10,8 +10,8 @@
   let playing = null;
 
   class Playing {
-    constructor(address, rate, stage) {
-      Object.assign(this, { address, rate, stage });
+    constructor(address, rate, channels, stage) {
+      Object.assign(this, { address, rate, channels, stage });
       this.asked = new AbortController();
       this.output = context.createGain();
       this.output.connect(context.destination);
@@ -28,14 +28,15 @@
         const answer = await fetch(this.address, { signal: this.asked.signal });
         if (!answer.ok) return this.stop();
         const reader = answer.body.getReader();
-        let odd = new Uint8Array(0); // half a sample, where a network parted one
+        const frame = 2 * this.channels; // bytes of one moment
+        let odd = new Uint8Array(0); // part of a moment, where a network parted one
         for (;;) {
           const { done, value } = await reader.read();
           if (done) break;
           const bytes = new Uint8Array(odd.length + value.length);
           bytes.set(odd);
           bytes.set(value, odd.length);
-          const whole = bytes.length - (bytes.length % 2);
+          const whole = bytes.length - (bytes.length % frame);
           odd = bytes.slice(whole);
           this.take(new DataView(bytes.buffer, 0, whole));
         }
@@ -47,11 +48,15 @@
     }
 
     take(bytes) {
-      const samples = new Float32Array(bytes.byteLength / 2);
-      for (let i = 0; i < samples.length; i++) samples[i] = bytes.getInt16(2 * i, true) / 32767;
-      if (!samples.length) return;
-      this.waiting.push(samples);
-      this.count += samples.length;
+      const length = bytes.byteLength / 2 / this.channels;
+      if (!length) return;
+      const buffer = context.createBuffer(this.channels, length, this.rate);
+      for (let channel = 0; channel < this.channels; channel++) {
+        const samples = buffer.getChannelData(channel);
+        for (let i = 0; i < length; i++) samples[i] = bytes.getInt16(2 * (i * this.channels + channel), true) / 32767;
+      }
+      this.waiting.push(buffer);
+      this.count += length;
       this.give();
     }
 
@@ -64,15 +69,13 @@
         this.next = now;
         this.lead = this.lead === LEAD ? AGAIN : Math.min(2 * this.lead, MOST);
       }
-      for (const samples of this.waiting) {
-        const buffer = context.createBuffer(1, samples.length, this.rate);
-        buffer.copyToChannel(samples, 0);
+      for (const buffer of this.waiting) {
         const source = context.createBufferSource();
         source.buffer = buffer;
         source.connect(this.output);
         source.start(this.next / this.rate);
-        this.next += samples.length;
-        this.given += samples.length;
+        this.next += buffer.length;
+        this.given += buffer.length;
       }
       this.waiting = [];
       this.count = 0;
@@ -114,18 +117,18 @@
   const silence = () => playing && playing.stop();
 
   // A browser lets a page make sound only after a click: this is the click. The context has the sound's own rate, so
-  // that no piece is resampled by itself; 16 kHz is what the codec of these checkpoints has, and another one's follows.
+  // that no piece is resampled by itself; until it is known, that of the sound before.
   const open = (rate) => {
     if (context && (!rate || context.sampleRate === rate)) return context.resume();
     if (context) context.close();
-    context = new AudioContext(rate ? { sampleRate: rate } : { sampleRate: 16000 });
+    context = new AudioContext(rate ? { sampleRate: rate } : {});
     return context.resume();
   };
 
   document.addEventListener("click", (event) => {
     if (!event.target.closest) return;
     const button = event.target.closest(".halt, .go");
-    const aloud = button && button.closest(".controls").querySelector("#aloud input");
+    const aloud = button && button.closest(".controls").querySelector(".aloud input");
     if (!aloud) return;
     silence();
     if (button.matches(".go") && aloud.checked) open();
@@ -139,12 +142,12 @@
     if (!line || line.dataset.live === known) return;
     known = line.dataset.live;
     const columns = line.closest(".columns");
-    if (!columns || !columns.querySelector("#aloud input").checked) return;
+    if (!columns || !columns.querySelector(".aloud input").checked) return;
     silence();
     for (const audio of document.querySelectorAll("audio")) audio.pause();
     const rate = Number(line.dataset.rate);
     open(rate);
-    playing = new Playing(known, rate, columns.querySelector(".outcome"));
+    playing = new Playing(known, rate, Number(line.dataset.channels), columns.querySelector(".outcome"));
     playing.listen();
     playing.follow();
   };

@@ -75,6 +75,12 @@
     for (const other of document.querySelectorAll("audio")) if (other !== event.target) other.pause();
     follow(event.target);
   }, true);
+  document.addEventListener("error", async (event) => {
+    const audio = event.target;
+    if (!audio.matches || !audio.matches("audio") || !audio.getAttribute("src")) return;
+    const answer = await ask(audio.src).catch(() => null);
+    complain(answer && !answer.ok ? `Not to be heard: ${await answer.text()}.` : "The sound cannot be played here.");
+  }, true);
   document.addEventListener("seeked", (event) => place(event.target), true);
 
   document.addEventListener("click", (event) => {

@@ -1,0 +1,69 @@
+"""Files of results that are made when they are first asked for: most are never, and Stop is to end all work at once."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from shortcut_gen.errors import ShortcutGenError
+
+MADE_AT_ONCE = 2
+"""Files that are made at a time, over all pages: each keeps a core busy."""
+
+_TURNS = threading.BoundedSemaphore(MADE_AT_ONCE)
+_KINDS = {".mid": "audio/midi", ".wav": "audio/wav", ".zip": "application/zip", ".json": "application/json"}
+
+
+class Result:
+    """A file that is not there yet."""
+
+    def __init__(self, path: Path, write: Callable[[Path], None]) -> None:
+        """`write` makes the file at the path it is given, and may raise ShortcutGenError."""
+        self._path, self._write = path, write
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """Of the file."""
+        return self._path.name
+
+    def path(self) -> Path:
+        """The file, made now if it was not yet. Raises ShortcutGenError, FileNotFoundError where its folder is gone."""
+        with self._lock:
+            if not self._path.is_file():
+                if not self._path.parent.is_dir():
+                    raise FileNotFoundError(self._path)
+                with _TURNS:
+                    self._write(self._path)
+        return self._path
+
+
+def address(token: str, name: str) -> str:
+    """Where a page finds a result, relative to the page. token: of its run."""
+    return f"results/{token}/{quote(name)}"
+
+
+def route(find: Callable[[str, str], Result | None]) -> Route:
+    """Serves the result that `find` gives for a run's token and a name: whole or in ranges; 404 where there is none."""
+
+    async def answer(request: Request) -> Response:
+        name = request.path_params["name"]
+        result = find(request.path_params["token"], name)
+        try:
+            path = await run_in_threadpool(result.path) if result else None
+        except FileNotFoundError:
+            path = None
+        except ShortcutGenError as error:  # such as a full disk
+            return PlainTextResponse(str(error), 507)
+        if path is None:
+            return PlainTextResponse("the result is not there any more", 404)
+        headers = {"Cache-Control": "private, max-age=3600"}
+        kind = _KINDS.get(path.suffix, "application/octet-stream")
+        return FileResponse(path, media_type=kind, filename=name, content_disposition_type="inline", headers=headers)
+
+    return Route("/results/{token}/{name}", answer)
