@@ -33,7 +33,7 @@
   };
 
   // Recording.
-  let recording = null; // { take, clock, from: when its first beat is }
+  let recording = null; // { take, clock, from: when its first beat is, after a count-in }
 
   const finish = async (reason = "") => {
     const { take, clock } = recording;
@@ -68,9 +68,9 @@
     end();
     hush();
     const beats = counted ? Number(tempo.value) : USUAL;
-    const from = counted ? instrument.count(BEATS, 60 / beats) : performance.now();
+    const from = counted ? instrument.count(BEATS, 60 / beats) : -Infinity;
     recording = { take: new Take(counted ? from : null, beats), from, clock: setInterval(tick, 100) };
-    if (keyboard.treads()) recording.take.add({ time: from, kind: "pedal", pitch: 0, velocity: 127 });
+    if (keyboard.treads()) recording.take.add({ time: performance.now(), kind: "pedal", pitch: 0, velocity: 127 });
     find("#play-record").classList.add("on");
     say(counted ? "The recording begins after four beats." : "The recording begins with the first note.");
     tick();
@@ -100,7 +100,7 @@
     if (!audio) return;
     const seam = parseFloat(roll.querySelector(".seam")?.style.left || 0) / 100;
     audio.currentTime = seam * Number(roll.dataset.seconds);
-    audio.play();
+    audio.play().catch(() => {}); // a key has stopped it before it began
   };
   const answer = async () => {
     const mine = turn;
