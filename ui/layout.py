@@ -29,7 +29,7 @@ class Look:
     under_upload: tuple[Any, ...] = ()
     """More components, made with render=False."""
     over_columns: tuple[Any, ...] = ()
-    """The same, over the settings and what they make."""
+    """The same, above the two columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
