@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from shortcut_gen.media.render import renderer_name
-from ui import live, results
+from ui import keyboard, live, results
 from ui.guard import Guard, Policy
 from ui.models import Entry, Models
 from ui.registry import TABS, VOICES
@@ -20,7 +20,11 @@ from ui.sessions import Sessions
 from ui.values import take_as_sent
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("page.js", "live.js", "record.js", "takes.js")
+SCRIPTS = (
+    *("page.js", "live.js", "record.js", "takes.js"),
+    *("keyboard-sound.js", "keyboard-take.js", "keyboard.js", "keyboard-record.js"),  # each needs those before it
+)
+STYLES = ("page.css", "keyboard.css")
 MAX_FILE_SIZE = "50mb"
 """Of one upload: ten minutes of mp3 take about 10 MB, of CD sound 100. Of MIDI less is taken (`ui.piano`)."""
 QUEUE = 256
@@ -140,6 +144,7 @@ def application(models: Mapping[str, Models], sessions: Sessions, policy: Policy
         routes=[
             live.route(sessions.live),
             results.route(sessions.result, sessions.made),
+            *keyboard.routes(),
             Route("/static/page.js", script),
         ],
     )
@@ -148,7 +153,7 @@ def application(models: Mapping[str, Models], sessions: Sessions, policy: Policy
         page,
         "/",
         theme=theme(),
-        css_paths=STATIC / "page.css",
+        css_paths=[STATIC / name for name in STYLES],
         head='<script src="static/page.js"></script>',
         allowed_paths=[str(VOICES)],
         max_file_size=MAX_FILE_SIZE,

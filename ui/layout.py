@@ -28,6 +28,8 @@ class Look:
     """What stands where the takes will be, in two lines."""
     under_upload: tuple[Any, ...] = ()
     """More components, made with render=False."""
+    over_columns: tuple[Any, ...] = ()
+    """The same, above the two columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,8 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
     labels = [(example.label, file) for file, example in do.examples.items()]
     labels.append((f"No prompt\n{look.without}", NO_PROMPT))
     choice = gr.Radio(labels, value=first, label="A beginning", elem_id=f"{prefix}examples", elem_classes="examples")
+    for component in look.over_columns:
+        component.render()
     with gr.Row(elem_classes="columns"):
         with gr.Column(scale=4, min_width=300, elem_classes="controls"):
             upload = gr.File(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
+
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, PromptError
 from shortcut_gen.media import Score, read_score
@@ -13,7 +15,8 @@ from shortcut_gen.media.render import GrowingRender, can_grow, render
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui.html import Live, Variation, prompt_card
-from ui.layout import Look, lay_out
+from ui.keyboard import panel
+from ui.layout import QUICK, Look, lay_out
 from ui.live import address
 from ui.models import Models
 from ui.piano_figures import Roll, clock, count, piano_roll
@@ -118,6 +121,7 @@ class PianoTab(Tab):
     usual = PianoTokenizer.usual
     most_used = 120.0
     most_seconds = 120.0
+    recorded = most_used  # what was played goes on where it ended
 
     def read_file(self, path: str) -> Prompt:
         """As in `Tab`."""
@@ -183,6 +187,9 @@ class PianoTab(Tab):
 
 def build(models: Models, sessions: Sessions) -> None:
     """Lay the tab out."""
+    do = PianoTab(models, sessions)
+    # static/keyboard-record.js makes a file of what was played and puts it here, out of sight.
+    played = gr.File(type="filepath", elem_id="played", render=False)
     look = Look(
         without="the model begins by itself",
         upload="Or a MIDI file of your own (.mid, .midi, .kar)",
@@ -190,5 +197,12 @@ def build(models: Models, sessions: Sessions) -> None:
             "Here the piece goes on.",
             "Choose a beginning, then press <b>Continue</b>: you hear and see the notes as the model finds them.",
         ),
+        over_columns=(gr.HTML(panel(), elem_id="keyboard", render=False), played),
     )
-    lay_out(PianoTab(models, sessions), models, look)
+    on = lay_out(do, models, look)
+    played.upload(
+        do.choose_recording,
+        [played, on.choice, on.upload, on.start, on.used],
+        [on.prompt, on.start, on.used, on.choice, on.upload, played],
+        **QUICK,
+    )

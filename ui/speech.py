@@ -4,25 +4,24 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
 from shortcut_gen.decoding.sampling import SamplingParams
-from shortcut_gen.errors import MediaError, PromptError, ShortcutGenError
+from shortcut_gen.errors import MediaError, PromptError
 from shortcut_gen.media import Audio, read_audio
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui.examples.listing import VOICES
-from ui.html import Live, Variation, prompt_card, status
+from ui.html import Live, Variation, prompt_card
 from ui.layout import QUICK, Look, lay_out
 from ui.live import address
 from ui.models import Models
 from ui.sessions import Run, Sessions
 from ui.speech_figures import Analysis, Sketch, drawing, sketch_of
-from ui.tab import Performance, Tab, continues, page_of, said_stopped, says_midi, slug
+from ui.tab import Performance, Tab, continues, said_stopped, says_midi, slug
 
 SHOWN_SECONDS = 60.0
 """How much of a file is drawn: what may be used, and some of what follows."""
@@ -200,27 +199,6 @@ class SpeechTab(Tab):
         if not isinstance(tokenizer, SpeechTokenizer):
             raise PromptError(f"a model of {tokenizer.name} makes no speech; choose another model")
         return SpeechPerformance(run, tokenizer, params.seconds or 0.0, count)
-
-    def choose_recording(
-        self,
-        recording: str | None,
-        choice: str | None,
-        upload: str | None,
-        start: float,
-        used: float,
-        request: gr.Request,
-    ) -> tuple[Any, Any, Any, Any, Any, Any]:
-        """The microphone's file has arrived: it takes the place of an uploaded one, or says why not.
-
-        Returns (prompt card, the two sliders, list of examples, upload, recording), the last emptied for the next one.
-        """
-        page = page_of(request)
-        try:
-            self.check(self.read_prompt(None, recording), self.usual.prompt_seconds)
-        except ShortcutGenError as error:
-            before = self.show(page, choice, upload, start, used)[0] if choice or upload else ""
-            return status(str(error), "error") + before, *(gr.skip(),) * 4, None
-        return *self.show(page, None, recording), None, recording, None
 
 
 def build(models: Models, sessions: Sessions) -> None:

@@ -119,6 +119,8 @@ class Tab(ABC):
     """How much of a prompt can be used, in seconds."""
     most_seconds: float
     """How long a run can go on, in seconds."""
+    recorded: float | None = None
+    """How much of what was recorded in the browser is used at first, in seconds; None for the usual part."""
 
     def __init__(self, models: Models, sessions: Sessions) -> None:
         self.models = models
@@ -250,6 +252,30 @@ class Tab(ABC):
             before = self.show(page, choice, None, start, used)[0] if choice else ""
             return status(str(error), "error") + before, gr.skip(), gr.skip(), gr.skip(), None
         return *self.show(page, None, upload), None, gr.skip()
+
+    def choose_recording(
+        self,
+        recording: str | None,
+        choice: str | None,
+        upload: str | None,
+        start: float,
+        used: float,
+        request: gr.Request,
+    ) -> tuple[Any, Any, Any, Any, Any, Any]:
+        """What was recorded in the browser has arrived: it takes the place of an uploaded one, or says why not.
+
+        Returns (prompt card, the two sliders, list of examples, upload, recording), the last emptied for the next one.
+        """
+        page = page_of(request)
+        try:
+            prompt = self.read_prompt(None, recording)
+            self.check(prompt, self.usual.prompt_seconds)
+        except ShortcutGenError as error:
+            before = self.show(page, choice, upload, start, used)[0] if choice or upload else ""
+            return status(str(error), "error") + before, *(gr.skip(),) * 4, None
+        # What was played goes on where it ended, however long it is.
+        begins = max(self.duration(prompt) - self.recorded, 0.0) if self.recorded else 0.0
+        return *self.show(page, None, recording, begins or None, self.recorded), None, recording, None
 
     def clear_upload(self, request: gr.Request) -> tuple[Any, Any, Any, Any]:
         """The uploaded file was taken away: back to the first example."""

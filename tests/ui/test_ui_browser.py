@@ -3,55 +3,23 @@
 import contextlib
 import itertools
 import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 
-from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
 from shortcut_gen.media import Note, Score, read_score
-from shortcut_gen.network.config import ModelConfig
-from shortcut_gen.network.model import ShortcutLM
-from tests.shared.small_models import tiny_speech_checkpoint
+from tests.shared.pages import download, fill, finish, shorter, speech
 
 pytestmark = pytest.mark.browser
 
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",  # a microphone that beeps
-    "--use-fake-ui-for-media-stream",
-]
 FILE = 2
 """Where a run's values have the uploaded file."""
 NEW_NOTES = """() => [...document.querySelectorAll('.take path.new')]
     .reduce((sum, path) => sum + path.getAttribute('d').split('M').length - 1, 0)"""
-
-# Notes what is given to the loudspeaker: when, at which rate, and the samples.
-LISTEN = """
-    window.pieces = [];
-    const start = AudioBufferSourceNode.prototype.start;
-    AudioBufferSourceNode.prototype.start = function (when, ...rest) {
-        window.pieces.push({ when, rate: this.context.sampleRate, samples: this.buffer.getChannelData(0).slice() });
-        return start.call(this, when, ...rest);
-    };
-"""
 
 # The pieces that were played, all their samples, and how far from these the browser's own mixing of them is.
 PLAYED = """async () => {
@@ -74,120 +42,6 @@ PLAYED = """async () => {
     const pieces = played.map(({ when, rate, samples }) => [when, rate, samples.length]);
     return JSON.stringify([pieces, Array.from(joined, sample => Math.round(sample * 32767)), error]);
 }"""
-
-
-def chromium() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    return os.environ.get("CHROMIUM") or next((path for name in names if (path := shutil.which(name))), None)
-
-
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the server writes of its troubles."""
-    return tmp_path_factory.mktemp("log") / "stderr"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, log: Path) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("checkpoints")
-    # Big enough that two minutes of four variations take a while: there must be time to see it grow and to press Stop.
-    config = ModelConfig(width=512, feedforward=2048, feature_hidden=512)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_checkpoint(folder / "piano", ShortcutLM(config), CheckpointInfo(model=config, tokenizer="piano"))
-    tiny_speech_checkpoint(folder / "speech")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    # With the native engine these tiny models are done before a browser can look at them growing or stop them.
-    command = [sys.executable, "-m", "ui", "--checkpoints", str(folder), "--port", str(port), "--engine", "torch"]
-    command += ["--runs", "2"]
-    temporary = tmp_path_factory.mktemp("tmp")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
-    # -m ui wants the checkout on the path, wherever the tests were started.
-    root = Path(__file__).resolve().parents[2]
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(
-            command, env=environment, cwd=root, stdout=subprocess.PIPE, stderr=errors, text=True
-        ) as process,
-    ):
-        assert process.stdout is not None
-        # A library may print a line of its own first.
-        assert any(f"http://127.0.0.1:{port}" in line for line in process.stdout), log.read_text()
-        yield f"http://127.0.0.1:{port}"
-        process.terminate()
-        assert process.wait(60) == 0
-    assert list(temporary.iterdir()) == []  # results and uploads are gone with the server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    path = chromium()
-    if path is None:
-        pytest.skip("no Chromium was found; install it or name it with CHROMIUM=FILE")
-    with playwright.sync_playwright() as driver:
-        made = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield made
-        made.close()
-
-
-@pytest.fixture
-def page(browser: Any, server: str) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    context.add_init_script(LISTEN)
-    made = context.new_page()
-    made.set_default_timeout(60_000)
-    made.outside = []
-    made.problems = []
-    made.on("request", lambda r: None if r.url.startswith((server, "data:", "blob:")) else made.outside.append(r.url))
-    made.on("pageerror", lambda error: made.problems.append(str(error)))
-    made.on("console", lambda said: made.problems.append(said.text) if "Content Security" in said.text else None)
-    made.goto(server)
-    made.wait_for_selector("#go:not([disabled])")
-    yield made
-    assert made.outside == []
-    assert made.problems == []
-    context.close()
-
-
-def fill(page: Any, name: str, value: float) -> None:
-    field = page.locator(f"#{name} input[type=number]")
-    field.fill(str(value))
-    field.press("Tab")
-
-
-def shorter(page: Any, seed: int = 5, tab: str = "") -> None:
-    """Four seconds after four, from a fixed seed."""
-    fill(page, f"{tab}used", 4)
-    fill(page, f"{tab}seconds", 4)
-    page.locator(f"#{tab}fresh input").uncheck()
-    fill(page, f"{tab}seed", seed)
-
-
-def finish(page: Any, tab: str = "") -> None:
-    # What an earlier run left must not be taken for this one's.
-    page.evaluate("document.querySelectorAll('.take audio').forEach(audio => audio.remove())")
-    page.click(f"#{tab}go")
-    page.wait_for_function(
-        f"!document.querySelector('#{tab}go').disabled && document.querySelector('#{tab}takes .take audio')"
-    )
-
-
-def speech(page: Any) -> str:
-    """Opens the speech tab; returns the beginning of its ids."""
-    page.get_by_role("tab", name="Speech").click()
-    page.wait_for_selector("#speech-go:not([disabled])")
-    return "speech-"
-
-
-def download(page: Any, label: str, folder: Path) -> Path:
-    with page.expect_download() as waiting:
-        page.locator(".take .listen a:visible", has_text=label).first.click()
-    path = folder / waiting.value.suggested_filename
-    waiting.value.save_as(path)
-    return path
 
 
 def test_an_example_is_continued_heard_and_downloaded(page: Any, tmp_path: Path) -> None:

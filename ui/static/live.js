@@ -134,6 +134,7 @@
     if (!button.matches(".halt") && aloud.checked) open();
   });
   document.addEventListener("play", silence, true);
+  document.addEventListener("silence", silence); // a player goes on (static/keyboard-record.js)
 
   let known = "";
   const look = () => {

@@ -155,7 +155,7 @@
     }
     // On a narrow screen the takes lie below the fold.
     const go = event.target.closest(".go");
-    if (go && window.innerWidth < 760) {
+    if (go && event.isTrusted && window.innerWidth < 760) { // a duet keeps its keyboard in sight
       go.closest(".columns").querySelector(".outcome").scrollIntoView({ behavior: "smooth", block: "start" });
     }
   });

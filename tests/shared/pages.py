@@ -1,0 +1,42 @@
+"""What tests do on the page, in playwright's words."""
+
+from pathlib import Path
+from typing import Any
+
+
+def fill(page: Any, name: str, value: float) -> None:
+    field = page.locator(f"#{name} input[type=number]")
+    field.fill(str(value))
+    field.press("Tab")
+
+
+def shorter(page: Any, seed: int = 5, tab: str = "") -> None:
+    """Four seconds after four, from a fixed seed."""
+    fill(page, f"{tab}used", 4)
+    fill(page, f"{tab}seconds", 4)
+    page.locator(f"#{tab}fresh input").uncheck()
+    fill(page, f"{tab}seed", seed)
+
+
+def finish(page: Any, tab: str = "") -> None:
+    # What an earlier run left must not be taken for this one's.
+    page.evaluate("document.querySelectorAll('.take audio').forEach(audio => audio.remove())")
+    page.click(f"#{tab}go")
+    page.wait_for_function(
+        f"!document.querySelector('#{tab}go').disabled && document.querySelector('#{tab}takes .take audio')"
+    )
+
+
+def speech(page: Any) -> str:
+    """Opens the speech tab; returns the beginning of its ids."""
+    page.get_by_role("tab", name="Speech").click()
+    page.wait_for_selector("#speech-go:not([disabled])")
+    return "speech-"
+
+
+def download(page: Any, label: str, folder: Path) -> Path:
+    with page.expect_download() as waiting:
+        page.locator(".take .listen a:visible", has_text=label).first.click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
