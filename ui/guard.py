@@ -8,6 +8,8 @@ addresses that this page does not use, and prints a traceback for a body it did 
 - carries, where it speaks for a page, the cookie of the browser in which that page was opened;
 - has a body of the size and kind that the page's own script sends.
 
+Programs, which have no page, are let in to their own endpoints by the rules of `ui.programs`.
+
 What it gets has a Content-Security-Policy: scripts from here alone, by a nonce for those within the page.
 """
 
@@ -22,12 +24,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from ui.programs import Programs
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +52,7 @@ _READ = re.compile(
     rf"|{API[1:]}/(config/?|info/?|theme\.css|startup-events|app_id/?|upload_progress|queue/data|heartbeat/[^/]+|file=.*))?"
 )
 _HEARTBEAT = f"{API}/heartbeat/"
-_FRAGILE = (f"{API}/upload", f"{API}/queue/data")
+_FRAGILE = (f"{API}/upload", f"{API}/queue/data", f"{API}/call", f"{API}/mcp")
 _WRITE = re.compile(rf"{API}/(queue/join|run/predict|cancel|reset|upload)/?")
 
 
@@ -129,12 +134,14 @@ class Guard:
         uploads: Path,
         inputs: Callable[[], Mapping[int, Sequence[bool]]],
         alive: Callable[[str, int], None] = lambda page, change: None,
+        programs: "Programs | None" = None,
     ) -> None:
         """uploads: where uploaded files lie. inputs: whether each value that an event is sent is a file, by the event's
         number. alive: told of a page whose connection that stays is opened (1) or has ended (-1).
+        programs: what callers without a page may ask for; None lets none in.
         """
         self._app, self._policy, self._uploads, self._inputs = app, policy, uploads.resolve(), inputs
-        self._alive = alive
+        self._alive, self._programs = alive, programs
         self._owners = Owners()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,7 +154,8 @@ class Guard:
         try:
             receive = await self._admit(scope, receive, answer.browser)
         except RefusalError as refusal:
-            return await _refused(refusal)(scope, receive, answer)
+            program = self._programs is not None and answer.browser is None
+            return await _refused(refusal, program)(scope, receive, answer)
         page = scope["path"].rsplit("/", 1)[1] if scope["path"].startswith(_HEARTBEAT) else ""
         if page:
             self._alive(page, 1)
@@ -172,28 +180,41 @@ class Guard:
         if not _same_site(headers, host):
             raise RefusalError(403, "the request comes from another site's page")
         reads = method in ("GET", "HEAD")
-        if not (_READ if reads else _WRITE).fullmatch(path) or not (reads or method == "POST"):
+        program = self._programs.caller(scope, headers, browser) if self._programs is not None else None
+        if not (program and self._programs and self._programs.answers(method, path)) and (
+            not (_READ if reads else _WRITE).fullmatch(path) or not (reads or method == "POST")
+        ):
             raise RefusalError(404, "there is nothing at this address")
         pages = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [])
         if path.startswith(_HEARTBEAT):
             pages.append(path.rsplit("/", 1)[1])
+        if program and self._programs and (pages or not reads):
+            self._programs.count(program)
         if not reads:
-            if browser is None:
+            if browser is None and program is None:
                 raise RefusalError(403, "the page's cookie is missing; reload the page, and allow it its cookie")
             if path.startswith(f"{API}/upload"):
-                self._check_uploads()
+                self._check_uploads(UPLOADED_BYTES // 2 if program else UPLOADED_BYTES)
+            elif program and self._programs:
+                body, receive = await _read(receive, self._programs.body_bytes(path))
+                asked = self._programs.joined(path, body)
+                if asked is not None and "data" in asked:
+                    self._check_data(asked)
+                    receive = _again(json.dumps(body).encode(), receive)  # an upload may have got its path
+                if asked is not None and (asked is body or "session_hash" in asked):
+                    pages.append(self._page_of(asked, path))
             else:
                 body, receive = await _read(receive)
                 pages.append(self._page_of(body, path))
         for page in pages:
-            if browser is None or not re.fullmatch(r"[0-9A-Za-z]{1,64}", page):
+            if not re.fullmatch(r"[0-9A-Za-z-]{1,64}", page) or (browser or program) is None:
                 raise RefusalError(403, "the page's cookie is missing; reload the page, and allow it its cookie")
-            self._owners.check(page, browser)
+            self._owners.check(page, str(browser or program))
         return receive
 
-    def _check_uploads(self) -> None:
+    def _check_uploads(self, most: int) -> None:
         total = sum(file.stat().st_size for file in self._uploads.rglob("*") if file.is_file())
-        if total > UPLOADED_BYTES:
+        if total > most:
             raise RefusalError(507, "the server holds too many uploaded files; try again in an hour")
 
     def _page_of(self, body: Any, path: str) -> str:
@@ -239,8 +260,11 @@ class Guard:
             raise RefusalError(422, "the file is not there any more; upload it again")
 
 
-def _refused(refusal: RefusalError) -> JSONResponse:
-    return JSONResponse({"detail": str(refusal), "error": str(refusal)}, refusal.status)
+def _refused(refusal: RefusalError, program: bool) -> JSONResponse:
+    detail: Any = str(refusal)
+    if program and refusal.status == 422:  # the form in which gradio_client shows the line
+        detail = [{"__type__": "validate", "is_valid": False, "parameter_name": "request", "message": detail}]
+    return JSONResponse({"detail": detail, "error": str(refusal)}, refusal.status)
 
 
 def _name(host: str) -> str:
@@ -261,7 +285,7 @@ def _same_site(headers: Headers, host: str) -> bool:
     return site in ("none", "same-origin") or mode == "navigate"
 
 
-async def _read(receive: Receive) -> tuple[Any, Receive]:
+async def _read(receive: Receive, most: int = BODY_BYTES) -> tuple[Any, Receive]:
     """A body in JSON, and what gives it again. Raises RefusalError."""
     data = b""
     while True:
@@ -269,14 +293,19 @@ async def _read(receive: Receive) -> tuple[Any, Receive]:
         if message["type"] != "http.request":
             raise RefusalError(400, "the request broke off")
         data += message.get("body", b"")
-        if len(data) > BODY_BYTES:
-            raise RefusalError(413, f"the request has more than {BODY_BYTES:,} bytes")
+        if len(data) > most:
+            raise RefusalError(413, f"the request has more than {most:,} bytes")
         if not message.get("more_body"):
             break
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):
         raise RefusalError(422, "the request is no JSON") from None
+    return body, _again(data, receive)
+
+
+def _again(data: bytes, receive: Receive) -> Receive:
+    """What gives a body once more, then what comes after it."""
     given = False
 
     async def again() -> Message:
@@ -286,7 +315,7 @@ async def _read(receive: Receive) -> tuple[Any, Receive]:
         given = True
         return {"type": "http.request", "body": data, "more_body": False}
 
-    return body, again
+    return again
 
 
 class _Answer:
