@@ -193,7 +193,7 @@ def build_midi(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
 
     def continue_midi(
         request: gr.Request,
-        midi: FileData | None = None,
+        midi: FileData = None,  # type: ignore[assignment]  # of an optional type Gradio's MCP would take no file
         prompt_seconds: float = usual.prompt_seconds,
         seconds: float = usual.seconds,
         variations: int = 1,
@@ -206,7 +206,7 @@ def build_midi(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
         """Continue a piano performance: a MIDI file goes in, MIDI and sound come out, with the ids of the tokens.
 
         Args:
-            midi: The MIDI file to continue, 4 MB and 200,000 events at most; without one the model begins by itself.
+            midi: A MIDI file, or none to begin from scratch; by MCP a data: URI or the address of an upload here.
             prompt_seconds: How much of the file's beginning to use, from 1 to 120 seconds.
             seconds: How long to go on, from 2 to 120 seconds.
             variations: How many continuations, from 1 to 4.
@@ -217,8 +217,8 @@ def build_midi(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
             wav: Whether to render the sound too.
 
         Returns:
-            the files, for each variation a MIDI file of prompt and continuation and its sound (WAV); an object with
-            checkpoint, settings, prompt (with its ids), variations (with ids, seconds and names of files) and time.
+            the files (for each variation a MIDI file of prompt and continuation and its sound)
+            and an object with checkpoint, settings, prompt, tokens, time and variations (ids, seconds, names of files).
         """
         asked = Asked(
             prompt_seconds=prompt_seconds,
@@ -243,7 +243,7 @@ def build_recording(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
 
     def continue_recording(
         request: gr.Request,
-        recording: FileData | None = None,
+        recording: FileData = None,  # type: ignore[assignment]
         prompt_seconds: float = usual.prompt_seconds,
         seconds: float = usual.seconds,
         variations: int = 1,
@@ -255,7 +255,7 @@ def build_recording(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
         """Continue a recording of speech in its voice: a sound file goes in, sound comes out, with the codec's ids.
 
         Args:
-            recording: The recording (WAV, FLAC, MP3, OGG, AIFF), 50 MB at most; without one the model begins by itself.
+            recording: A sound file, or none to begin from scratch; by MCP a data: URI or an upload's address.
             prompt_seconds: How much of its beginning to use, from 1 to 10 seconds.
             seconds: How long to go on, from 2 to 20 seconds.
             variations: How many continuations, from 1 to 4.
@@ -265,8 +265,8 @@ def build_recording(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
             checkpoint: Name of the model; the usual one where there is none.
 
         Returns:
-            the files, for each variation the sound of prompt and continuation (WAV); an object with checkpoint,
-            settings, prompt (with its ids), variations (with ids, seconds and names of files) and time.
+            the files (for each variation the sound of prompt and continuation)
+            and an object with checkpoint, settings, prompt, tokens, time and variations (ids, seconds, names of files).
         """
         asked = Asked(
             prompt_seconds=prompt_seconds,

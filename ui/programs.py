@@ -23,7 +23,8 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from ui.api import PLACE
-from ui.guard import API, BODY_BYTES, TEXT_LENGTH, UPLOADED_BYTES, RefusalError
+from ui.bodies import BODY_BYTES, RefusalError
+from ui.guard import API, TEXT_LENGTH
 
 WAITING = 6
 """Calls that wait for their turn at most; one more is refused. Gradio's own queue is shared with the pages."""
@@ -31,8 +32,6 @@ REQUESTS = 120
 """From one address within a minute; a call takes three."""
 ADDRESSES = 1000
 """Whose requests are counted; the one unheard for longest is forgotten first."""
-PROGRAM_UPLOADS = UPLOADED_BYTES // 2
-"""Bytes of all uploads beyond which those of programs are refused."""
 MCP_BYTES = 8 * 1024**2
 """Of a request by MCP, which may hold a file in base64."""
 
@@ -104,6 +103,8 @@ class Programs:
             raise RefusalError(422, "the request is no object")
         call = _CALL.fullmatch(path)
         if call is None:
+            if path.rstrip("/").endswith("predict"):
+                raise RefusalError(404, "there is nothing at this address")  # it goes past the queue
             if not path.rstrip("/").endswith("join"):
                 return body
             if body.get("fn_index") not in self.events.values():
@@ -150,16 +151,25 @@ def check_mcp(body: Any) -> None:
             raise RefusalError(413, f"the request has more than {BODY_BYTES:,} bytes")
         return
     values = parameters.get("arguments") if isinstance(parameters, dict) else None
+    if line := _wrong(values):
+        # A client of MCP gives up at any other status than 200.
+        result = {"content": [{"type": "text", "text": line}], "isError": True}
+        raise RefusalError(200, line, {"jsonrpc": "2.0", "id": body.get("id"), "result": result})
+
+
+def _wrong(values: object) -> str:
+    """What is wrong with a tool's arguments; "" where nothing is."""
     if not isinstance(values, dict | None):
-        raise RefusalError(422, "a tool's arguments are an object")
+        return "a tool's arguments are not an object"
     for name, value in (values or {}).items():
         if isinstance(value, str):
-            data, address = value.startswith("data:"), value.startswith(("http://", "https://"))
-            if (len(value) <= TEXT_LENGTH or data) and not (address and not _OURS.fullmatch(value)):
-                continue
-            raise RefusalError(422, f"{name[:40]} is no short text, no data: URI and no upload of this server")
-        if not isinstance(value, bool | int | float | None):
-            raise RefusalError(422, f"{name[:40]} is neither a number, a text, true nor false")
+            if value.startswith(("http://", "https://")) and not _OURS.fullmatch(value):
+                return f"{name[:40]} is no address of an upload to this server; nothing is fetched from others"
+            if len(value) > TEXT_LENGTH and not value.startswith("data:"):
+                return f"{name[:40]} is a text of more than {TEXT_LENGTH:,} characters"
+        elif not isinstance(value, bool | int | float | None):
+            return f"{name[:40]} is neither a number, a text, true nor false"
+    return ""
 
 
 def files_of(inputs: Sequence[Any]) -> list[bool]:

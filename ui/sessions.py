@@ -131,7 +131,7 @@ class Sessions:
             return None if run.ended else run
 
     def start_program(self, page: str) -> Run | None:
-        """A run for a program, beside whatever else it has; None where the server ends. `page`: the program's session."""
+        """A run for a program's session, beside what else it has; None where the server ends."""
         with self._lock:
             if self.over:
                 return None
