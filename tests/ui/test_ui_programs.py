@@ -96,7 +96,10 @@ def models(tiny_checkpoint: Path) -> Models:
 
 @pytest.fixture
 def page(models: Models, sessions: Sessions) -> gr.Blocks:
-    return build({"piano": models}, sessions)
+    async def made() -> gr.Blocks:  # within a loop, as Gradio leaves open each that it makes itself
+        return build({"piano": models}, sessions)
+
+    return asyncio.run(made())
 
 
 def test_the_same_seed_gives_the_ids_of_the_library(client: Client, folder: Path) -> None:
@@ -373,6 +376,7 @@ def test_programs_are_held_to_their_share(
     assert program(guarded).post("/gradio_api/upload", files=files).status_code == 200  # what is old has gone
     assert not (sessions.uploads / "big").exists()
 
+    page._queue.create_event_queue_for_fn(page.fns[Programs(page).events["continue_midi"]])  # as on serving
     monkeypatch.setattr(programs_module, "WAITING", 0)
     assert program(guarded).post(JOIN, json=join(page)).status_code == 503
     assert program(guarded).post("/gradio_api/call/cancel", json={"data": []}).status_code == 200
