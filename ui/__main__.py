@@ -1,6 +1,7 @@
 """`python -m ui`: serves the demo."""
 
 import argparse
+import importlib.util
 import logging
 import os
 import re
@@ -61,6 +62,9 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--runs", type=int, default=RUNS_AT_ONCE, help="continuations that are made at a time; others wait in line"
     )
+    parser.add_argument(
+        "--mcp", action="store_true", help="offer what programs can call by the Model Context Protocol too"
+    )
     parser.add_argument("--precision", help="of the native engine's weights: f32, bf16 or int8")
     return parser.parse_args(arguments)
 
@@ -79,8 +83,16 @@ def check_port(host: str, port: int) -> None:
         raise SettingsError(f"port {port} of {host} cannot be used ({reason}); choose another with --port") from error
 
 
+def check_mcp() -> None:
+    """Raises SettingsError where the package of the Model Context Protocol is missing."""
+    if importlib.util.find_spec("mcp") is None:
+        raise SettingsError("--mcp needs the package mcp; install it by: pip install 'shortcut-gen[mcp]'")
+
+
 def serve(arguments: argparse.Namespace) -> None:
     """Serve until interrupted, leaving no files behind. Raises ShortcutGenError."""
+    if arguments.mcp:
+        check_mcp()
     check_port(arguments.host, arguments.port)
     if arguments.threads < 1:
         raise SettingsError(f"threads is {arguments.threads}; a whole number of at least 1 is needed")
@@ -123,7 +135,13 @@ def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
     if not models:
         raise SettingsError(f"{folder} holds checkpoints for {', '.join(found)}; the page shows {' and '.join(TABS)}")
     models = usable(models, {name: TABS[name].warm_up for name in models})
-    app, page = application(models, sessions, policy_of(arguments))
+    app, page = application(models, sessions, policy_of(arguments), arguments.mcp)
+    if arguments.mcp:
+        if page.mcp_server_obj is None:
+            raise SettingsError(f"--mcp cannot be served: {page.mcp_error}")
+        # Where it calls this server: without this it would trust what a caller's headers say.
+        every = arguments.host in ("0.0.0.0", "::", "")
+        page.mcp_server_obj._local_url = url("127.0.0.1" if every else arguments.host, arguments.port)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -143,6 +161,8 @@ def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
             time.sleep(0.02)
         if server.started:
             print(f"The demo runs at {url(arguments.host, arguments.port)} (Ctrl+C ends it)", flush=True)
+            if arguments.mcp:
+                print(f"MCP by {url(arguments.host, arguments.port)}/gradio_api/mcp/", flush=True)
         while thread.is_alive():
             thread.join(3600)
     finally:

@@ -12,9 +12,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from shortcut_gen.media.render import renderer_name
-from ui import keyboard, live, results
+from ui import api, keyboard, live, results
 from ui.guard import Guard, Policy
 from ui.models import Entry, Models
+from ui.programs import Programs, files_of
 from ui.registry import TABS, VOICES
 from ui.sessions import Sessions
 from ui.values import take_as_sent
@@ -78,6 +79,7 @@ def build(models: Mapping[str, Models], sessions: Sessions) -> gr.Blocks:
                 with gr.Tab(TABS[name].title, id=name):
                     TABS[name].build(of_modality, sessions)
         gr.HTML(footer(models), elem_id="bottom")
+        api.build(models, sessions)
 
         def unload(request: gr.Request) -> None:
             sessions.close(str(request.session_hash))
@@ -129,8 +131,10 @@ def _scripts() -> str:
     return f"(() => {{ const starts = [\n{functions}\n]; const begin = () => {{ {start} }}; {ready} }})();"
 
 
-def application(models: Mapping[str, Models], sessions: Sessions, policy: Policy) -> tuple[ASGIApp, gr.Blocks]:
-    """(the guarded page as an ASGI application, the page)."""
+def application(
+    models: Mapping[str, Models], sessions: Sessions, policy: Policy, mcp: bool = False
+) -> tuple[ASGIApp, gr.Blocks]:
+    """(the guarded page as an ASGI application, the page). mcp: offer the endpoints by MCP too."""
     page = build(models, sessions)
     scripts = _scripts()
 
@@ -155,17 +159,17 @@ def application(models: Mapping[str, Models], sessions: Sessions, policy: Policy
         theme=theme(),
         css_paths=[STATIC / name for name in STYLES],
         head='<script src="static/page.js"></script>',
-        allowed_paths=[str(VOICES)],
+        allowed_paths=[str(sessions.results), str(VOICES)],
         max_file_size=MAX_FILE_SIZE,
         footer_links=[],
         ssr_mode=False,
         enable_monitoring=False,
-        mcp_server=False,
+        mcp_server=mcp,
         run_history=False,
         show_error=True,
     )
 
     def inputs() -> dict[int, list[bool]]:
-        return {number: [isinstance(each, gr.File) for each in event.inputs] for number, event in page.fns.items()}
+        return {number: files_of(event.inputs) for number, event in page.fns.items()}
 
-    return Guard(app, policy, sessions.uploads, inputs, sessions.alive), page
+    return Guard(app, policy, sessions.uploads, inputs, sessions.alive, Programs(page, mcp)), page

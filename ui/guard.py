@@ -8,6 +8,8 @@ addresses that this page does not use, and prints a traceback for a body it did 
 - carries, where it speaks for a page, the cookie of the browser in which that page was opened;
 - has a body of the size and kind that the page's own script sends.
 
+Programs, which have no page, are let in to their own endpoints by the rules of `ui.programs`.
+
 What it gets has a Content-Security-Policy: scripts from here alone, by a nonce for those within the page.
 """
 
@@ -16,31 +18,39 @@ import json
 import logging
 import re
 import secrets
+import stat
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ui.bodies import RefusalError, again, read, refused
+
+if TYPE_CHECKING:
+    from ui.programs import Programs
 
 log = logging.getLogger(__name__)
 
 COOKIE = "shortcut-gen"
 API = "/gradio_api"
-BODY_BYTES = 64 * 1024
-"""Of a request in JSON; the page's own have about one."""
 TEXT_LENGTH = 1000
 """Of a value in it."""
 PAGES = 10_000
 """Pages whose browser is remembered; the one unused for longest is forgotten first, and must be reloaded."""
+NO_COOKIE = "the page's cookie is missing; reload the page, and allow it its cookie"
 UPLOADED_BYTES = 2 * 1024**3
 """Of all uploads that are kept at a time."""
+UPLOADED_SECONDS = 2 * 3600
+"""After which a file goes with the next upload. Gradio deletes its own after an hour, but forgets those sent by MCP."""
 
 _READ = re.compile(
     r"/(config/?|theme\.css|robots\.txt|favicon\.ico|manifest\.json|(assets|static|svelte)/[^?]*|live/[0-9a-f]+"
@@ -48,7 +58,7 @@ _READ = re.compile(
     rf"|{API[1:]}/(config/?|info/?|theme\.css|startup-events|app_id/?|upload_progress|queue/data|heartbeat/[^/]+|file=.*))?"
 )
 _HEARTBEAT = f"{API}/heartbeat/"
-_FRAGILE = (f"{API}/upload", f"{API}/queue/data")
+_FRAGILE = (f"{API}/upload", f"{API}/queue/data", f"{API}/call", f"{API}/mcp")
 _WRITE = re.compile(rf"{API}/(queue/join|run/predict|cancel|reset|upload)/?")
 
 
@@ -95,14 +105,6 @@ class Policy:
         )
 
 
-class RefusalError(Exception):
-    """A request that is not let in: its status and a line."""
-
-    def __init__(self, status: int, line: str) -> None:
-        super().__init__(line)
-        self.status = status
-
-
 class Owners:
     """Which browser opened which page."""
 
@@ -112,6 +114,8 @@ class Owners:
 
     def check(self, page: str, browser: str) -> None:
         """The first browser that speaks for a page owns it. Raises RefusalError for another one."""
+        if not re.fullmatch(r"[0-9A-Za-z-]{1,64}", page):
+            raise RefusalError(403, NO_COOKIE)
         with self._lock:
             if self._owners.setdefault(page, browser) != browser:
                 raise RefusalError(403, "this page was opened in another browser")
@@ -130,12 +134,14 @@ class Guard:
         uploads: Path,
         inputs: Callable[[], Mapping[int, Sequence[bool]]],
         alive: Callable[[str, int], None] = lambda page, change: None,
+        programs: "Programs | None" = None,
     ) -> None:
         """uploads: where uploaded files lie. inputs: whether each value that an event is sent is a file, by the event's
         number. alive: told of a page whose connection that stays is opened (1) or has ended (-1).
+        programs: what callers without a page may ask for; None lets none in.
         """
         self._app, self._policy, self._uploads, self._inputs = app, policy, uploads.resolve(), inputs
-        self._alive = alive
+        self._alive, self._programs = alive, programs
         self._owners = Owners()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -148,7 +154,8 @@ class Guard:
         try:
             receive = await self._admit(scope, receive, answer.browser)
         except RefusalError as refusal:
-            return await _refused(refusal)(scope, receive, answer)
+            program = self._programs is not None and answer.browser is None
+            return await refused(refusal, program)(scope, receive, answer)
         page = scope["path"].rsplit("/", 1)[1] if scope["path"].startswith(_HEARTBEAT) else ""
         if page:
             self._alive(page, 1)
@@ -173,28 +180,54 @@ class Guard:
         if not _same_site(headers, host):
             raise RefusalError(403, "the request comes from another site's page")
         reads = method in ("GET", "HEAD")
-        if not (_READ if reads else _WRITE).fullmatch(path) or not (reads or method == "POST"):
+        program = self._programs.caller(scope, headers, browser) if self._programs is not None else None
+        known = bool((_READ if reads else _WRITE).fullmatch(path)) and (reads or method == "POST")
+        if not known and not (program and self._programs and self._programs.answers(method, path)):
             raise RefusalError(404, "there is nothing at this address")
         pages = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [])
         if path.startswith(_HEARTBEAT):
             pages.append(path.rsplit("/", 1)[1])
-        if not reads:
-            if browser is None:
-                raise RefusalError(403, "the page's cookie is missing; reload the page, and allow it its cookie")
-            if path.startswith(f"{API}/upload"):
-                self._check_uploads()
-            else:
-                body, receive = await _read(receive)
-                pages.append(self._page_of(body, path))
+        speaker = browser or program
+        if program and self._programs and (pages or not reads):
+            self._programs.count(program)
+        if speaker is None and (pages or not reads):
+            raise RefusalError(403, NO_COOKIE)
+        if path.startswith(f"{API}/upload") and not reads:
+            self._check_uploads(UPLOADED_BYTES // 2 if program else UPLOADED_BYTES)
+        elif not reads:
+            receive = await self._check_body(path, receive, pages, bool(program))
         for page in pages:
-            if browser is None or not re.fullmatch(r"[0-9A-Za-z]{1,64}", page):
-                raise RefusalError(403, "the page's cookie is missing; reload the page, and allow it its cookie")
-            self._owners.check(page, browser)
+            self._owners.check(page, str(speaker))
         return receive
 
-    def _check_uploads(self) -> None:
-        total = sum(file.stat().st_size for file in self._uploads.rglob("*") if file.is_file())
-        if total > UPLOADED_BYTES:
+    async def _check_body(self, path: str, receive: Receive, pages: list[str], program: bool) -> Receive:
+        """Notes the page that a body in JSON speaks for. Raises RefusalError. Returns what gives the body again."""
+        if not program or self._programs is None:
+            body, receive = await read(receive)
+            pages.append(self._page_of(body, path))
+            return receive
+        body, receive = await read(receive, self._programs.body_bytes(path))
+        asked = self._programs.joined(path, body)
+        if asked is None:  # MCP's: it may hold a file
+            self._check_uploads(UPLOADED_BYTES // 2)
+            return receive
+        if "data" in asked:
+            self._check_data(asked)
+            receive = again(json.dumps(body).encode(), receive)  # an upload may have got its path
+        if asked is body or "session_hash" in asked:
+            pages.append(self._page_of(asked, path))
+        return receive
+
+    def _check_uploads(self, most: int) -> None:
+        total, now = 0, time.time()
+        for file in self._uploads.rglob("*"):
+            with suppress(OSError):  # gone meanwhile
+                about = file.lstat()
+                if stat.S_ISREG(about.st_mode) and now - about.st_ctime > UPLOADED_SECONDS:
+                    file.unlink()
+                elif stat.S_ISREG(about.st_mode):
+                    total += about.st_size
+        if total > most:
             raise RefusalError(507, "the server holds too many uploaded files; try again in an hour")
 
     def _page_of(self, body: Any, path: str) -> str:
@@ -240,10 +273,6 @@ class Guard:
             raise RefusalError(422, "the file is not there any more; upload it again")
 
 
-def _refused(refusal: RefusalError) -> JSONResponse:
-    return JSONResponse({"detail": str(refusal), "error": str(refusal)}, refusal.status)
-
-
 def _name(host: str) -> str:
     """The name or address in a Host header, without its port; "" where there is none."""
     try:
@@ -260,34 +289,6 @@ def _same_site(headers: Headers, host: str) -> bool:
     # A page may link to this one, and that is all: what browsers send of it says so.
     site, mode = headers.get("sec-fetch-site", "none"), headers.get("sec-fetch-mode", "navigate")
     return site in ("none", "same-origin") or mode == "navigate"
-
-
-async def _read(receive: Receive) -> tuple[Any, Receive]:
-    """A body in JSON, and what gives it again. Raises RefusalError."""
-    data = b""
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise RefusalError(400, "the request broke off")
-        data += message.get("body", b"")
-        if len(data) > BODY_BYTES:
-            raise RefusalError(413, f"the request has more than {BODY_BYTES:,} bytes")
-        if not message.get("more_body"):
-            break
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError):
-        raise RefusalError(422, "the request is no JSON") from None
-    given = False
-
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": data, "more_body": False}
-
-    return body, again
 
 
 class _Answer:

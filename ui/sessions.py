@@ -37,6 +37,10 @@ KEEP_STEPS = 200
 """Steps of one of them that are kept: ids and drawings, under 1 MB each."""
 MADE_BYTES = 2 * 1024**3
 """Of files that were made from them; those unused for longest are made again when they are asked for."""
+PROGRAM = "program"
+"""In place of a browser's name, of a run for a program: those have a place and results of their own (`ui.programs`)."""
+KEEP_PROGRAMS = 8
+"""Runs for programs whose results are kept; a program fetches its files at once."""
 KEEP_PROMPTS = 32
 """Prompts whose sound is kept to be played, over all pages; one holds some 30 MB at most."""
 END_SECONDS = 3.0
@@ -115,6 +119,7 @@ class Sessions:
         key = (page, tab)
         with self._lock:
             others = [run for other, run in self._runs.items() if other != key and self._takes(other[0], run)]
+            others = [run for run in others if run.browser != PROGRAM]
             of_browser = sum(run.browser == browser for run in others) if browser else 0
             if len(others) >= self.runs + WAITING_RUNS or of_browser >= RUNS_OF_BROWSER:
                 return Admission.REFUSED, REFUSED, 0
@@ -154,9 +159,24 @@ class Sessions:
             run.ended = run.stop.is_set()  # stopped while it waited
             return None if run.ended else run
 
-    def _new_run(self, key: tuple[str, str]) -> Run:
+    def start_program(self, page: str) -> Run | None:
+        """A run for a program's session, beside what else it has; None where the server ends."""
+        with self._lock:
+            if self.over:
+                return None
+            run = self._new_run((page, secrets.token_hex(8)), PROGRAM)
+            run.asked = False
+            return run
+
+    def drop(self, run: Run) -> None:
+        """A run that came to nothing: its files go at once."""
+        with self._lock:
+            for key in [key for key, other in self._runs.items() if other is run]:
+                self._discard(key)
+
+    def _new_run(self, key: tuple[str, str], browser: str = "") -> Run:
         """Its predecessor is stopped, and its results stay until `forget_older`."""
-        self._sweep(keep=key)
+        self._sweep(key, browser == PROGRAM)
         before = self._runs.pop(key, None)
         if before is not None:
             before.stop.set()
@@ -169,6 +189,7 @@ class Sessions:
         run = Run(self.results / secrets.token_hex(16), kept)
         run.number = kept[0].number + 1 if kept else 1
         run.folder.mkdir(parents=True)
+        run.browser = browser
         self._runs[key] = run  # last in the order, so the oldest is first to go
         return run
 
@@ -290,10 +311,12 @@ class Sessions:
             shutil.rmtree(self.root, ignore_errors=True)
         atexit.unregister(self.clear)
 
-    def _sweep(self, keep: tuple[str, str]) -> None:
+    def _sweep(self, keep: tuple[str, str], program: bool) -> None:
+        """Pages' runs and programs' are counted apart: neither pushes the other's results out."""
         now = time.monotonic()
-        over = len(self._runs) + (keep not in self._runs) - KEEP_RUNS
-        for place, (key, run) in enumerate(list(self._runs.items())):
+        alike = {key: run for key, run in self._runs.items() if (run.browser == PROGRAM) == program}
+        over = len(alike) + (keep not in alike) - (KEEP_PROGRAMS if program else KEEP_RUNS)
+        for place, (key, run) in enumerate(alike.items()):
             late = run.closed_at is not None and now - run.closed_at > GRACE_SECONDS
             if key != keep and (place < over or late):
                 self._discard(key)

@@ -131,13 +131,15 @@ def test_a_recording_is_used_to_its_end(tiny_checkpoint: Path, tmp_path: Path) -
         path = tmp_path / "played.mid"
         Score(notes=notes).write(path)
         page: Any = SimpleNamespace(session_hash="page")
-        card, slider, choice, upload, emptied = do.choose_recording(str(path), "bach-prelude-c.mid", None, 5.0, page)
+        card, _, slider, choice, upload, emptied = do.choose_recording(
+            str(path), "bach-prelude-c.mid", None, 0.0, 5.0, page
+        )
         assert "played.mid: 40 notes" in card
         assert slider["value"] == slider["maximum"] == pytest.approx(39.5, abs=0.06)  # an upload's first 20 s are used
         assert (choice, upload, emptied) == (None, str(path), None)
         broken = tmp_path / "broken.mid"
         broken.write_bytes(b"no MIDI")
-        card, *_, emptied = do.choose_recording(str(broken), "bach-prelude-c.mid", None, 5.0, page)
+        card, *_, emptied = do.choose_recording(str(broken), "bach-prelude-c.mid", None, 0.0, 5.0, page)
         assert 'role="alert">broken.mid' in card
         assert "Prelude" in card  # the prompt before it stays
         assert emptied is None
