@@ -69,7 +69,11 @@ class Search:
 
     def run(self, path: Path) -> Run:
         """The longest run of a file. Raises MediaError."""
-        return self._index.longest(read_score(path), self._start(path))
+        score, start = read_score(path), self._start(path)
+        try:
+            return self._index.longest(score, start)
+        except MediaError as error:
+            raise MediaError(f"{path}: {error}") from error
 
     def _start(self, path: Path) -> float:
         if self._settings.start_seconds is not None:

@@ -1,7 +1,7 @@
 """Index the training performances, to look for copies of them: `python -m training.copying_index checkpoints/NAME`.
 
-It goes into the checkpoint's folder, for `shortcut_gen.copies` and whoever plays the model. With it goes what real music
-comes to: the longest run of notes that excerpts of the test split share with training performances of other works.
+It goes into the checkpoint's folder, for `shortcut_gen.copies` and whoever plays the model. With it goes what real
+music comes to: the longest run of notes that excerpts of the test split share with performances of other works.
 """
 
 import csv

@@ -17,6 +17,7 @@ from safetensors.numpy import save
 
 from shortcut_gen.copying.index import Copying, Performance, clock_lengths
 from shortcut_gen.copying.runs import TICKS_PER_SECOND
+from shortcut_gen.copying.strings import crowd
 from shortcut_gen.errors import CheckpointError
 from shortcut_gen.files import open_regular, parse_json, reason, write_whole
 from shortcut_gen.media import MAX_SECONDS
@@ -30,7 +31,9 @@ MAX_ABOUT_BYTES = 8 * 2**20
 """Longer metadata are refused."""
 MAX_NOTES = 2**25
 """Notes of all performances at most, six times MAESTRO: some 600 MB while it is sorted."""
-_XZ_MEMORY: Final = 2**26
+MAX_CROWD = 2**16
+"""Places of one hash at most, which bounds how long a search takes; MAESTRO has 5,309."""
+_XZ_MEMORY: Final = 2**27  # what the strongest preset asks for is 65 MiB
 _TENSORS = ("clock", "steps")
 _TEXTS = ("corpus", "source_sha256", "licence")
 
@@ -69,7 +72,7 @@ def open_copying(folder: str | Path) -> Copying:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {reason(error)}") from error
     except (SafetensorError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: cannot be read, perhaps cut short: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"{path}: cannot be read, perhaps cut short: {error}") from error
     try:
         return _index(text, tensors)
     except (KeyError, TypeError, ValueError, AttributeError, lzma.LZMAError) as error:
@@ -91,6 +94,8 @@ def _index(text: str, tensors: dict[str, NDArray[Any]]) -> Copying:
     steps = np.frombuffer(_unpacked(tensors["steps"], int(notes.sum())), np.uint8)
     if not np.array_equal(np.flatnonzero(steps == 0), np.cumsum(notes) - 1):
         raise ValueError("its performances do not end where they should")
+    if crowd(steps) > MAX_CROWD:
+        raise ValueError("it repeats itself more than music does")
     lengths = clock_lengths(notes)
     clock = np.cumsum(np.frombuffer(_unpacked(tensors["clock"], 4 * int(lengths.sum())), "<i4"), dtype=np.int64)
     if len(clock) and not 0 <= clock.min() <= clock.max() <= MAX_SECONDS * TICKS_PER_SECOND:
@@ -119,7 +124,7 @@ def _whole(value: Any, least: int = 1) -> int:
 
 
 def _packed(values: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.frombuffer(lzma.compress(values.tobytes(), preset=9 | lzma.PRESET_EXTREME), np.uint8)
+    return np.frombuffer(lzma.compress(values.tobytes(), preset=6 | lzma.PRESET_EXTREME), np.uint8)
 
 
 def _unpacked(data: NDArray[Any], size: int) -> bytes:

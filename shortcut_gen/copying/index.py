@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from shortcut_gen.copying.runs import TICKS_PER_SECOND, Line, line_of, new_steps
 from shortcut_gen.copying.strings import LEAST, Strings
+from shortcut_gen.errors import MediaError
 from shortcut_gen.media import Score
 
 CLOCK_NOTES = 64
 """An index knows the onset of every so many notes of a performance, and takes those between as even."""
+MAX_NOTES = 100_000
+"""Notes to look through at most: several hours of music."""
 HIGH = 0.95
 """What one real excerpt in twenty is above."""
 
@@ -132,12 +135,17 @@ class Copying:
             return self._strings
 
     def longest(self, score: Score, start_seconds: float = 0.0) -> Run:
-        """The longest run of what a score strikes from start_seconds on."""
+        """The longest run of what a score strikes from start_seconds on. Raises MediaError as longest_of does."""
         return self.longest_of(line_of(score, start_seconds))
 
     def longest_of(self, notes: Line, without: Collection[int] = ()) -> Run:
-        """The longest run of a line, in other performances than those of the numbers `without`."""
+        """The longest run of a line, in other performances than those of the numbers `without`.
+
+        Raises MediaError on more than MAX_NOTES notes.
+        """
         steps, count = notes.steps, len(notes.pitch)
+        if count > MAX_NOTES:
+            raise MediaError(f"{count:,} notes are to be looked through; at most {MAX_NOTES:,} are")
         counted = np.concatenate([[0], np.cumsum(new_steps(steps))])
         left_out = np.zeros(len(self.performances), np.bool_)
         left_out[list(without)] = True
@@ -208,7 +216,7 @@ def told(run: Run) -> str:
         since = clock_time(run.start_seconds)
         where = f"{run.performance.work}, at {clock_time(run.performance_seconds)}"
         others = "" if run.works == 1 else f" and {run.works - 1:,} other work{'s' if run.works > 2 else ''}"
-        text = f"{run.notes} of {run.of:,} notes, from {clock_time(run.start_seconds)} on, are in training: {where}{others}"
+        text = f"{run.notes} of {run.of:,} notes, from {since} on, are in training: {where}{others}"
     if run.real is None:
         return text
     real = run.real

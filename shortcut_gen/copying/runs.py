@@ -43,11 +43,11 @@ def line(pitch: NDArray[np.integer], seconds: NDArray[np.floating]) -> Line:
     (docs/experiments.md). Velocity, length and pedal play no part.
     """
     tick = np.floor(np.clip(seconds, 0.0, MAX_SECONDS) * TICKS_PER_SECOND + 0.5).astype(np.int64)
-    pitch = np.clip(pitch, 0, 127).astype(np.int64)
-    first = np.lexsort((pitch, tick))
+    key = np.clip(pitch, 0, 127).astype(np.int64)
+    first = np.lexsort((key, tick))
     chord = np.cumsum(np.diff(tick[first], prepend=0) > CHORD_TICKS)
-    order = first[np.lexsort((pitch[first], chord))]
-    return Line(pitch[order], tick[order], order)
+    order = first[np.lexsort((key[first], chord))]
+    return Line(key[order], tick[order], order)
 
 
 def line_of(score: Score, start_seconds: float = 0.0) -> Line:
@@ -67,7 +67,6 @@ def new_steps(steps: NDArray[np.uint8]) -> NDArray[np.bool_]:
     for size in range(1, min(FIGURE, len(steps) - 1) + 1):
         again = np.zeros(len(steps) + 1, np.int64)
         again[size + 1 :] = np.cumsum(steps[size:] == steps[:-size])
-        new[size:] &= (
-            again[size + 1 :] - again[1 : len(steps) - size + 1] < size
-        )  # the last `size` are not all repeated
+        same = again[size + 1 :] - again[1 : len(steps) - size + 1]  # of the last `size` steps up to each
+        new[size:] &= same < size
     return new

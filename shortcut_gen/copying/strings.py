@@ -50,7 +50,7 @@ class Strings:
     def _extended(
         self, other: NDArray[np.uint8], words: NDArray[np.uint64], there: Places, here: Places
     ) -> tuple[Places, Places, Places]:
-        # Only where a part begins: of notes that are repeated, every place would otherwise be compared with every other.
+        # Only where a part begins: of notes that are repeated, each place would otherwise be compared with each other.
         begins = (self._text[here - 1] != other[there - 1]) | (other[there - 1] == 0)
         there, here = there[begins], here[begins]
         length = _alike(self._words[here], words[there])
@@ -63,6 +63,11 @@ class Strings:
             length[growing] += more
             growing = growing[more == WORD]
         return there, here, length
+
+
+def crowd(text: NDArray[np.uint8]) -> int:
+    """Places of the commonest hash: every search for it looks at so many."""
+    return int(np.bincount(_hashes(_padded(text))).max(initial=0))
 
 
 def _padded(text: NDArray[np.uint8]) -> NDArray[np.uint8]:
