@@ -17,18 +17,19 @@ from typing import Any
 import numpy as np
 import torch
 from jsonargparse import ArgumentParser
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from shortcut_gen.copying import Copying, line
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import DataError, MediaError, SettingsError
 from shortcut_gen.files import write_whole
 from shortcut_gen.media import Score
-from shortcut_gen.modalities.piano import NOTE_OFF, NOTE_ON, PianoTokenizer
+from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.pipeline import Pipeline, Prompt
 from training.corpus.shards import Corpus, Split, spread
 from training.scoring.continuations import spread as summary
-from training.scoring.music import FEATURES, Copies, Excerpt, against, apart
+from training.scoring.lines import line_of_ids
+from training.scoring.music import FEATURES, Excerpt, against, apart
 from training.scoring.rolls import draw
 from training.support.command_line import plain, run
 
@@ -68,7 +69,7 @@ class PianoEvaluation:
     batch_size: int = 16
     """Continuations made together."""
     copies: bool = True
-    """Look for runs of notes in the training split, which takes a minute."""
+    """Look for runs of notes in the training split."""
     settings: list[str] = field(default_factory=list)
     """Settings of the sampler to compare in a line each: temperature, top-p and min-p with commas between them."""
     json: Path | None = None
@@ -169,19 +170,14 @@ def exchanged(takes: Sequence[Take]) -> list[Take]:
     return out
 
 
-def _pitches(ids: NDArray[np.uint16]) -> NDArray[np.int64]:
-    struck = (ids >= NOTE_ON) & (ids < NOTE_OFF)
-    return ids[struck].astype(np.int64) - NOTE_ON
-
-
-def measured(takes: Sequence[Take], copies: Copies | None) -> list[dict[str, float]]:
+def measured(takes: Sequence[Take], copies: Copying | None) -> list[dict[str, float]]:
     """The rows of each take."""
     rows = []
     for take in takes:
         following = take.following
         row = against(take.prompt, following)
         if copies is not None:
-            row["copied"] = float(copies.longest(following.pitch))
+            row["copied"] = float(copies.longest_of(line(following.pitch, following.start)).notes)
         rows.append(row)
     return rows
 
@@ -219,7 +215,7 @@ def score_of(figures: Mapping[str, Any]) -> float:
     return float(np.mean(off))
 
 
-def judge(made: Sequence[Take], real: Sequence[Take], copies: Copies | None) -> dict[str, Any]:
+def judge(made: Sequence[Take], real: Sequence[Take], copies: Copying | None) -> dict[str, Any]:
     """Every figure of a set of continuations."""
     sets = {MADE: made, REAL: real, OTHER: exchanged(real)}
     rows = {name: measured(takes, copies) for name, takes in sets.items()}
@@ -284,7 +280,7 @@ def evaluate(checkpoint: Path, settings: PianoEvaluation) -> dict[str, Any]:
     real = real_takes(corpus.split("test"), settings)
     if settings.settings:
         return _compared(pipeline, real, settings, checkpoint)
-    copies = Copies([_pitches(ids) for _, ids in corpus.split("train")]) if settings.copies else None
+    copies = Copying.of([line_of_ids(ids) for _, ids in corpus.split("train")]) if settings.copies else None
     made = continued(pipeline, real, settings)
     figures = judge(made, real, copies)
     print(table(figures, len(real)))

@@ -67,7 +67,8 @@ def test_a_planted_excerpt_is_found_whole_in_any_key_tempo_and_order_of_chords(
     score = played([*music(seed + 10, 20), *stolen, *music(seed + 11, 20)], gap=gap, jitter=0.02, seed=seed)
     run = index.longest(score)
     notes = sum(map(len, stolen))
-    assert notes <= run.notes <= notes + 6  # a note beside it may be right by chance
+    assert notes <= len(run.places) <= notes + 6  # a note beside it may be right by chance
+    assert run.notes > 0.8 * notes  # two equal steps in a row count once
     assert run.performance == WORKS[which]
     assert abs(run.performance_seconds - first * 0.2) < 3.0  # its onsets are known at every 64th note
     assert run.works == 1
@@ -91,7 +92,7 @@ def test_chance_scores_low_and_too_little_scores_nothing(index: Copying) -> None
         assert index.longest(played(music(seed, 400))).notes <= LEAST + 3
     nothing = index.longest(Score(notes=()))
     assert (nothing.notes, nothing.of, nothing.places, nothing.performance) == (0, 0, (), None)
-    assert index.longest(played(TRAINING[0][:2])).notes == 0
+    assert index.longest(played(TRAINING[0][:1])).notes == 0
     assert Copying.of([]).longest(played(TRAINING[0])).notes == 0
     with pytest.raises(MediaError, match="100,001 notes"):
         index.longest_of(line(np.full(100_001, 60), np.arange(100_001) / 100))
@@ -108,16 +109,14 @@ def test_one_wrong_note_ends_a_run(index: Copying) -> None:
 
 def test_figures_that_repeat_count_once() -> None:
     trill = [(72,), (74,)] * 30
-    theme = [(60,), (67,), (64,), (59,), (65,), (71,), (62,), (69,), (60,), (66,)]
+    theme = [(60,), (67,), (64,), (59,), (65,), (70,), (62,), (69,), (60,), (65,)]
     index = Copying.of([line_of(played([*theme, *trill]))])
-    assert index.longest(played(trill)).notes == 0  # six steps that count are needed, and it has two
+    assert index.longest(played(trill)).notes <= 4
     run = index.longest(played([*theme, *trill]))
-    assert run.notes == len(theme) + 3
+    assert run.notes == len(theme) + 4  # up to where the trill has gone round once
     assert len(run.places) == len(theme) + len(trill)  # all are shown
-    steps = np.array([5, 7, 5, 7, 5, 9, 9, 9, 1], np.uint8)
-    assert new_steps(steps).tolist() == [True, True, True, False, False, True, True, False, True] or list(
-        new_steps(steps)
-    ) == [True, True, True, False, False, True, False, False, True]
+    steps = np.array([5, 7, 5, 7, 5, 9, 9, 9, 1], np.uint8)  # 5 7 once, 9 once
+    assert new_steps(steps).tolist() == [True, True, True, False, False, True, False, False, True]
     assert new_steps(steps[:0]).tolist() == []
     assert new_steps(steps[:1]).tolist() == [True]
 
@@ -251,7 +250,7 @@ def test_a_damaged_index_is_one_clear_line(
 
 
 def test_an_index_that_would_take_forever_to_search_is_refused(tmp_path: Path) -> None:
-    monotone = line(np.full(MAX_CROWD + 20, 60), np.arange(MAX_CROWD + 20) / 10)
+    monotone = line(np.full(MAX_CROWD + 20, 60), np.arange(MAX_CROWD + 20) / 10)  # nearly two hours of one key
     write_copying(tmp_path, Copying.of([monotone]))
     with pytest.raises(CheckpointError, match="repeats itself"):
         open_copying(tmp_path)
@@ -260,7 +259,8 @@ def test_an_index_that_would_take_forever_to_search_is_refused(tmp_path: Path) -
 def test_random_damage_is_read_or_refused(index: Copying, tmp_path: Path) -> None:
     write_copying(tmp_path, index)
     path = tmp_path / INDEX
-    data, chance, refused = path.read_bytes(), random.Random(0), 0
+    data, chance = path.read_bytes(), random.Random(0)
+    said: list[str] = []
     for _ in range(300):
         damaged = bytearray(data)
         for _ in range(chance.randrange(1, 4)):
@@ -269,9 +269,9 @@ def test_random_damage_is_read_or_refused(index: Copying, tmp_path: Path) -> Non
         try:
             open_copying(tmp_path).longest(played(TRAINING[0][:30]))
         except CheckpointError as error:
-            refused += 1
-            assert "\n" not in str(error)
-    assert refused > 100
+            said.append(str(error))
+    assert len(said) > 100
+    assert not any("\n" in line for line in said)
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
