@@ -10,6 +10,7 @@ import shortcut_gen
 COMMANDS = {
     "demo": ("ui", "serve the page"),
     "generate": ("shortcut_gen.generate", "continue prompts, a batch at a time"),
+    "copies": ("shortcut_gen.copies", "look for runs of notes that training performances have too"),
 }
 EXTRAS = {"gradio": "ui", "matplotlib": "train", "lightning": "train", "tensorboard": "train", "pesq": "eval"}
 """Which extra brings a package that may be missing."""

@@ -18,20 +18,20 @@ from typing import Any
 import numpy as np
 import torch
 from jsonargparse import ArgumentParser
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from shortcut_gen.copying import Copying
 from shortcut_gen.decoding.sampler import Sampler
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import DataError, MediaError, SettingsError
 from shortcut_gen.files import write_whole
 from shortcut_gen.media import Score
-from shortcut_gen.modalities.piano import MAX_NOTE_SECONDS, NOTE_OFF, NOTE_ON, PianoTokenizer
+from shortcut_gen.modalities.piano import MAX_NOTE_SECONDS, PianoTokenizer
 from shortcut_gen.pipeline import Pipeline, Prompt
 from training.corpus.shards import Corpus, Split, spread
 from training.scoring.continuations import spread as summary
+from training.scoring.lines import line_of_ids
 from training.scoring.listening import listen, report
-from training.scoring.music import Copies
 from training.scoring.ngram_engine import NgramEngine
 from training.scoring.rolls import draw
 from training.scoring.takes import MADE, REAL, ROWS, Take, chosen, judge, table
@@ -63,7 +63,7 @@ class PianoEvaluation:
     batch_size: int = 16
     """Continuations made together."""
     copies: bool = True
-    """Look for runs of notes in the training split, which takes a minute."""
+    """Look for runs of notes in the training split."""
     ngrams: bool = True
     """Count n-grams of the training split as a control, which takes a minute and a GB of memory."""
     settings: list[str] = field(default_factory=list)
@@ -140,11 +140,6 @@ def continued(pipeline: Pipeline, takes: Sequence[Take], settings: PianoEvaluati
     return out
 
 
-def _pitches(ids: NDArray[np.uint16]) -> NDArray[np.int64]:
-    struck = (ids >= NOTE_ON) & (ids < NOTE_OFF)
-    return ids[struck].astype(np.int64) - NOTE_ON
-
-
 def evaluate(checkpoint: Path, settings: PianoEvaluation) -> dict[str, Any]:
     """Continue, measure, print and write what is asked for."""
     if settings.threads:
@@ -158,7 +153,7 @@ def evaluate(checkpoint: Path, settings: PianoEvaluation) -> dict[str, Any]:
     if settings.settings:
         return _compared(pipeline, real, settings, checkpoint)
     train = corpus.split("train")
-    copies = Copies([_pitches(ids) for _, ids in train]) if settings.copies else None
+    copies = Copying.of([line_of_ids(ids) for _, ids in train]) if settings.copies else None
     made = continued(pipeline, real, settings)
     counted = None
     if settings.ngrams:

@@ -24,6 +24,7 @@ from shortcut_gen.codec.harmonic.config import HarmonicConfig
 from shortcut_gen.codec.harmonic.network import HarmonicNetwork
 from shortcut_gen.codec.network import CodecConfig
 from shortcut_gen.codec.network import build as build_encodec
+from shortcut_gen.copying import Copying, line, open_copying, write_copying
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.media import Note, Score
 from shortcut_gen.media.types import midi_bytes
@@ -183,6 +184,32 @@ def _read_batch(folder: Path) -> None:
     manifest.tidy()
 
 
+def _make_copying(folder: Path) -> None:
+    (folder / "index").mkdir()
+    chance = np.random.default_rng(0)
+    lines = [line(chance.integers(30, 90, 200), np.arange(200) * 0.1) for _ in range(3)]
+    index = Copying.of(lines, corpus="fuzz", licence="none")
+    index.real = {50: {0: 3, 7: 5, 9: 1}, 100: {8: 4}}
+    write_copying(folder / "index", index)
+
+
+def _about(name: str, data: bytes, other: bytes, chance: random.Random) -> bytes:
+    """What the index says of itself is JSON within JSON."""
+    if chance.random() < 0.4:
+        return _by_name(name, data, other, chance)
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    about = damaged_json(header["__metadata__"]["copying"].encode(), chance)
+    header["__metadata__"]["copying"] = about.decode("utf-8", "replace")
+    changed = json.dumps(header).encode()
+    return struct.pack("<Q", len(changed)) + changed + data[8 + length :]
+
+
+def _read_copying(folder: Path) -> None:
+    index = open_copying(folder)
+    index.longest_of(line(np.arange(100) * 7 % 61 + 20, np.arange(100) * 0.1))
+
+
 def _make_archives(folder: Path) -> None:
     sound = io.BytesIO()
     soundfile.write(sound, np.sin(np.arange(3000) * 0.1), RATE, format="WAV")
@@ -220,6 +247,7 @@ KINDS: Mapping[str, Kind] = {
     "codec": Kind(_make_codec, _by_name, _read_codec),
     "corpus": Kind(_make_corpus, _by_name, _read_corpus),
     "batch": Kind(_make_batch, _by_name, _read_batch),
+    "copying": Kind(_make_copying, _about, _read_copying),
     "archive": Kind(_make_archives, _bytes, _read_archive),
 }
 

@@ -53,6 +53,16 @@ class Manifest:
         names = [record.get(key) for key in files]
         return bool(names) and all(isinstance(name, str) and (self._folder / name).is_file() for name in names)
 
+    def seams(self) -> dict[str, float]:
+        """Where the continuation begins in each MIDI file that is recorded, by its name, in seconds."""
+        found = {}
+        for record in self._records.values():
+            name, figures = record.get("midi"), record.get("figures")
+            seam = figures.get("seam_seconds") if isinstance(figures, dict) else None
+            if isinstance(name, str) and isinstance(seam, int | float):
+                found[name] = float(seam)
+        return found
+
     def forget(self, keys: Iterable[str]) -> None:
         """Drop the lines of results about to be made again, and of prompts about to be tried again."""
         for key in keys:

@@ -96,8 +96,7 @@ class MaestroSource(ScoreSource):
         where = self._files.where(self._table)
         splits: Splits = {split: [] for split in SPLITS}
         try:
-            text = self._read(self._table).decode("utf-8-sig")
-            for row in csv.DictReader(io.StringIO(text, newline=""), strict=True):
+            for row in csv.DictReader(io.StringIO(self.table, newline=""), strict=True):
                 if row["split"] not in splits:
                     raise DataError(f"{where} puts {row['midi_filename']} in {row['split']!r}, which is no split")
                 splits[row["split"]].append(row["midi_filename"])
@@ -109,6 +108,11 @@ class MaestroSource(ScoreSource):
         if not names or not all(names) or len(set(names)) < len(names):
             raise DataError(f"{where} names no file, or one twice; the official table is needed")
         return {split: sorted(names) for split, names in splits.items()}
+
+    @property
+    def table(self) -> str:
+        """The text of its csv."""
+        return self._read(self._table).decode("utf-8-sig")
 
     def splits(self) -> Splits:
         """MAESTRO's own split."""

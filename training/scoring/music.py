@@ -1,5 +1,4 @@
-"""What piano music is like, in numbers: an excerpt's notes as distributions, two excerpts held against each other, and
-how much of one is found in others.
+"""What piano music is like, in numbers: an excerpt's notes as distributions, and two excerpts held against each other.
 
 Distances between sets of excerpts follow Yang & Lerch, "On the evaluation of generative models in music" (Neural
 Computing and Applications 32, 2020): of each feature, the distances within the real set and those between the two sets
@@ -231,40 +230,3 @@ def _density(values: Floats, at: Floats) -> Floats:
     thinned = np.quantile(values, np.linspace(0, 1, min(len(values), 1000)))
     heights = np.exp(-0.5 * ((at[:, None] - thinned) / width) ** 2).sum(axis=1)
     return np.asarray(heights / (heights.sum() * (at[1] - at[0])))
-
-
-RUNS = (4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 50, 64)
-"""Lengths of runs that are looked up, in intervals from note to note."""
-
-
-class Copies:
-    """Finds how long a run of notes is that occurs in a corpus, in whatever key."""
-
-    def __init__(self, pieces: Sequence[NDArray[np.int64]]) -> None:
-        """pieces: the pitches of each, in order of onset."""
-        self._known = {length: np.sort(np.concatenate([_hashes(p, length) for p in pieces])) for length in RUNS}
-
-    def longest(self, pitches: NDArray[np.int64]) -> int:
-        """Notes of the longest run of RUNS that the corpus has too; 0 where not even the shortest is found."""
-        found = 0
-        for length in RUNS:
-            wanted = _hashes(pitches, length)
-            known = self._known[length]
-            place = np.searchsorted(known, wanted)
-            if not len(wanted) or not (known[np.minimum(place, len(known) - 1)] == wanted).any():
-                break
-            found = length + 1
-        return found
-
-
-def _hashes(pitches: NDArray[np.int64], length: int) -> NDArray[np.uint64]:
-    """A number for each run of so many intervals; runs of the same intervals have the same one."""
-    steps = (np.diff(pitches) + 128).astype(np.uint64)
-    if len(steps) < length:
-        return np.zeros(0, np.uint64)
-    out = np.zeros(len(steps) - length + 1, np.uint64)
-    with np.errstate(over="ignore"):
-        for place in range(length):
-            out = out * np.uint64(0x9E3779B97F4A7C15) + steps[place : place + len(out)] + np.uint64(1)
-            out ^= out >> np.uint64(29)
-    return out

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from shortcut_gen.copying import Copying, line
 from shortcut_gen.media import Score
 from shortcut_gen.modalities.piano import MAX_NOTE_SECONDS
 from training.scoring.continuations import spread as summary
-from training.scoring.music import FEATURES, LAGS, OUTLINE, Copies, Excerpt, against, apart, frechet, goes_on, outline
+from training.scoring.music import FEATURES, LAGS, OUTLINE, Excerpt, against, apart, frechet, goes_on, outline
 
 MADE, REAL, OTHER, COUNTED = "continuation", "really played", "of another piece", "n-grams"
 ROWS = (
@@ -60,14 +61,14 @@ def exchanged(takes: Sequence[Take]) -> list[Take]:
     return out
 
 
-def measured(takes: Sequence[Take], copies: Copies | None) -> list[dict[str, float]]:
+def measured(takes: Sequence[Take], copies: Copying | None) -> list[dict[str, float]]:
     """The rows of each take."""
     rows = []
     for take in takes:
         following = take.following
         row = against(take.prompt, following)
         if copies is not None:
-            row["copied"] = float(copies.longest(following.pitch))
+            row["copied"] = float(copies.longest_of(line(following.pitch, following.start)).notes)
         rows.append(row)
     return rows
 
@@ -140,7 +141,7 @@ def score_of(figures: Mapping[str, Any]) -> float:
 def judge(
     made: Sequence[Take],
     real: Sequence[Take],
-    copies: Copies | None,
+    copies: Copying | None,
     counted: Sequence[Take] | None = None,
     longest_note: float = MAX_NOTE_SECONDS,
 ) -> dict[str, Any]:
