@@ -20,6 +20,8 @@ from training.scoring.sound import RATE, Signal, Voices, needed, resemblyzer
 
 JUDGES = ("distillmos", "dnsmos", "words", "voice")
 """What `ask` takes."""
+OPINIONS = JUDGES[:2]
+"""Those that need nothing to compare with: what `opinions` takes."""
 ORIGINAL = "original"
 TEXTS = "*.trans.txt"
 """LibriSpeech's transcripts of a chapter: a line of NAME WORDS for each of its recordings."""
@@ -115,6 +117,12 @@ def text_of(path: Path) -> list[str] | None:
     return None
 
 
+def opinions(judges: Sequence[str], samples: Signal) -> dict[str, float]:
+    """What those of the judges say that judge a sound alone: distillmos; dnsmos and dnsmos_signal."""
+    found = {"distillmos": distillmos(samples)} if "distillmos" in judges else {}
+    return found | (dnsmos(samples) if "dnsmos" in judges else {})
+
+
 def ask(
     judges: Sequence[str], original: Signal, made: dict[str, Signal], text: list[str] | None = None
 ) -> dict[str, dict[str, float]]:
@@ -127,10 +135,7 @@ def ask(
     rows: dict[str, dict[str, float]] = {name: {} for name in (ORIGINAL, *made)}
     sounds = {ORIGINAL: original} | made
     for name, sound in sounds.items():
-        if "distillmos" in judges:
-            rows[name]["distillmos"] = distillmos(sound)
-        if "dnsmos" in judges:
-            rows[name] |= dnsmos(sound)
+        rows[name] |= opinions(judges, sound)
     if "words" in judges:
         heard = {name: words(sound) for name, sound in sounds.items()}
         for name, row in rows.items():
