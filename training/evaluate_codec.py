@@ -1,8 +1,8 @@
 """Judge a codec on recordings: `python -m training.evaluate_codec checkpoints/codec-harmonic --data FOLDER --opus`.
 
 Each recording is encoded once and decoded from its first 1, 2, 4 and 8 codebooks; what comes out is compared with what
-went in, at 16 kHz. Opus at its lowest rate, 6 kb/s, does the same with --opus. A run's folder or .ckpt file is judged
-too, also while it trains.
+went in, at 16 kHz. Opus at its lowest rate, 6 kb/s, does the same with --opus. --judges asks models that listen as
+well, which takes seconds a recording. A run's folder or .ckpt file is judged too, also while it trains.
 """
 
 import dataclasses
@@ -36,6 +36,8 @@ from shortcut_gen.media import Audio, read_audio
 from training.cards.codec import write_codec_card
 from training.corpus.recordings import find
 from training.run.checkpoints import LAST, read_run_checkpoint
+from training.scoring.codec_tables import table
+from training.scoring.judges import JUDGES, ORIGINAL, ask, check, rates, text_of
 from training.scoring.sound import RATE, Signal, codebook_use, lag, shifted, similarity, to_rate
 from training.support.command_line import plain, run
 
@@ -75,6 +77,8 @@ class CodecEvaluation:
     """Judge only so many recordings, spread evenly over the folder."""
     opus: bool = False
     """Judge Opus at 6 kb/s on the same recordings."""
+    judges: Sequence[str] = ()
+    """Models to ask as well, some of JUDGES."""
     json: Path | None = None
     """File to write the figures to."""
     workers: int = 1
@@ -136,13 +140,19 @@ def packet_bytes(ogg: bytes) -> int:
     return total
 
 
-def judge(codec: Judged, paths: Sequence[Path], *, with_opus: bool = False, workers: int = 1) -> dict[str, Any]:
-    """The figures of a codec on recordings: by number of codebooks, of each level's codebook, and of Opus."""
+def judge(
+    codec: Judged, paths: Sequence[Path], *, with_opus: bool = False, judges: Sequence[str] = (), workers: int = 1
+) -> dict[str, Any]:
+    """The figures of a codec on recordings: by number of codebooks, of each level's codebook, and of Opus.
+
+    With judges, what they say goes into each of these, and of the recordings themselves under "original".
+    """
     levels = [level for level in LEVELS if level < codec.num_codebooks] + [min(codec.num_codebooks, LEVELS[-1])]
     counts = np.zeros((codec.num_codebooks, codec.cardinality), np.int64)
-    tallies = {str(level): Tally() for level in levels} | ({OPUS: Tally()} if with_opus else {})
+    names = [*map(str, levels), *([OPUS] if with_opus else []), *([ORIGINAL] if judges else [])]
+    tallies = {name: Tally() for name in names}
     totals = dict.fromkeys(("seconds", "file_bytes", "packet_bytes", "opus_delay"), 0.0)
-    jobs = _jobs(codec, paths, levels, with_opus, counts, totals)
+    jobs = _jobs(codec, paths, levels, with_opus, judges, counts, totals)
     with tqdm(total=len(paths), unit=" files", disable=None) as bar:
         for done in _scored(jobs, workers):
             for name, row in done.items():
@@ -154,14 +164,29 @@ def judge(codec: Judged, paths: Sequence[Path], *, with_opus: bool = False, work
     out: dict[str, Any] = {
         "files": len(tallies[str(levels[0])].rows),
         "seconds": round(totals["seconds"], 1),
-        "codebooks": {str(level): {"kbps": bits * level} | tallies[str(level)].figures() for level in levels},
+        "codebooks": {str(level): {"kbps": bits * level} | rates(tallies[str(level)].figures()) for level in levels},
         "use": [codebook_use(row) for row in counts],
     }
     if with_opus:
         rate = {name: totals[f"{name}_bytes"] * 8 / totals["seconds"] / 1000 for name in ("file", "packet")}
         head = {"kbps": rate["packet"], "kbps_with_container": rate["file"], "most_delay": totals["opus_delay"]}
-        out[OPUS] = head | tallies[OPUS].figures()
+        out[OPUS] = head | rates(tallies[OPUS].figures())
+    if judges:
+        out |= {"judges": list(judges), ORIGINAL: rates(tallies[ORIGINAL].figures())}
     return out
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recording and what each system made of it, all at 16 kHz."""
+
+    original: Signal
+    made: dict[str, Signal]
+    equal: dict[str, float]
+    """Shares of equal codes after another round."""
+    judges: Sequence[str]
+    text: list[str] | None
+    """What is said, where that is known."""
 
 
 def _jobs(
@@ -169,10 +194,11 @@ def _jobs(
     paths: Sequence[Path],
     levels: Sequence[int],
     with_opus: bool,
+    judges: Sequence[str],
     counts: NDArray[np.int64],
     totals: dict[str, float],
-) -> Iterator[tuple[Signal, dict[str, Signal], dict[str, float]]]:
-    """For each recording: the original, what each system made of it, all at 16 kHz, and the shares of equal codes."""
+) -> Iterator[Job]:
+    """What there is to score of each recording."""
     for path in paths:
         audio = read_audio(path, MOST_SECONDS)
         original = to_rate(audio.samples.mean(axis=0), audio.sample_rate)
@@ -195,22 +221,23 @@ def _jobs(
             totals["packet_bytes"] += packets
             totals["opus_delay"] = max(totals["opus_delay"], abs(delay))
         totals["seconds"] += audio.duration
-        yield original, made, equal
+        yield Job(original, made, equal, judges, text_of(path) if "words" in judges else None)
 
 
 def _fitted(samples: Signal, original: Signal) -> Signal:
     return shifted(samples, 0, len(original))
 
 
-def _score(job: tuple[Signal, dict[str, Signal], dict[str, float]]) -> dict[str, dict[str, float]]:
-    original, made, equal = job
-    rows = {name: similarity(original, samples) for name, samples in made.items()}
-    return {name: row | ({"equal_codes": equal[name]} if name in equal else {}) for name, row in rows.items()}
+def _score(job: Job) -> dict[str, dict[str, float]]:
+    rows = {name: similarity(job.original, samples) for name, samples in job.made.items()}
+    rows = {name: row | ({"equal_codes": job.equal[name]} if name in job.equal else {}) for name, row in rows.items()}
+    if not job.judges:
+        return rows
+    found = ask(job.judges, job.original, job.made, job.text)
+    return {name: rows.get(name, {}) | row for name, row in found.items()}
 
 
-def _scored(
-    jobs: Iterable[tuple[Signal, dict[str, Signal], dict[str, float]]], workers: int
-) -> Iterator[dict[str, dict[str, float]]]:
+def _scored(jobs: Iterable[Job], workers: int) -> Iterator[dict[str, dict[str, float]]]:
     if workers == 1:
         yield from map(_score, jobs)
         return
@@ -223,30 +250,6 @@ def _scored(
                 yield waiting.pop(0).result()
         for future in waiting:
             yield future.result()
-
-
-def table(figures: dict[str, Any]) -> str:
-    """The figures as text."""
-    lines = [f"{figures['files']} recordings, {figures['seconds']:,.0f} s"]
-    lines.append(f"{'system':14}{'kb/s':>7}{'STOI':>8}{'PESQ':>7}{'log-mel':>9}{'SI-SDR':>8}{'equal codes':>13}")
-    rows = [(f"{level} codebooks", row) for level, row in figures["codebooks"].items()]
-    rows += [("Opus", figures[OPUS])] if OPUS in figures else []
-    for name, row in rows:
-        equal = f"{row['equal_codes']:>13.1%}" if "equal_codes" in row else f"{'':>13}"
-        lines.append(
-            f"{name:14}{row['kbps']:>7.2f}{row['stoi']:>8.3f}{row['pesq']:>7.2f}{row['mel']:>9.3f}"
-            f"{row['si_sdr']:>8.2f}{equal}"
-        )
-    lines.append("codebook".ljust(14) + "".join(f"{number + 1:>7}" for number in range(len(figures["use"]))))
-    lines.append("used".ljust(14) + "".join(f"{row['used']:>7.0%}" for row in figures["use"]))
-    lines.append("perplexity".ljust(14) + "".join(f"{row['perplexity']:>7.0f}" for row in figures["use"]))
-    if OPUS in figures:
-        given = figures[OPUS]
-        lines.append(
-            f"Opus: {given['kbps_with_container']:.2f} kb/s with its Ogg pages, aligned by up to "
-            f"{given['most_delay']:.0f} samples"
-        )
-    return "\n".join(lines)
 
 
 def load(name: str, device: str) -> tuple[Judged, Path | None]:
@@ -275,9 +278,10 @@ def evaluate(name: str, settings: CodecEvaluation) -> dict[str, Any]:
     """Judge a codec, print the table and write what is asked for."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    check(settings.judges)
     codec, folder = load(name, settings.device)
     paths = find(settings.data, settings.limit)
-    figures = judge(codec, paths, with_opus=settings.opus, workers=settings.workers)
+    figures = judge(codec, paths, with_opus=settings.opus, judges=settings.judges, workers=settings.workers)
     figures |= {"data": settings.data.name, "limit": settings.limit}
     print(table(figures))
     if settings.json:
@@ -290,8 +294,12 @@ def evaluate(name: str, settings: CodecEvaluation) -> dict[str, Any]:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m training.evaluate_codec", description=__doc__, exit_on_error=False)
     parser.add_argument("codec", help="Codec folder, run folder, run's .ckpt file, or encodec_24khz.")
-    parser.add_class_arguments(CodecEvaluation, skip={"opus"})
+    parser.add_class_arguments(CodecEvaluation, skip={"opus", "judges"})
     parser.add_argument("--opus", action="store_true", help="Judge Opus at 6 kb/s on the same recordings.")
+    told = (
+        "Models to ask: DistillMOS and DNSMOS (how good it sounds), PocketSphinx's word errors, likeness of the voice."
+    )
+    parser.add_argument("--judges", nargs="+", choices=JUDGES, default=[], help=told)
     return parser
 
 

@@ -2,6 +2,7 @@
 
 The starts of recordings of speakers it never heard are continued. What follows is held against what really followed,
 as it is and through the codec: the voice, silence, loudness, pitch, clipping, and whether the seam can be told.
+--judges asks models that listen as well.
 """
 
 import json
@@ -23,6 +24,7 @@ from shortcut_gen.media import Audio
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.pipeline import Pipeline, Prompt
 from training.scoring.continuations import CODED, MADE, REAL, Take, coded, compare, faults, limits, real_takes, spread
+from training.scoring.judges import OPINIONS, check, opinions
 from training.scoring.sound import RATE, Voices, to_rate
 from training.scoring.spectrograms import draw
 from training.support.command_line import plain, run
@@ -39,7 +41,11 @@ ROWS = (
     ("voiced", "frames with a pitch", "{:.1%}"),
     ("clipped", "clipped samples", "{:.3%}"),
     ("seam_flux", "seam's rank in spectral flux", "{:.0f}"),
+    ("distillmos", "DistillMOS, 1 to 5", "{:.2f}"),
+    ("dnsmos", "DNSMOS overall, 1 to 5", "{:.2f}"),
+    ("dnsmos_signal", "DNSMOS signal, 1 to 5", "{:.2f}"),
 )
+"""What is said of each system, as far as it was measured: the last three by judges."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +76,8 @@ class SpeechEvaluation:
     """PNG file to draw six continuations to: two of the best, two of the middle, two of the worst."""
     out: Path | None = None
     """Folder to write the continuations to, as WAV files."""
+    judges: Sequence[str] = ()
+    """Models to ask as well, some of OPINIONS."""
     threads: int = 0
     """CPU threads of torch; 0 leaves its own choice."""
     device: str = "cpu"
@@ -113,6 +121,8 @@ def table(figures: dict[str, Any]) -> str:
     lines = [f"{figures['takes']} prompts of {figures['pairs']['speakers']} speakers; mean (5th to 95th percentile)"]
     lines.append(f"{'':28}" + "".join(f"{name:>27}" for name in systems))
     for key, label, form in ROWS:
+        if not all(key in rows for rows in systems.values()):
+            continue
         cells = []
         for rows in systems.values():
             value = rows[key]
@@ -140,6 +150,7 @@ def evaluate(checkpoint: Path, settings: SpeechEvaluation) -> dict[str, Any]:
     """Continue, measure, print and write what is asked for."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    check(settings.judges)
     pipeline = Pipeline.from_pretrained(checkpoint, settings.device)
     if pipeline.tokenizer.media is not Audio:
         raise SettingsError(f"{checkpoint} is a model of {pipeline.tokenizer.name}; one for speech is needed")
@@ -148,6 +159,9 @@ def evaluate(checkpoint: Path, settings: SpeechEvaluation) -> dict[str, Any]:
     made = continued(pipeline, real, settings)
     systems = {MADE: made, CODED: [coded(pipeline.tokenizer, take) for take in real], REAL: real}
     rows, pairs = compare(systems, voices)
+    for name, takes in systems.items():
+        for row, take in zip(rows[name], takes, strict=True):
+            row |= opinions(settings.judges, take.following)
     bounds = limits(rows[CODED], pairs)
     found = [faults(row, bounds) for row in rows[MADE]]
     names = [name for names in found for name in names]
@@ -159,7 +173,10 @@ def evaluate(checkpoint: Path, settings: SpeechEvaluation) -> dict[str, Any]:
         }
         | {"prompt_seconds": settings.prompt_seconds},
         "takes": len(real),
-        "systems": {name: {key: spread([row[key] for row in rows[name]]) for key, *_ in ROWS} for name in rows},
+        "systems": {
+            name: {key: spread([row[key] for row in measured]) for key, *_ in ROWS if key in measured[0]}
+            for name, measured in rows.items()
+        },
         "pairs": pairs,
         "limits": bounds,
         "faulty": sum(bool(names) for names in found),
@@ -189,7 +206,9 @@ def _caption(take: Take, row: dict[str, float], found: list[str]) -> str:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m training.evaluate_speech", description=__doc__, exit_on_error=False)
     parser.add_argument("checkpoint", type=Path, help="Checkpoint folder, such as checkpoints/speech.")
-    parser.add_class_arguments(SpeechEvaluation)
+    parser.add_class_arguments(SpeechEvaluation, skip={"judges"})
+    told = "Models to ask how good it sounds, of what follows the prompts alone."
+    parser.add_argument("--judges", nargs="+", choices=OPINIONS, default=[], help=told)
     return parser
 
 

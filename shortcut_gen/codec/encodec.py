@@ -245,7 +245,7 @@ def _official(weights: str | Path | None) -> Any:
             raise CodecError(f"{weights}: cannot be read as EnCodec's weights, {OFFICIAL_FILE}: {why}") from error
         raise CodecError(
             f"the weights of {OFFICIAL} cannot be downloaded ({why}): get {OFFICIAL_FILE} of EnCodec's release "
-            f"and put it into {hub}, or pass it as weights="
+            f"and put it into {hub} or checkpoints/, or pass it as weights="
         ) from error
     path = Path(weights) if weights is not None else hub / OFFICIAL_FILE
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

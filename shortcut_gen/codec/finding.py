@@ -8,7 +8,7 @@ import torch
 
 from shortcut_gen import shipped
 from shortcut_gen.codec.base import Codec
-from shortcut_gen.codec.encodec import OFFICIAL, EncodecCodec
+from shortcut_gen.codec.encodec import OFFICIAL, OFFICIAL_FILE, EncodecCodec
 from shortcut_gen.codec.folder import load_model, read_codec_info
 from shortcut_gen.errors import CodecError
 
@@ -23,9 +23,12 @@ def open_codec(
     """The official 24 kHz EnCodec by its name, or the codec of a folder such as checkpoints/codec-harmonic.
 
     codebooks: how many of its codebooks to use, which sets the bandwidth; all of them if not given. weights: file of
-    the official weights, where they cannot be downloaded. Raises CodecError, CheckpointError.
+    the official weights, where they cannot be downloaded; one in checkpoints/ is found. Raises CodecError,
+    CheckpointError.
     """
     folder = Path(name)
+    if str(name) == OFFICIAL and weights is None:
+        weights = official_weights()
     if str(name) == OFFICIAL or weights is not None or not folder.is_dir():
         return EncodecCodec(name, codebooks=codebooks, weights=weights, device=device)
     return OPENERS[read_codec_info(folder).architecture](folder, codebooks, device)
@@ -51,11 +54,15 @@ OPENERS: dict[str, Callable[[Path, int | None, torch.device | str], Codec]] = {
 def find_codec(settings: dict[str, Any], near: Path | None = None) -> Codec:
     """The codec that a tokenizer's settings describe, with as many codebooks as its ids have.
 
-    Its folder is looked for in `near`, beside it and in checkpoints/. Raises CodecError, CheckpointError.
+    Its folder, or the file of the official weights, is looked for in `near`, beside it and in checkpoints/. Raises
+    CodecError, CheckpointError.
     """
     name = settings["name"]
-    place = name if name == OFFICIAL else str(codec_folder(name, near))
-    codec = open_codec(place, codebooks=settings["codebooks"])
+    if name == OFFICIAL:
+        place, weights = name, official_weights(near)
+    else:
+        place, weights = str(codec_folder(name, near)), None
+    codec = open_codec(place, codebooks=settings["codebooks"], weights=weights)
     given = codec.identity()
     for key in ("sample_rate", "frame_rate", "cardinality", "sha256"):
         if given[key] != settings[key]:
@@ -68,13 +75,24 @@ def find_codec(settings: dict[str, Any], near: Path | None = None) -> Codec:
 
 def codec_folder(name: str, near: Path | None = None) -> Path:
     """The folder of a codec of ours: in `near`, beside it or in checkpoints/. Raises CodecError."""
-    folders = [] if near is None else [near / name, near.resolve().parent / name]
-    folders.append(shipped.checkpoints() / name)
+    folders = _places(name, near)
     found = next((folder for folder in folders if folder.is_dir()), None)
     if found is None:
         places = ", ".join(str(folder) for folder in folders)
         raise CodecError(f"the codec {name} is not there ({places}); its folder is needed for sound")
     return found
+
+
+def official_weights(near: Path | None = None) -> Path | None:
+    """The file of EnCodec's official weights in `near`, beside it or in checkpoints/; None where it is in none of them,
+    so that it comes from torch's hub folder or is downloaded.
+    """
+    return next((path for path in _places(OFFICIAL_FILE, near) if path.is_file()), None)
+
+
+def _places(name: str, near: Path | None) -> list[Path]:
+    places = [] if near is None else [near / name, near.resolve().parent / name]
+    return [*places, shipped.checkpoints() / name]
 
 
 def _short(value: Any) -> str:

@@ -18,14 +18,13 @@ from safetensors.torch import load_file, save_file
 from shortcut_gen import codec as codec_room
 from shortcut_gen.codec import encodec as codecs
 from shortcut_gen.codec.base import Codec
+from shortcut_gen.codec.encodec import OFFICIAL_FILE as FILE
 from shortcut_gen.codec.encodec import EncodecCodec
 from shortcut_gen.codec.finding import find_codec
 from shortcut_gen.codec.folder import is_codec, read_codec_info, write_codec_info
 from shortcut_gen.errors import CheckpointError, CodecError
 from shortcut_gen.media import Audio
-from tests.shared.small_models import tiny_codec
-
-FILE = "encodec_24khz-d7cc33bc.th"
+from tests.shared.small_models import official_weights, tiny_codec
 
 
 def noise(seconds: float, rate: int = 16_000, channels: int = 1, seed: int = 0) -> Audio:
@@ -363,16 +362,7 @@ def test_without_the_package_one_line_says_so(folder: Path, monkeypatch: pytest.
 
 @pytest.fixture(scope="module")
 def official_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from shortcut_gen.codec import network as encodec_model
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = encodec_model.EncodecModel.encodec_model_24khz(pretrained=False)
-        for layer in model.quantizer.vq.layers:
-            layer._codebook.embed.normal_(std=0.05)
-    path = tmp_path_factory.mktemp("official") / FILE
-    torch.save(model.state_dict(), path)
-    return path
+    return official_weights(tmp_path_factory.mktemp("official"))
 
 
 @pytest.fixture(scope="module")
@@ -434,7 +424,7 @@ def test_where_there_is_no_network_one_line_says_how_to_get_the_weights(
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     text = refusal(Path("encodec_24khz"))
-    assert f"get {FILE} of EnCodec's release and put it into {tmp_path / 'hub' / 'checkpoints'}" in text
+    assert f"get {FILE} of EnCodec's release and put it into {tmp_path / 'hub' / 'checkpoints'} or checkpoints/" in text
     assert "pass it as weights=" in text
     assert "no route" in text
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
-from shortcut_gen.codec.encodec import EncodecCodec
+from shortcut_gen.codec.encodec import OFFICIAL_FILE, EncodecCodec
 from shortcut_gen.codec.folder import CodecInfo, save_codec
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
@@ -67,6 +67,21 @@ def tiny_codec(folder: Path, **changes: object) -> Path:
             left = left - layer.decode(layer.encode(left))
     save_codec(folder, model, CodecInfo(config=config, licence="Apache-2.0"))
     return folder
+
+
+def official_weights(folder: Path) -> Path:
+    """A file such as the official EnCodec's, of its shape, with random weights."""
+    from shortcut_gen.codec import network as encodec_model
+
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*weight_norm.*")
+        torch.manual_seed(0)
+        model = encodec_model.EncodecModel.encodec_model_24khz(pretrained=False)
+        for layer in model.quantizer.vq.layers:
+            layer._codebook.embed.normal_(std=0.05)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(model.state_dict(), folder / OFFICIAL_FILE)
+    return folder / OFFICIAL_FILE
 
 
 def tiny_speech_checkpoint(folder: Path, codebooks: int = 2, context: int = 64) -> Path:

@@ -15,6 +15,11 @@ needs_eval = pytest.mark.skipif(
     reason="the eval extra is not installed",
 )
 
+needs_judges = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("distillmos", "onnxruntime", "pocketsphinx", "speechmos")),
+    reason="the judges extra is not installed",
+)
+
 
 def sawtooth(hertz: float, seconds: float, rate: int = RATE) -> NDArray[np.float32]:
     """(S,) a sawtooth at half of full scale."""

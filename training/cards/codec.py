@@ -37,6 +37,17 @@ ABOUT = {
 """What each architecture is."""
 
 
+JUDGED = {
+    "distillmos": ("DistillMOS", "{:.2f}"),
+    "dnsmos": ("DNSMOS overall", "{:.2f}"),
+    "dnsmos_signal": ("DNSMOS signal", "{:.2f}"),
+    "wer": ("WER to original", "{:.1%}"),
+    "text_wer": ("WER to text", "{:.1%}"),
+    "voice": ("voice", "{:.3f}"),
+}
+"""What the judges of `training.evaluate_codec` say: a heading and how a figure is written."""
+
+
 def _head(name: str, info: CodecInfo) -> str:
     binds = " and ".join(
         f"[{part}]({LICENCES[part]})" if part in LICENCES else part for part in info.licence.split(" and ")
@@ -130,6 +141,8 @@ def _split(name: str, split: str, values: dict[str, Any]) -> str:
     command = f"python -m training.evaluate_codec checkpoints/{name} --data DATA/{values.get('data', 'NAME')}"
     command += f" --limit {values['limit']}" if values.get("limit") else ""
     command += " --opus" if "opus" in values else ""
+    command += f" --split {split}" if split != "test" else ""
+    command += f" --judges {' '.join(values['judges'])}" if values.get("judges") else ""
     return (
         f"`{split}`: {values['files']:,} recordings of {values.get('data', 'held-out speakers')}, "
         f"{values['seconds'] / 60:,.1f} minutes, none of them trained on.\n\n"
@@ -137,7 +150,30 @@ def _split(name: str, split: str, values: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|\n" + "\n".join(lines) + "\n\n"
         "Log-mel distance: mean absolute difference of natural logarithms, lower is better. Equal codes: share that is "
         "the same after decoding and encoding again.\n\n"
-        "| codebook | entries used | perplexity |\n|---|---|---|\n" + "\n".join(use) + f"\n\nMade by `{command}`."
+        + _judged(values, rows)
+        + "| codebook | entries used | perplexity |\n|---|---|---|\n"
+        + "\n".join(use)
+        + f"\n\nMade by `{command}`."
+    )
+
+
+def _judged(values: dict[str, Any], rows: list[tuple[str, dict[str, float]]]) -> str:
+    if "original" not in values:
+        return ""
+    rows = [*rows, ("The recordings themselves", values["original"])]
+    shown = {name: column for name, column in JUDGED.items() if any(row.get(name) is not None for _, row in rows)}
+    lines = [
+        "| system | " + " | ".join(heading for heading, _ in shown.values()) + " |",
+        "|---" * (len(shown) + 1) + "|",
+    ]
+    for label, row in rows:
+        cells = ["–" if row.get(name) is None else form.format(row[name]) for name, (_, form) in shown.items()]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return (
+        "\n".join(lines)
+        + "\n\nDistillMOS and DNSMOS (P.835) guess the opinion of listeners, 1 to 5, of each sound alone. "
+        "WER: PocketSphinx's word errors, held against what it hears in the original. Voice: cosine of Resemblyzer's "
+        "embeddings.\n\n"
     )
 
 

@@ -70,7 +70,7 @@ def mel_distance(reference: Signal, estimate: Signal) -> float:
 
 def stoi(reference: Signal, estimate: Signal) -> float:
     """Short-time objective intelligibility (Taal et al. 2011), 0 to 1, of signals at 16 kHz; NaN if all is silent."""
-    compute = _needed("pystoi").stoi
+    compute = needed("pystoi").stoi
     if not reference.any():
         return float("nan")
     with warnings.catch_warnings(record=True) as said:
@@ -82,7 +82,7 @@ def stoi(reference: Signal, estimate: Signal) -> float:
 
 def pesq(reference: Signal, estimate: Signal) -> float:
     """Wide-band PESQ (ITU-T P.862.2), 1.04 to 4.64, of signals at 16 kHz; NaN where it finds no utterance."""
-    module = _needed("pesq")
+    module = needed("pesq")
     with np.errstate(all="ignore"):
         value = float(module.pesq(RATE, reference, estimate, "wb", on_error=module.PesqError.RETURN_VALUES))
     return value if value > 0 else float("nan")
@@ -232,7 +232,7 @@ class Voices:
     """Resemblyzer's speaker embedding (GE2E, arXiv:1710.10467), with the weights its package ships."""
 
     def __init__(self) -> None:
-        module = _resemblyzer()
+        module = resemblyzer()
         self._encoder = module.VoiceEncoder("cpu", verbose=False)
         self._prepare = module.preprocess_wav
 
@@ -248,26 +248,29 @@ class Voices:
         return out
 
 
-def _needed(name: str) -> Any:
-    """A package of the `eval` extra. Raises SettingsError."""
+def needed(name: str, extra: str = "eval") -> Any:
+    """A package of an extra, imported. Raises SettingsError, with what to install."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # theirs, about their own imports
             return importlib.import_module(name)
     except ImportError as error:
         raise SettingsError(
-            f'{name} cannot be imported ({error}); pip install "shortcut-gen[eval]" is needed'
+            f'{name} cannot be imported ({error}); pip install "shortcut-gen[{extra}]" is needed'
         ) from error
 
 
-def _resemblyzer() -> Any:
-    """The package. webrtcvad, which it needs, asks pkg_resources for its own version; new setuptools has none."""
+def resemblyzer() -> Any:
+    """The package of that name. Raises SettingsError.
+
+    webrtcvad, which it needs, asks pkg_resources for its own version; new setuptools has none.
+    """
     if importlib.util.find_spec("pkg_resources") is None and "webrtcvad" not in sys.modules:
         stand_in = types.ModuleType("pkg_resources")
         vars(stand_in)["get_distribution"] = importlib.metadata.distribution
         sys.modules["pkg_resources"] = stand_in
         try:
-            return _needed("resemblyzer")
+            return needed("resemblyzer")
         finally:
             del sys.modules["pkg_resources"]
-    return _needed("resemblyzer")
+    return needed("resemblyzer")
