@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from shortcut_gen import Pipeline, Prompt, SamplingParams, Score, ShortcutGenError
+from shortcut_gen.decoding.sampler import DROPPED, Sampler
 from training.corpus.shards import Corpus
 
 WINDOW_SECONDS = 15.0
@@ -71,6 +72,7 @@ def main(
     temperature: float = 1.0,
     top_p: float = 0.98,
     seed: int = 0,
+    dropped: float = DROPPED,
     pieces: int = 60,
     plot: str | None = None,
     output: str | None = None,
@@ -87,11 +89,13 @@ def main(
         temperature: Sampling temperature.
         top_p: Nucleus share.
         seed: Seed.
+        dropped: Share of a full window that goes when it slides.
         pieces: Pieces of the test split that are measured.
         plot: PNG file to write.
         output: JSON file to write.
     """
     pipeline = Pipeline.from_pretrained(checkpoint)
+    pipeline.sampler = Sampler(pipeline.model, pipeline.tokenizer, pipeline.sampler.engine, dropped)
     given = [Prompt.from_file(path, prompt_seconds) for path in prompts] or [Prompt.empty()]
     params = SamplingParams(seconds=60 * minutes, temperature=temperature, top_p=top_p, seed=seed)
     began = time.perf_counter()
@@ -114,6 +118,7 @@ def main(
         "temperature": temperature,
         "top_p": top_p,
         "seed": seed,
+        "dropped": dropped,
     }
     if plot:
         draw(runs, usual, whole, np.nanmedian(real, axis=0), Path(plot))

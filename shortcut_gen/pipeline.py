@@ -14,6 +14,7 @@ from shortcut_gen.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
 from shortcut_gen.decoding.engines import make_engine, resolve
 from shortcut_gen.decoding.sampler import Sampler, Stream
 from shortcut_gen.decoding.sampling import SamplingParams
+from shortcut_gen.decoding.shared import AHEAD, SharedSampler
 from shortcut_gen.errors import PromptError, SettingsError
 from shortcut_gen.media import Audio, Score
 from shortcut_gen.media.render import render
@@ -28,11 +29,15 @@ class Prompt:
     name: str = ""
     """Where it came from, for messages and file names."""
     seconds: float | None = None
-    """How much of its start to use; None uses all of it."""
+    """How much of it to use; None uses all there is."""
+    start: float = 0.0
+    """Where the part that is used begins, in seconds; notes struck before it are left out."""
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
             raise SettingsError(f"prompt seconds is {self.seconds}; a number above 0 is needed")
+        if not (math.isfinite(self.start) and self.start >= 0):
+            raise SettingsError(f"prompt start is {self.start}; a number of at least 0 is needed")
 
     @classmethod
     def from_file(cls, path: str | Path, seconds: float | None = None) -> Self:
@@ -54,6 +59,8 @@ class Prompt:
             held = f"{self.media.sample_rate:,} Hz"
         length = f", {self.media.duration:.1f} s" if self.media is not None else ""
         part = f", the first {self.seconds:g} s" if self.seconds is not None else ""
+        if self.start:
+            part = f", from {self.start:g} s" + (f" to {self.start + self.seconds:g} s" if self.seconds else "")
         return f"<Prompt {self.name!r}: {held or 'nothing'}{length}{part}>"
 
 
@@ -121,17 +128,35 @@ class Progress:
 
     continuations: tuple[Continuation, ...]
     done: tuple[bool, ...]
+    queue: int = 0
+    """The place in the queue, from 1 on, of the first of them that waits to join a shared batch; 0 where none waits."""
+
+
+def _part(prompt: Prompt, media: Media) -> Media:
+    """What of a prompt there is to encode: from its start on, and of sound no more than is used, as a codec is slow.
+
+    Raises PromptError where nothing lies there.
+    """
+    if prompt.start and isinstance(media, Score | Audio) and prompt.start >= media.duration:
+        raise PromptError(f"it lasts {media.duration:.1f} s, and is to be used from {prompt.start:g} s on")
+    if isinstance(media, Audio) and (prompt.start or prompt.seconds is not None):
+        return media.slice(prompt.start, prompt.start + (prompt.seconds or media.duration))
+    return media.after(prompt.start) if isinstance(media, Score) and prompt.start else media
 
 
 class Pipeline:
     """A loaded checkpoint that continues prompts."""
 
-    def __init__(self, checkpoint: Checkpoint, engine: str = "auto", precision: str | None = None) -> None:
-        """`engine` and `precision` as `from_pretrained` has them. Raises SettingsError."""
+    def __init__(
+        self, checkpoint: Checkpoint, engine: str = "auto", precision: str | None = None, share: int = 0
+    ) -> None:
+        """`engine`, `precision` and `share` as `from_pretrained` has them. Raises SettingsError."""
         self.model = checkpoint.model
         self.tokenizer = checkpoint.tokenizer
         self.info: CheckpointInfo = checkpoint.info
         self.sampler = Sampler(self.model, self.tokenizer, make_engine(self.model, engine, precision))
+        self.shared = SharedSampler(self.sampler, share) if share else None
+        """The batch that all of this pipeline's continuations share; None where each has its own."""
 
     @classmethod
     def from_pretrained(
@@ -140,13 +165,15 @@ class Pipeline:
         device: torch.device | str = "cpu",
         engine: str = "auto",
         precision: str | None = None,
+        share: int = 0,
     ) -> Self:
         """Load a checkpoint folder. `engine`: auto, torch, or native, the engine in C++ for a CPU; auto takes it where
-        it was built. `precision`: f32, bf16 or int8, of the native engine's weights. Raises CheckpointError,
-        SettingsError.
+        it was built. `precision`: f32, bf16 or int8, of the native engine's weights. `share`: rows of one batch in
+        which all continuations play, from whatever thread they are asked for; further ones wait in order; 0 gives each
+        call a batch of its own. Raises CheckpointError, SettingsError.
         """
         resolve(engine, precision, device)  # refuses what cannot be before it reads
-        return cls(load_checkpoint(folder, device), engine, precision)
+        return cls(load_checkpoint(folder, device), engine, precision, share)
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of the part of a prompt that is used. Raises PromptError where nothing of it can be continued."""
@@ -154,10 +181,7 @@ class Pipeline:
             return ()
         name = prompt.name or "the prompt"
         try:
-            media = prompt.media
-            if isinstance(media, Audio) and prompt.seconds is not None:
-                media = media.slice(0.0, prompt.seconds)  # the codec need not hear the rest
-            ids = self.tokenizer.encode(media)
+            ids = self.tokenizer.encode(_part(prompt, prompt.media))
         except PromptError as error:
             raise PromptError(f"{name}: {error}") from error
         if prompt.seconds is not None:
@@ -174,9 +198,8 @@ class Pipeline:
     def continue_prompt(self, prompt: Prompt, params: SamplingParams, variation: int = 0) -> Continuation:
         """The continuation of one prompt. Raises PromptError."""
         ids = self.encode(prompt)
-        stream = Stream(prompt=ids, seed=params.seed, variation=variation)
-        made = [step[0] for step in self.sampler.stream([stream], params)]
-        return self._continuation(prompt, stream, [token for token in made if token is not None], params)
+        *_, last = self.stream_rows([(EncodedPrompt(prompt=prompt, ids=ids), variation)], params, every_tokens=AHEAD)
+        return last.continuations[0]
 
     def stream(
         self, prompts: Sequence[Prompt], params: SamplingParams, variations: int = 1, every_tokens: int = 16
@@ -200,18 +223,33 @@ class Pipeline:
     def stream_rows(
         self, rows: Sequence[tuple[EncodedPrompt, int]], params: SamplingParams, every_tokens: int = 16
     ) -> Iterator[Progress]:
-        """`stream` for any choice of prompts, which are encoded, and variation numbers, in that order."""
+        """`stream` for any choice of prompts, which are encoded, and variation numbers, in that order.
+
+        In a shared batch each row goes on at its own pace, and what there is comes as soon as one has so many new ids,
+        or the queue before one that waits has changed.
+        """
         streams = [Stream(prompt=encoded.ids, seed=params.seed, variation=k) for encoded, k in rows]
         owners = [encoded.prompt for encoded, _ in rows]
         made: list[list[int]] = [[] for _ in streams]
 
-        def progress(done: Sequence[bool]) -> Progress:
+        def progress(done: Sequence[bool], queue: int = 0) -> Progress:
             parts = zip(owners, streams, made, strict=True)
             return Progress(
                 continuations=tuple(self._continuation(owner, stream, ids, params) for owner, stream, ids in parts),
                 done=tuple(done),
+                queue=queue,
             )
 
+        if self.shared is not None:
+            with self.shared.submit(streams, params) as request:
+                while not all((taken := request.take(every_tokens))[1]):
+                    for ids, some in zip(made, taken[0], strict=True):
+                        ids.extend(some)
+                    yield progress(taken[1], request.queue)
+            for ids, some in zip(made, taken[0], strict=True):
+                ids.extend(some)
+            yield progress(taken[1])
+            return
         for count, step in enumerate(self.sampler.stream(streams, params), start=1):
             for ids, token in zip(made, step, strict=True):
                 if token is not None:

@@ -20,12 +20,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from shortcut_gen import shipped
 from shortcut_gen.errors import SettingsError, ShortcutGenError
-from ui.sessions import Sessions
+from ui.sessions import RUNS_AT_ONCE, Sessions
 
 if TYPE_CHECKING:
     from shortcut_gen.pipeline import Prompt
     from ui.guard import Policy
     from ui.models import Models
+
+MOST_RUNS = 64
+"""Continuations at a time: each has a thread."""
 
 
 def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -55,6 +58,9 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="pages that may show this one in a frame, such as https://example.org",
     )
     parser.add_argument("--https", action="store_true", help="it is reached by https alone: so is its cookie sent")
+    parser.add_argument(
+        "--runs", type=int, default=RUNS_AT_ONCE, help="continuations that are made at a time; others wait in line"
+    )
     parser.add_argument("--precision", help="of the native engine's weights: f32, bf16 or int8")
     return parser.parse_args(arguments)
 
@@ -79,7 +85,9 @@ def serve(arguments: argparse.Namespace) -> None:
     if arguments.threads < 1:
         raise SettingsError(f"threads is {arguments.threads}; a whole number of at least 1 is needed")
 
-    sessions = Sessions()
+    if not 1 <= arguments.runs <= MOST_RUNS:
+        raise SettingsError(f"runs is {arguments.runs}; a whole number from 1 to {MOST_RUNS} is needed")
+    sessions = Sessions(arguments.runs)
     # Uploads lie beside the results, so that all of it goes when the server ends; gradio reads this when imported.
     os.environ["GRADIO_TEMP_DIR"] = str(sessions.uploads)
     # A container is stopped by SIGTERM: leave by the same door as Ctrl+C.

@@ -16,12 +16,12 @@ from ui import keyboard, live, results
 from ui.guard import Guard, Policy
 from ui.models import Entry, Models
 from ui.registry import TABS, VOICES
-from ui.sessions import RUNS_AT_ONCE, Sessions
+from ui.sessions import Sessions
 from ui.values import take_as_sent
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = (
-    *("page.js", "live.js", "record.js"),
+    *("page.js", "live.js", "record.js", "takes.js"),
     *("keyboard-sound.js", "keyboard-take.js", "keyboard.js", "keyboard-record.js"),  # each needs those before it
 )
 STYLES = ("page.css", "keyboard.css")
@@ -54,14 +54,17 @@ def footer(models: Mapping[str, Models]) -> str:
     """What plays here, and whose work it is."""
     entries = [entry for each in models.values() for entry in each.entries]
     said = ["Models: " + "; ".join(escape(_about(entry)) for entry in entries) + "."]
+    plain = ""
     if "piano" in models:
         renderer = renderer_name()
         said.append(f"Piano sound: {escape(renderer)}.")
         if not renderer.startswith("FluidSynth"):
-            said.append("<b>FluidSynth is not installed, so the sound is plainer.</b>")
+            plain = " <b>FluidSynth is not installed, so the sound is plainer.</b>"
     said += [escape(TABS[name].credit) for name in models if TABS[name].credit]
-    said.append("Everything is computed on this machine; nothing is sent elsewhere.")
-    return f"<footer><p>{' '.join(said)}</p></footer>"
+    return (
+        f"<footer><p>Everything is computed on this machine; nothing is sent elsewhere.{plain}</p>"
+        f"<details><summary>About the models and sounds</summary><p>{' '.join(said)}</p></details></footer>"
+    )
 
 
 def build(models: Mapping[str, Models], sessions: Sessions) -> gr.Blocks:
@@ -80,7 +83,7 @@ def build(models: Mapping[str, Models], sessions: Sessions) -> gr.Blocks:
             sessions.close(str(request.session_hash))
 
         page.unload(unload)
-    page.queue(max_size=QUEUE, default_concurrency_limit=RUNS_AT_ONCE)
+    page.queue(max_size=QUEUE, default_concurrency_limit=sessions.runs)
     return page
 
 
@@ -140,7 +143,7 @@ def application(models: Mapping[str, Models], sessions: Sessions, policy: Policy
         openapi_url=None,
         routes=[
             live.route(sessions.live),
-            results.route(sessions.result),
+            results.route(sessions.result, sessions.made),
             *keyboard.routes(),
             Route("/static/page.js", script),
         ],

@@ -7,6 +7,16 @@ from html import escape
 from ui.piano_figures import legend
 
 
+@dataclass(frozen=True)
+class Onward:
+    """A variation from which one can go on."""
+
+    where: str
+    """Its step and variation, such as 3.2."""
+    seconds: float
+    """How long it lasts with its prompt."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Variation:
     """One variation as it stands."""
@@ -21,6 +31,7 @@ class Variation:
     """The address of what its player plays, once there is something."""
     files: tuple[tuple[str, str, str], ...] = ()
     """What can be downloaded: a label such as "MIDI", the file's name, its address."""
+    onward: Onward | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +79,21 @@ def _listen(variation: Variation) -> str:
         for label, name, where in variation.files
     )
     heard = player(variation.sound, f"Variation {variation.number}, prompt and continuation")
-    return f'<div class="listen">{heard}{links}</div>'
+    return f'<div class="listen">{heard}{links}</div>{_onward(variation)}'
+
+
+def _onward(variation: Variation) -> str:
+    """From where in it to go on, and the button that does."""
+    if variation.onward is None:
+        return ""
+    end = f"{variation.onward.seconds:.1f}"
+    label = f"Where in variation {variation.number} to go on from, in seconds"
+    return (
+        f'<div class="onward" data-where="{variation.onward.where}">'
+        f'<input type="range" min="0.5" max="{end}" step="0.1" value="{end}" aria-label="{label}">'
+        f'<output>{end} s</output><button type="button" class="button">Go on from here'
+        f'<span class="hidden"> in variation {variation.number}</span></button></div>'
+    )
 
 
 def variations_html(variations: Sequence[Variation]) -> str:

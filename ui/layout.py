@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.context import Context
 
 from ui.html import empty
 from ui.models import Models
-from ui.sessions import RUNS_AT_ONCE
 from ui.tab import LEAST_SECONDS, LEAST_TOP_P, LEAST_USED, MAX_SEED, MAX_TEMPERATURE, MAX_VARIATIONS, NO_PROMPT, Tab
 
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -38,6 +38,7 @@ class Fields:
 
     choice: Any
     upload: Any
+    start: Any
     used: Any
     others: tuple[Any, ...]
     """What `Tab.run` takes after `used`, in its order."""
@@ -47,6 +48,7 @@ class Fields:
     line: Any
     prompt: Any
     takes: Any
+    steps: Any
 
 
 def lay_out(do: Tab, models: Models, look: Look) -> Fields:
@@ -69,7 +71,7 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
             )
             for component in look.under_upload:
                 component.render()
-            used, others, seed = _settings(do, models, look, do.longest(do.examples[first].seconds))
+            start, used, others, seed = _settings(do, models, look, do.examples[first].seconds)
             gr.Checkbox(
                 True,
                 label="Play the first variation while it is made",
@@ -81,10 +83,12 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
             go, halt, line = _buttons(prefix)
         with gr.Column(scale=8, min_width=320, elem_classes="stage"):
             prompt = gr.HTML(do.show("", first, None)[0], elem_id=f"{prefix}prompt")
+            steps = gr.HTML("", elem_id=f"{prefix}steps")
             takes = gr.HTML(empty(*look.waiting), elem_id=f"{prefix}takes", elem_classes="outcome")
     fields = Fields(
         choice=choice,
         upload=upload,
+        start=start,
         used=used,
         others=others,
         seed=seed,
@@ -93,17 +97,22 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
         line=line,
         prompt=prompt,
         takes=takes,
+        steps=steps,
     )
-    _wire(do, fields)
+    _wire(do, look, fields)
     return fields
 
 
-def _settings(do: Tab, models: Models, look: Look, longest: float) -> tuple[Any, tuple[Any, ...], Any]:
-    """The fields of a run: (how much of the prompt, the others in the order of `Tab.run`, the seed)."""
+def _settings(do: Tab, models: Models, look: Look, duration: float) -> tuple[Any, Any, tuple[Any, ...], Any]:
+    """The fields of a run: (where in the prompt to begin, how much of it to use, the others in the order of `Tab.run`,
+    the seed). duration: of the first prompt, in seconds.
+    """
+    longest, latest = do.longest(duration), do.latest(duration)
 
     def named(name: str) -> dict[str, Any]:
         return {"elem_id": f"{look.prefix}{name}", "elem_classes": name}
 
+    start = gr.Slider(0, max(latest, 0.1), 0, step=0.1, label="Where in it to begin (seconds)", **named("start"))
     used = gr.Slider(
         LEAST_USED,
         longest,
@@ -137,33 +146,47 @@ def _settings(do: Tab, models: Models, look: Look, longest: float) -> tuple[Any,
     checkpoint = gr.Dropdown(
         names, value=models.default, label="Model", visible=len(names) > 1, filterable=False, **named("checkpoint")
     )
-    return used, (seconds, variations, temperature, top_p, fresh, seed, checkpoint), seed
+    return start, used, (seconds, variations, temperature, top_p, fresh, seed, checkpoint), seed
 
 
 def _buttons(prefix: str) -> tuple[Any, Any, Any]:
     """(Continue, Stop, the line under them)."""
-    with gr.Row(elem_classes="buttons"):
-        go = gr.Button("Continue", variant="primary", min_width=120, elem_id=f"{prefix}go", elem_classes="go")
-        halt = gr.Button("Stop", interactive=False, min_width=120, elem_id=f"{prefix}stop", elem_classes="halt")
-    return go, halt, gr.HTML("", elem_id=f"{prefix}status", elem_classes="line")
+    with gr.Column(elem_classes="transport"):
+        with gr.Row(elem_classes="buttons"):
+            go = gr.Button("Continue", variant="primary", min_width=120, elem_id=f"{prefix}go", elem_classes="go")
+            halt = gr.Button("Stop", interactive=False, min_width=120, elem_id=f"{prefix}stop", elem_classes="halt")
+        line = gr.HTML("", elem_id=f"{prefix}status", elem_classes="line")
+    return go, halt, line
 
 
-def _wire(do: Tab, fields: Fields) -> None:
-    """Connect what every tab has: choosing a prompt, Continue, Stop."""
-    choice, upload, used, prompt = fields.choice, fields.upload, fields.used, fields.prompt
-    choice.input(do.choose_example, [choice], [prompt, used, upload], **QUICK)
-    upload.upload(do.choose_upload, [upload, choice, used], [prompt, used, choice, upload], **QUICK)
-    upload.clear(do.clear_upload, None, [prompt, used, choice], **QUICK)
-    used.change(do.change_used, [choice, upload, used], [prompt], trigger_mode="always_last", **QUICK)
+def _wire(do: Tab, look: Look, fields: Fields) -> None:
+    """Connect what every tab has: choosing a prompt, Continue, going on from a variation, the tree, Stop."""
+    choice, upload, prompt, part = fields.choice, fields.upload, fields.prompt, (fields.start, fields.used)
+    choice.input(do.choose_example, [choice], [prompt, *part, upload], **QUICK)
+    upload.upload(do.choose_upload, [upload, choice, *part], [prompt, *part, choice, upload], **QUICK)
+    upload.clear(do.clear_upload, None, [prompt, *part, choice], **QUICK)
+    for slider in part:
+        slider.change(do.change_part, [choice, upload, *part], [prompt], trigger_mode="always_last", **QUICK)
     # A place is asked for at once, so that the click has an answer also where others are served first.
     token = gr.Textbox(visible=False)
-    fields.go.click(do.begin, None, [fields.line, fields.go, fields.halt, token], **QUICK).then(
-        do.run,
-        [token, choice, upload, used, *fields.others],
-        [fields.takes, fields.line, fields.seed, fields.go, fields.halt],
-        show_progress="hidden",
-        concurrency_limit=RUNS_AT_ONCE,
-        concurrency_id="runs",
-        api_visibility="private",
-    )
+    # Buttons within the variations and the tree write here what they stand for, and press one of these.
+    where = gr.Textbox(label="Where", elem_id=f"{look.prefix}where", elem_classes="out-of-sight where", container=False)
+    onward = gr.Button("Go on", elem_id=f"{look.prefix}onward", elem_classes="out-of-sight onward-go")
+    show = gr.Button("Show", elem_id=f"{look.prefix}show", elem_classes="out-of-sight show-step")
+    for button, does, given in (
+        (fields.go, do.run, [choice, upload, *part]),
+        (onward, do.go_on, [where]),
+    ):
+        button.click(do.begin, None, [fields.line, fields.go, fields.halt, token], **QUICK).then(
+            does,
+            [token, *given, *fields.others],
+            [fields.takes, fields.line, fields.seed, fields.go, fields.halt, fields.steps],
+            show_progress="hidden",
+            concurrency_limit=do.sessions.runs,
+            concurrency_id="runs",
+            api_visibility="private",
+        )
+    assert Context.root_block is not None
+    Context.root_block.load(do.restore, None, [fields.takes, fields.steps], **QUICK)
+    show.click(do.show_step, [where], [fields.takes, fields.steps, fields.line], **QUICK)
     fields.halt.click(do.stop, None, [fields.line, fields.go, fields.halt], **QUICK)

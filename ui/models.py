@@ -1,4 +1,4 @@
-"""The checkpoints that the page offers: found by their config.json, loaded when first played."""
+"""The checkpoints that the page offers: found by their config.json, loaded when first played, one batch for all."""
 
 import logging
 import threading
@@ -8,6 +8,7 @@ from pathlib import Path
 from shortcut_gen.checkpoint import CheckpointInfo, check_checkpoint
 from shortcut_gen.codec.folder import is_codec
 from shortcut_gen.decoding.sampling import SamplingParams
+from shortcut_gen.decoding.shared import ROWS
 from shortcut_gen.errors import CheckpointError
 from shortcut_gen.pipeline import Pipeline, Prompt
 
@@ -93,7 +94,7 @@ class Models:
             raise CheckpointError(f"there is no checkpoint {name!r}; one of {', '.join(self._folders)} is needed")
         with self._lock:
             if name not in self._loaded:
-                self._loaded[name] = Pipeline.from_pretrained(self._folders[name], "cpu", *self._engine)
+                self._loaded[name] = Pipeline.from_pretrained(self._folders[name], "cpu", *self._engine, share=ROWS)
             return self._loaded[name]
 
     def warm_up(self, prompt: Prompt) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -25,8 +26,11 @@ from ui.tab import Performance, Tab, continues, said_stopped, says_midi, slug
 MAX_BYTES = 4_000_000
 MAX_EVENTS = 200_000
 """Of an uploaded file: ten hours of playing; more takes a server's processor for seconds."""
-HEARD_SECONDS = 180.0
-"""How much of a prompt can be heard."""
+WHOLE_SECONDS = 90.0
+"""Up to this length a prompt is drawn and heard whole, else the part to use with AROUND_SECONDS before and behind."""
+AROUND_SECONDS = 10.0
+BEFORE_SECONDS = 30.0
+"""How much of what comes before is rendered in silence: no note lasts longer, and its echo is gone."""
 RATE = 44100
 """Samples a second of what is heard, in Hz."""
 PIECE_SECONDS = 0.1
@@ -61,6 +65,7 @@ class PianoPerformance(Performance):
     def _begin(self, render: GrowingRender, first: Continuation) -> None:
         """What the prompt leaves ringing is heard under the first new notes; the prompt itself is not."""
         if self._rendered is None:
+            render.skip(max(first.seam_seconds - BEFORE_SECONDS, 0.0))
             render.until(first.score, first.seam_seconds)
 
     def finish(self, made: Sequence[Continuation]) -> None:
@@ -139,24 +144,41 @@ class PianoTab(Tab):
         """As in `Tab`."""
         return prompt.media.duration if isinstance(prompt.media, Score) else 0.0
 
-    def heard(self, page: str, prompt: Prompt, upload: str | None, choice: str | None) -> str:
-        """As in `Tab`. Of a long performance, its beginning: nobody waits for a quarter of an hour of sound."""
-        score = prompt.media
-        if not isinstance(score, Score):
-            return ""
-        part = score if score.duration <= HEARD_SECONDS else score.slice(0.0, HEARD_SECONDS)
-        name = f"{slug(prompt.name)}.wav"
-        return self.sessions.keep_prompt(
-            page, self.name, upload or str(choice), name, lambda path: render(part).write(path)
-        )
-
-    def card(self, prompt: Prompt, used: float, sound: str) -> str:
+    def first_sound(self, prompt: Prompt) -> float:
         """As in `Tab`."""
+        return prompt.media.notes[0].start if isinstance(prompt.media, Score) and prompt.media.notes else 0.0
+
+    def card(self, page: str, source: str, prompt: Prompt) -> str:
+        """As in `Tab`. Of a long performance an overview, and the part to use with what is around it."""
         score = prompt.media
         assert isinstance(score, Score)
-        shown = Roll(score=score, seam=min(used, score.duration), seconds=score.duration, unused=True)
+        end = min(prompt.start + (prompt.seconds or score.duration), score.duration)
+        whole = Roll(
+            score=score, seam=end, seconds=score.duration, unused=True, begin=prompt.start, choose=score.duration
+        )
+        first, last, drawn = 0.0, score.duration, piano_roll(whole)
+        if score.duration > WHOLE_SECONDS:
+            first, last = max(prompt.start - AROUND_SECONDS, 0.0), min(end + AROUND_SECONDS, score.duration)
+            near = Roll(
+                score=score.slice(first, last),
+                seam=end - first,
+                seconds=last - first,
+                unused=True,
+                begin=prompt.start - first,
+                origin=first,
+            )
+            drawn = piano_roll(replace(whole, thin=True)) + piano_roll(near)
         facts = f"{prompt.name}: {count(len(score.notes), 'note')}, {clock(score.duration)}"
-        return prompt_card(piano_roll(shown), facts, kept=score.kept, rest=used < score.duration, sound=sound)
+        part = score if last - first >= score.duration else score.slice(first, last)
+        sound = self.sessions.keep_prompt(
+            page,
+            self.name,
+            f"{source} {first} {last}",
+            f"{slug(prompt.name)}.wav",
+            lambda path: render(part).write(path),
+        )
+        rest = prompt.start > 0 or end < score.duration
+        return prompt_card(drawn, f"{facts}. {self.sees(prompt)}", kept=score.kept, rest=rest, sound=sound)
 
     def perform(self, run: Run, pipeline: Pipeline, params: SamplingParams, count: int) -> Performance:
         """As in `Tab`."""
@@ -180,7 +202,7 @@ def build(models: Models, sessions: Sessions) -> None:
     on = lay_out(do, models, look)
     played.upload(
         do.choose_recording,
-        [played, on.choice, on.upload, on.used],
-        [on.prompt, on.used, on.choice, on.upload, played],
+        [played, on.choice, on.upload, on.start, on.used],
+        [on.prompt, on.start, on.used, on.choice, on.upload, played],
         **QUICK,
     )

@@ -36,6 +36,14 @@ class Roll:
     """How much time the drawing spans, at least; it never shrinks while notes arrive."""
     unused: bool = False
     """What comes after the seam is the rest of the prompt's file, left out, and not a continuation."""
+    begin: float = 0.0
+    """Where the used part begins, in seconds; only with `unused`."""
+    origin: float = 0.0
+    """What the time axis calls the drawing's left edge, in seconds."""
+    choose: float = 0.0
+    """If above 0, the part to use is chosen by dragging over it: the seconds that the whole prompt lasts."""
+    thin: bool = False
+    """As an overview, without a keyboard."""
 
 
 def pitch_name(pitch: int) -> str:
@@ -67,15 +75,23 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def time_axis(seconds: float) -> tuple[str, list[float]]:
-    """The labels under a drawing of that many seconds, as HTML, and the times that are marked, in seconds."""
+def time_axis(seconds: float, origin: float = 0.0) -> tuple[str, list[float]]:
+    """The labels under a drawing of that many seconds, as HTML, and the times that are marked, in seconds.
+
+    origin: what the left edge is called.
+    """
     step = time_step(seconds)
-    times = [step * k for k in range(math.floor(seconds / step) + 1)]
+    times = [step * k - origin for k in range(math.ceil(origin / step), math.floor((origin + seconds) / step) + 1)]
     # A label at the very edge would be cut off; its grid line stays.
     labels = "".join(
-        f'<span style="left:{100 * t / seconds:.2f}%">{clock(t)}</span>' for t in times if t < 0.96 * seconds
+        f'<span style="left:{100 * t / seconds:.2f}%">{clock(t + origin)}</span>' for t in times if t < 0.96 * seconds
     )
     return f'<div class="times">{labels}</div>', times
+
+
+def choosing(seconds: float) -> str:
+    """The attribute of a drawing of a whole prompt, over which a part to use can be drawn; "" where seconds is 0."""
+    return f' data-choose="{seconds:.3f}"' if seconds else ""
 
 
 def seam_mark(seam: float, seconds: float) -> str:
@@ -88,12 +104,12 @@ def describe(roll: Roll) -> str:
     notes = roll.score.notes
     if not notes:
         return "Piano roll, still empty."
-    old = sum(1 for note in notes if note.start < roll.seam)
+    old = sum(1 for note in notes if roll.begin <= note.start < roll.seam)
     new = len(notes) - old
     low, high = min(note.pitch for note in notes), max(note.pitch for note in notes)
-    text = f"Piano roll: {count(old, 'note')} of the prompt in {roll.seam:.1f} s"
+    text = f"Piano roll: {count(old, 'note')} of the prompt in {roll.seam - roll.begin:.1f} s"
     if roll.unused and new:
-        text += f", {count(new, 'later note')} of the file not used"
+        text += f", {count(new, 'other note')} of the file not used"
     elif new:
         text += f", then {count(new, 'new note')} up to {roll.score.duration:.1f} s"
     return f"{text}; from {pitch_name(low)} to {pitch_name(high)}."
@@ -154,18 +170,19 @@ def piano_roll(roll: Roll) -> str:
     low, high = pitch_range(notes)
     seconds = max([roll.seconds, 1.0, *(note.end for note in notes)])
     width, height = round(seconds * UNITS), (high - low + 1) * ROW
-    old = [note for note in notes if note.start < roll.seam]
-    new = [note for note in notes if note.start >= roll.seam]
-    axis, times = time_axis(seconds)
-    grid = "".join(f"M{round(t * UNITS)} 0v{height}" for t in times[1:])
+    old = [note for note in notes if roll.begin <= note.start < roll.seam]
+    new = [note for note in notes if not roll.begin <= note.start < roll.seam]
+    axis, times = time_axis(seconds, roll.origin)
+    grid = "".join(f"M{round(t * UNITS)} 0v{height}" for t in times if t > 0)
     later = "unused" if roll.unused else "new"
     return (
-        f'<div class="roll" data-seconds="{seconds:.3f}" data-seam="{roll.seam:.3f}">{_keyboard(low, high)}'
+        f'<div class="roll{" overview" if roll.thin else ""}" data-seconds="{seconds:.3f}" data-seam="{roll.seam:.3f}"'
+        f"{choosing(roll.choose)}>{'' if roll.thin else _keyboard(low, high)}"
         f'<div class="field" role="img" aria-label="{escape(describe(roll))}">'
         f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">'
         f'{_rows(low, high, width)}<path class="grid" d="{grid}"/>'
         f"{_paths(old, 'old', high)}{_paths(new, later, high)}{_restrikes(notes, high)}</svg>"
-        f'{seam_mark(roll.seam, seconds)}<i class="playhead"></i></div>{axis}</div>'
+        f'{seam_mark(roll.begin, seconds)}{seam_mark(roll.seam, seconds)}<i class="playhead"></i></div>{axis}</div>'
     )
 
 

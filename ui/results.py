@@ -1,6 +1,8 @@
 """Files of results that are made when they are first asked for: most are never, and Stop is to end all work at once."""
 
+import contextlib
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
@@ -43,12 +45,30 @@ class Result:
         return self._path
 
 
+class Made:
+    """The files that are there, at most so many bytes of them: the one unused for longest goes, to be made again."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._sizes: OrderedDict[Path, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def used(self, path: Path) -> None:
+        """That file is there and was asked for."""
+        with self._lock:
+            with contextlib.suppress(FileNotFoundError):  # its step may be gone meanwhile
+                self._sizes[path] = path.stat().st_size
+                self._sizes.move_to_end(path)
+            while sum(self._sizes.values()) > self._most and len(self._sizes) > 1:
+                self._sizes.popitem(last=False)[0].unlink(missing_ok=True)
+
+
 def address(token: str, name: str) -> str:
     """Where a page finds a result, relative to the page. token: of its run."""
     return f"results/{token}/{quote(name)}"
 
 
-def route(find: Callable[[str, str], Result | None]) -> Route:
+def route(find: Callable[[str, str], Result | None], made: Made) -> Route:
     """Serves the result that `find` gives for a run's token and a name: whole or in ranges; 404 where there is none."""
 
     async def answer(request: Request) -> Response:
@@ -60,7 +80,9 @@ def route(find: Callable[[str, str], Result | None]) -> Route:
             path = None
         except ShortcutGenError as error:  # such as a full disk
             return PlainTextResponse(str(error), 507)
-        if path is None:
+        if path is not None:
+            made.used(path)
+        else:
             return PlainTextResponse("the result is not there any more", 404)
         headers = {"Cache-Control": "private, max-age=3600"}
         kind = _KINDS.get(path.suffix, "application/octet-stream")

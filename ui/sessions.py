@@ -7,18 +7,19 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from shortcut_gen.errors import SettingsError
+from shortcut_gen.pipeline import Continuation
 from ui.live import LiveSound
-from ui.results import Result, address
+from ui.results import Made, Result, address
 
-RUNS_AT_ONCE = 2
-"""One run keeps one core busy. Over all tabs."""
-WAITING_RUNS = 16
+RUNS_AT_ONCE = 8
+"""Over all tabs. They share the batch of their model, so that none waits for another's length."""
+WAITING_RUNS = 32
 """Runs that wait for their turn at most; one more is refused."""
 RUNS_OF_BROWSER = 6
 """Runs of one browser's pages that compute or wait at most."""
@@ -30,8 +31,12 @@ READINGS_AT_ONCE = 2
 """Files that are read and drawn at a time, over all pages."""
 READING_WAIT = 8.0
 """Seconds that a file waits for its turn; then the page says that the server is busy."""
-KEEP_RUNS = 24
-"""Runs whose results are kept, over all pages; the oldest goes first. One holds some 10 to 100 MB of sound."""
+KEEP_RUNS = 96
+"""Tabs of pages whose steps are kept; the one unused for longest goes first."""
+KEEP_STEPS = 200
+"""Steps of one of them that are kept: ids and drawings, under 1 MB each."""
+MADE_BYTES = 2 * 1024**3
+"""Of files that were made from them; those unused for longest are made again when they are asked for."""
 KEEP_PROMPTS = 32
 """Prompts whose sound is kept to be played, over all pages; one holds some 30 MB at most."""
 END_SECONDS = 3.0
@@ -55,11 +60,18 @@ class Run:
     folder: Path
     """Its results. The name is also the token by which the page asks for the sound while it is made."""
     older: list["Run"]
-    """Earlier runs that the page still shows, until this one draws something."""
+    """Earlier runs of the page, the newest first: those that made something can be shown again and gone on from."""
     stop: threading.Event = field(default_factory=threading.Event)
     sound: LiveSound = field(default_factory=LiveSound)
     results: dict[str, Result] = field(default_factory=dict)
     """By the name of the file."""
+    number: int = 0
+    """Of the page's steps, from 1 on."""
+    parent: tuple[int, int] | None = None
+    """The step and the variation, from 1 on, that it goes on from."""
+    made: tuple[Continuation, ...] = ()
+    drawing: str = ""
+    """What the page shows of it when it is done."""
     asked: bool = True
     """A place was asked for, and it has not begun."""
     asked_at: float = field(default_factory=time.monotonic)
@@ -76,13 +88,18 @@ class Run:
 class Sessions:
     """The last run of every tab of every open page of one server, by the session hash that Gradio gives a page."""
 
-    def __init__(self) -> None:
+    def __init__(self, runs: int = RUNS_AT_ONCE) -> None:
+        """runs: that compute at a time."""
+        self.runs = runs
         self.root = Path(tempfile.mkdtemp(prefix="shortcut-gen-"))
         self.results = self.root / "results"
         self.uploads = self.root / "uploads"
         self.results.mkdir()
         self.uploads.mkdir()
         self._runs: dict[tuple[str, str], Run] = {}
+        self.made = Made(MADE_BYTES)
+        self._shown: dict[tuple[str, str], int] = {}
+        """The number of the step that a page shows."""
         self._alive: dict[str, int] = {}
         self._prompts: dict[tuple[str, str], tuple[str, str, Result]] = {}
         """The source of each, its token, its sound."""
@@ -91,18 +108,21 @@ class Sessions:
         self._readings = threading.BoundedSemaphore(READINGS_AT_ONCE)
         atexit.register(self.clear)
 
-    def ask(self, page: str, tab: str = "", browser: str = "") -> tuple[Admission, str]:
-        """A place for a run of a tab, and the token by which `start_run` takes it; the run before it is stopped."""
+    def ask(self, page: str, tab: str = "", browser: str = "") -> tuple[Admission, str, int]:
+        """A place for a run of a tab; the run before it is stopped. Returns also the token by which `start_run` takes
+        it, and how many runs wait before it.
+        """
         key = (page, tab)
         with self._lock:
             others = [run for other, run in self._runs.items() if other != key and self._takes(other[0], run)]
             of_browser = sum(run.browser == browser for run in others) if browser else 0
-            if len(others) >= RUNS_AT_ONCE + WAITING_RUNS or of_browser >= RUNS_OF_BROWSER:
-                return Admission.REFUSED, REFUSED
+            if len(others) >= self.runs + WAITING_RUNS or of_browser >= RUNS_OF_BROWSER:
+                return Admission.REFUSED, REFUSED, 0
             run = self._new_run(key)
             run.browser = browser
-            waits = len(others) >= RUNS_AT_ONCE
-            return Admission.WAITS if waits else Admission.SERVED, run.folder.name
+            before = max(len(others) - self.runs, 0)
+            waits = len(others) >= self.runs
+            return Admission.WAITS if waits else Admission.SERVED, run.folder.name, before
 
     def _takes(self, page: str, run: Run) -> bool:
         """Whether a run takes a place: it computes, or it waits and its page is there to take it."""
@@ -140,8 +160,14 @@ class Sessions:
         before = self._runs.pop(key, None)
         if before is not None:
             before.stop.set()
+        older = [] if before is None else [before, *before.older]
+        kept = [each for each in older if each.made]
+        for each in older:
+            if not each.made:
+                shutil.rmtree(each.folder, ignore_errors=True)
         # An unguessable name: whoever has not been given the address of a file cannot ask for it.
-        run = Run(self.results / secrets.token_hex(16), [] if before is None else [before, *before.older])
+        run = Run(self.results / secrets.token_hex(16), kept)
+        run.number = kept[0].number + 1 if kept else 1
         run.folder.mkdir(parents=True)
         self._runs[key] = run  # last in the order, so the oldest is first to go
         return run
@@ -155,11 +181,40 @@ class Sessions:
         with self._lock:
             return next((run.sound for run in self._runs.values() if run.folder.name == token), None)
 
-    def forget_older(self, run: Run) -> None:
-        """The run has something to show in place of what the page showed before."""
+    def finish_step(self, page: str, tab: str, run: Run, made: Sequence[Continuation], drawing: str) -> None:
+        """A run is done: it becomes the page's newest step, and the one that is shown. The oldest make room."""
         with self._lock:
-            while run.older:
+            run.made, run.drawing = tuple(made), drawing
+            self._shown[page, tab] = run.number
+            while len(run.older) >= KEEP_STEPS:
                 shutil.rmtree(run.older.pop().folder, ignore_errors=True)
+
+    def steps(self, page: str, tab: str = "") -> list[Run]:
+        """The page's steps, in the order in which they were made."""
+        with self._lock:
+            run = self._runs.get((page, tab))
+            return [each for each in reversed([run, *run.older]) if each.made] if run else []
+
+    def shown(self, page: str, tab: str = "") -> Run | None:
+        """The step that the page shows."""
+        number = self._shown.get((page, tab))
+        return next((step for step in self.steps(page, tab) if step.number == number), None)
+
+    def show(self, page: str, tab: str, step: Run) -> None:
+        """The page shows that step from now on."""
+        self._shown[page, tab] = step.number
+
+    def adopt(self, page: str, browser: str, tab: str = "") -> None:
+        """A page that is new takes the steps of the last one of its browser that is closed: it was reloaded."""
+        with self._lock:
+            if (page, tab) in self._runs or not browser:
+                return
+            for key, run in reversed(self._runs.items()):
+                if key[1] == tab and run.browser == browser and run.ended and not self._alive.get(key[0]):
+                    self._runs[page, tab] = self._runs.pop(key)
+                    self._shown[page, tab] = self._shown.pop(key, 0)
+                    run.closed_at = None
+                    return
 
     def stop(self, page: str, tab: str = "") -> bool:
         """The tab's run is to end and keep what it has. Whether it had begun."""
@@ -244,6 +299,7 @@ class Sessions:
                 self._discard(key)
 
     def _discard(self, key: tuple[str, str]) -> None:
+        self._shown.pop(key, None)
         if run := self._runs.pop(key, None):
             run.stop.set()
             run.sound.close()

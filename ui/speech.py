@@ -23,10 +23,10 @@ from ui.sessions import Run, Sessions
 from ui.speech_figures import Analysis, Sketch, drawing, sketch_of
 from ui.tab import Performance, Tab, continues, said_stopped, says_midi, slug
 
-SHOWN_SECONDS = 20.0
+SHOWN_SECONDS = 60.0
 """How much of a file is drawn: what may be used, and some of what follows."""
 MOST_VALUES = 16_000_000
-"""Samples of all channels that are decoded of an uploaded file: 20 s of eight channels at 96 kHz."""
+"""Samples of all channels that are decoded of an uploaded file: 60 s of two channels at 96 kHz."""
 PIECE_SECONDS = 0.12
 """Sound made at a time: a piece is played as soon as it is there."""
 
@@ -171,22 +171,27 @@ class SpeechTab(Tab):
         with self.sessions.reading():
             self.models.pipeline().encode(replace(prompt, seconds=used))
 
-    def heard(self, page: str, prompt: Prompt, upload: str | None, choice: str | None) -> str:
-        """As in `Tab`. A WAV of what was read: not every browser plays every kind of file."""
+    def first_sound(self, prompt: Prompt) -> float:
+        """As in `Tab`: when 20 ms are louder than a hundredth of the loudest."""
         audio = prompt.media
         if not isinstance(audio, Audio):
-            return ""
-        return self.sessions.keep_prompt(
-            page, self.name, upload or str(choice), f"{slug(prompt.name)}.wav", audio.write
-        )
+            return 0.0
+        size = max(audio.sample_rate // 50, 1)
+        samples = np.abs(audio.samples).max(axis=0)
+        peaks = samples[: len(samples) // size * size].reshape(-1, size).max(axis=1)
+        return float(np.argmax(peaks > 0.01 * peaks.max())) * size / audio.sample_rate if len(peaks) else 0.0
 
-    def card(self, prompt: Prompt, used: float, sound: str) -> str:
-        """As in `Tab`."""
+    def card(self, page: str, source: str, prompt: Prompt) -> str:
+        """As in `Tab`. What is heard is a WAV of what was read: not every browser plays every kind of file."""
         audio = prompt.media
         assert isinstance(audio, Audio)
+        used = prompt.seconds or audio.duration
         more = f"the first {audio.duration:.0f} s" if audio.duration >= SHOWN_SECONDS else f"{audio.duration:.1f} s"
-        figure = drawing(sketch_of(audio, used))
-        return prompt_card(figure, f"{prompt.name}: {more}", kept=audio.kept, rest=used < audio.duration, sound=sound)
+        sound = self.sessions.keep_prompt(page, self.name, source, f"{slug(prompt.name)}.wav", audio.write)
+        rest = prompt.start > 0 or used < audio.duration
+        facts = f"{prompt.name}: {more}. {self.sees(prompt)}"
+        figure = drawing(sketch_of(audio, prompt.start, used))
+        return prompt_card(figure, facts, kept=audio.kept, rest=rest, sound=sound)
 
     def perform(self, run: Run, pipeline: Pipeline, params: SamplingParams, count: int) -> Performance:
         """As in `Tab`."""
@@ -214,7 +219,7 @@ def build(models: Models, sessions: Sessions) -> None:
     on = lay_out(do, models, look)
     recording.upload(
         do.choose_recording,
-        [recording, on.choice, on.upload, on.used],
-        [on.prompt, on.used, on.choice, on.upload, recording],
+        [recording, on.choice, on.upload, on.start, on.used],
+        [on.prompt, on.start, on.used, on.choice, on.upload, recording],
         **QUICK,
     )

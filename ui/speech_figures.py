@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shortcut_gen.media import Audio
-from ui.piano_figures import seam_mark, time_axis
+from ui.piano_figures import choosing, seam_mark, time_axis
 
 COLUMNS_PER_SECOND = 40
 WINDOW_SECONDS = 0.064
@@ -101,21 +101,25 @@ class Sketch:
     """How much time the drawing spans; it never shrinks while sound arrives."""
     unused: bool = False
     """What comes after the seam is the rest of the prompt's file, left out, and not a continuation."""
+    begin: float = 0.0
+    """Where the used part begins, in seconds; only with `unused`."""
 
 
-def sketch_of(audio: Audio, used: float) -> Sketch:
-    """The sketch of a prompt of which the first `used` seconds are used."""
+def sketch_of(audio: Audio, start: float, used: float) -> Sketch:
+    """The sketch of a prompt of which `used` seconds from `start` on are used."""
     analysis = Analysis(audio.sample_rate)
     analysis.extend(audio.samples.mean(axis=0))
     analysis.finish()
-    return Sketch(analysis=analysis, seam=min(used, audio.duration), seconds=max(audio.duration, 0.1), unused=True)
+    seam, seconds = min(start + used, audio.duration), max(audio.duration, 0.1)
+    return Sketch(analysis=analysis, seam=seam, seconds=seconds, unused=True, begin=start)
 
 
 def describe(sketch: Sketch) -> str:
     """The picture in words, for those who cannot see it."""
     there = sketch.analysis.seconds
-    text = f"Loudness and spectrogram: {min(sketch.seam, there):.1f} s of the prompt"
-    later = there - sketch.seam
+    used = max(min(sketch.seam, there) - sketch.begin, 0.0)
+    text = f"Loudness and spectrogram: {used:.1f} s of the prompt"
+    later = there - used if sketch.unused else there - sketch.seam
     if later < 0.05:
         return f"{text}."
     return f"{text}, {later:.1f} s of the file not used." if sketch.unused else f"{text}, then {later:.1f} s new."
@@ -185,15 +189,17 @@ def drawing(sketch: Sketch) -> str:
     loudest = max(float(analysis.peaks.max(initial=0.0)), 0.05)
     top = max(float(analysis.bands.max(initial=-200.0)), QUIETEST_DB - 30)
     later = "unused" if sketch.unused else "new"
-    parts = [("old", 0, cut), (later, cut, len(analysis.peaks))]
+    first = min(round(sketch.begin * per_second), cut)
+    parts = [("unused", 0, first), ("old", first, cut), (later, cut, len(analysis.peaks))]
     waves = "".join(_wave(name, analysis.peaks[a:b], a, loudest) for name, a, b in parts)
     spectra = "".join(
         _spectrum(name, analysis.bands[a:b], top, 100 * a / wide, 100 * (b - a) / wide) for name, a, b in parts if b > a
     )
     return (
-        f'<div class="roll sound" data-seconds="{seconds:.3f}" data-seam="{sketch.seam:.3f}">'
+        f'<div class="roll sound" data-seconds="{seconds:.3f}" data-seam="{sketch.seam:.3f}"'
+        f"{choosing(seconds if sketch.unused else 0)}>"
         f"{_scale(min(HIGHEST, analysis.sample_rate / 2))}"
         f'<div class="field" role="img" aria-label="{escape(describe(sketch))}">'
         f'<svg viewBox="0 0 {wide:.1f} 100" preserveAspectRatio="none" aria-hidden="true">{waves}</svg>{spectra}'
-        f'{seam_mark(sketch.seam, seconds)}<i class="playhead"></i></div>{axis}</div>'
+        f'{seam_mark(sketch.begin, seconds)}{seam_mark(sketch.seam, seconds)}<i class="playhead"></i></div>{axis}</div>'
     )

@@ -4,6 +4,7 @@ A modality's tab (`ui/piano.py`, `ui/speech.py`) says how its prompts are read a
 what becomes of new ids while a run goes on. No layout, and no state but what is in `Sessions`.
 """
 
+import math
 import re
 import secrets
 import time
@@ -21,12 +22,13 @@ from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, PromptError, ShortcutGenError
 from shortcut_gen.media.files import is_midi
 from shortcut_gen.modalities.base import Usual
-from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
+from shortcut_gen.pipeline import Continuation, EncodedPrompt, Pipeline, Prompt
 from ui.examples.listing import EXAMPLES, load_examples
 from ui.guard import COOKIE
-from ui.html import Live, Variation, status, variations_html
+from ui.html import Live, Onward, Variation, status, variations_html
 from ui.models import Models
 from ui.sessions import Admission, Run, Sessions
+from ui.takes import neighbour, step_of, tree, where
 from ui.values import chosen, number, shown, switch, whole
 
 NO_PROMPT = "none"
@@ -37,6 +39,8 @@ LEAST_SECONDS = 2.0
 """A run goes on for so long at least."""
 LEAST_USED = 1.0
 """Where the slider of the part that is used begins; a prompt that is no longer is used whole."""
+LEAST_SILENCE = 0.5
+"""Seconds of silence before a prompt that are left out; less is a player's breath."""
 LEAST_TOP_P = 0.05
 MAX_TEMPERATURE = 2.0
 KEPT_PROMPTS = 6
@@ -116,7 +120,7 @@ class Tab(ABC):
     most_seconds: float
     """How long a run can go on, in seconds."""
     recorded: float | None = None
-    """How much of what was recorded in the browser is used at first, in seconds; None for the usual part."""
+    """How much of what was recorded in the browser is used, up to its end, in seconds; None for the usual part."""
 
     def __init__(self, models: Models, sessions: Sessions) -> None:
         self.models = models
@@ -134,8 +138,11 @@ class Tab(ABC):
         """A file as a prompt, whole. Raises MediaError, PromptError, with the path or the file's name in the line."""
 
     @abstractmethod
-    def card(self, prompt: Prompt, used: float, sound: str) -> str:
-        """A prompt as the page shows it, of which so many seconds are used. sound: what its player plays."""
+    def card(self, page: str, source: str, prompt: Prompt) -> str:
+        """A prompt as the page shows it, with what its player plays; its `start` and `seconds` are what is used.
+
+        source: what tells prompts apart.
+        """
 
     @abstractmethod
     def duration(self, prompt: Prompt) -> float:
@@ -149,8 +156,22 @@ class Tab(ABC):
         """Raises ShortcutGenError where a prompt that can be read cannot be continued."""
 
     @abstractmethod
-    def heard(self, page: str, prompt: Prompt, upload: str | None, choice: str | None) -> str:
-        """Where the page hears the prompt; "" where it cannot."""
+    def first_sound(self, prompt: Prompt) -> float:
+        """When something is heard first, in seconds: silence before it is left out unless it is asked for."""
+
+    def sees(self, prompt: Prompt) -> str:
+        """Which part of a prompt is used, and how much of that the model sees, in words."""
+        begins = f"From {prompt.start:.1f} s" if prompt.start else "From the beginning"
+        try:
+            pipeline = self.models.pipeline()
+            ids = pipeline.encode(prompt)
+        except ShortcutGenError as error:
+            return f"{begins}: {error}"
+        window = pipeline.tokenizer.clip(ids, pipeline.model.config.context - 1)
+        text = f"{begins}, {pipeline.tokenizer.seconds(ids):.1f} s are used: {len(ids):,} tokens"
+        if len(window) == len(ids):
+            return f"{text} of the {pipeline.model.config.context:,} that the model sees."
+        return f"{text}, of which the model sees the last {pipeline.tokenizer.seconds(window):.1f} s."
 
     def read_prompt(self, choice: str | None, upload: str | None) -> Prompt:
         """The chosen prompt, whole. An uploaded file goes before the list. Raises ShortcutGenError."""
@@ -171,81 +192,115 @@ class Tab(ABC):
         """How much of a prompt of that length can be used, in seconds: where the slider ends."""
         return max(min(round(duration + 0.049, 1), self.most_used), 0.1)
 
-    def show(self, page: str, choice: str | None, upload: str | None, used: float | None = None) -> tuple[Any, Any]:
-        """The prompt's card, and the slider fitted to it. used: None for the usual part."""
+    def begins(self, prompt: Prompt) -> float:
+        """Where the part to use begins unless the slider is moved, in seconds."""
+        first = math.floor(10 * self.first_sound(prompt)) / 10
+        return min(first, self.latest(self.duration(prompt))) if first >= LEAST_SILENCE else 0.0
+
+    def latest(self, duration: float) -> float:
+        """Where the part to use can begin at the latest, in seconds."""
+        return max(math.floor(10 * (duration - LEAST_USED)) / 10, 0.0)
+
+    def show(
+        self,
+        page: str,
+        choice: str | None,
+        upload: str | None,
+        start: float | None = None,
+        used: float | None = None,
+    ) -> tuple[Any, Any, Any]:
+        """The prompt's card, and the two sliders fitted to it. start, used: None for the usual part."""
         try:
             prompt = self.read_prompt(choice, upload)
             if used is not None:
                 used = number(used, "how much to use", 0, 1e9)  # more than there is: the field sets itself right
+            if start is not None:
+                start = number(start, "where to begin", 0, 1e9)
         except ShortcutGenError as error:
-            return status(str(error), "error"), gr.skip()
+            return status(str(error), "error"), gr.skip(), gr.skip()
         if prompt.media is None:
-            return status("The model begins by itself."), gr.update(interactive=False)
-        longest = self.longest(self.duration(prompt))
+            return status("The model begins by itself."), *(gr.update(interactive=False),) * 2
+        duration = self.duration(prompt)
+        longest, latest = self.longest(duration), self.latest(duration)
         used = min(self.usual.prompt_seconds if used is None else used, longest)
-        card = self.card(prompt, used, self.heard(page, prompt, upload, choice))
+        start = min(self.begins(prompt) if start is None else start, latest)
         long = longest > LEAST_USED
+        used = used if long else longest
+        card = self.card(page, upload or str(choice), replace(prompt, start=start, seconds=used))
         least = LEAST_USED if long else 0
-        return card, gr.update(minimum=least, maximum=longest, value=used if long else longest, interactive=long)
+        return (
+            card,
+            gr.update(maximum=max(latest, 0.1), value=start, interactive=latest > 0),
+            gr.update(minimum=least, maximum=longest, value=used, interactive=long),
+        )
 
-    def choose_example(self, choice: str | None, request: gr.Request) -> tuple[Any, Any, Any]:
-        """An example was picked: an uploaded file is put away, the prompt drawn, the slider fitted."""
-        card, slider = self.show(page_of(request), choice, None)
-        return card, slider, None
+    def choose_example(self, choice: str | None, request: gr.Request) -> tuple[Any, Any, Any, Any]:
+        """An example was picked: an uploaded file is put away, the prompt drawn, the sliders fitted."""
+        return *self.show(page_of(request), choice, None), None
 
     def choose_upload(
-        self, upload: str | None, choice: str | None, used: float, request: gr.Request
-    ) -> tuple[Any, Any, Any, Any]:
+        self, upload: str | None, choice: str | None, start: float, used: float, request: gr.Request
+    ) -> tuple[Any, Any, Any, Any, Any]:
         """A file was uploaded: it goes before the list. One that cannot be read is put away and says why.
 
-        Returns (prompt card, slider, list of examples, upload).
+        Returns (prompt card, the two sliders, list of examples, upload).
         """
         page = page_of(request)
         try:
             self.check(self.read_prompt(None, upload), self.usual.prompt_seconds)
         except ShortcutGenError as error:
-            before = self.show(page, choice, None, used)[0] if choice else ""
-            return status(str(error), "error") + before, gr.skip(), gr.skip(), None
-        card, slider = self.show(page, None, upload)
-        return card, slider, None, gr.skip()
+            before = self.show(page, choice, None, start, used)[0] if choice else ""
+            return status(str(error), "error") + before, gr.skip(), gr.skip(), gr.skip(), None
+        return *self.show(page, None, upload), None, gr.skip()
 
     def choose_recording(
-        self, recording: str | None, choice: str | None, upload: str | None, used: float, request: gr.Request
-    ) -> tuple[Any, Any, Any, Any, Any]:
+        self,
+        recording: str | None,
+        choice: str | None,
+        upload: str | None,
+        start: float,
+        used: float,
+        request: gr.Request,
+    ) -> tuple[Any, Any, Any, Any, Any, Any]:
         """What was recorded in the browser has arrived: it takes the place of an uploaded one, or says why not.
 
-        Returns (prompt card, slider, list of examples, upload, recording), the last emptied for the next one.
+        Returns (prompt card, the two sliders, list of examples, upload, recording), the last emptied for the next one.
         """
         page = page_of(request)
         try:
-            self.check(self.read_prompt(None, recording), self.usual.prompt_seconds)
+            prompt = self.read_prompt(None, recording)
+            self.check(prompt, self.usual.prompt_seconds)
         except ShortcutGenError as error:
-            before = self.show(page, choice, upload, used)[0] if choice or upload else ""
-            return status(str(error), "error") + before, gr.skip(), gr.skip(), gr.skip(), None
-        card, slider = self.show(page, None, recording, self.recorded)
-        return card, slider, None, recording, None
+            before = self.show(page, choice, upload, start, used)[0] if choice or upload else ""
+            return status(str(error), "error") + before, *(gr.skip(),) * 4, None
+        unused = 0.0 if self.recorded is None else self.duration(prompt) - self.recorded
+        part = (unused if unused > 0 else None, self.recorded)
+        return *self.show(page, None, recording, *part), None, recording, None
 
-    def clear_upload(self, request: gr.Request) -> tuple[Any, Any, Any]:
+    def clear_upload(self, request: gr.Request) -> tuple[Any, Any, Any, Any]:
         """The uploaded file was taken away: back to the first example."""
         first = next(iter(self.examples))
-        card, slider = self.show(page_of(request), first, None)
-        return card, slider, first
+        return *self.show(page_of(request), first, None), first
 
-    def change_used(self, choice: str | None, upload: str | None, used: float, request: gr.Request) -> Any:
-        """How much of the prompt to use has changed: draw it anew."""
-        return self.show(page_of(request), choice, upload, used)[0]
+    def change_part(
+        self, choice: str | None, upload: str | None, start: float, used: float, request: gr.Request
+    ) -> Any:
+        """Another part of the prompt is to be used: draw it anew."""
+        return self.show(page_of(request), choice, upload, start, used)[0]
 
     def begin(self, request: gr.Request) -> tuple[Any, Any, Any, str]:
         """Continue was clicked: a place for the run is asked for.
 
         Returns (status, Continue button, Stop button, the place's token for `run`).
         """
-        admission, token = self.sessions.ask(page_of(request), self.name, browser_of(request))
+        admission, token, before = self.sessions.ask(page_of(request), self.name, browser_of(request))
         if admission is Admission.REFUSED:
             line = status("Too many wait for their turn; try again in a minute.", "error")
             return line, *buttons(running=False), token
-        waits = admission is Admission.WAITS
-        text = "Others are being served; yours begins when one of them is done." if waits else "Reading the prompt."
+        text = "Reading the prompt."
+        if admission is Admission.WAITS:
+            place = f"{before} wait before you" if before else "You are the next"
+            text = f"{place}: yours begins when others are done. Stop gives the place back."
         return status(text, "busy"), *buttons(running=True), token
 
     def run(
@@ -253,6 +308,7 @@ class Tab(ABC):
         token: str | None,
         choice: str | None,
         upload: str | None,
+        start: float,
         used: float,
         seconds: float,
         variations: int,
@@ -263,11 +319,71 @@ class Tab(ABC):
         checkpoint: str | None,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
-        """Continue the prompt. Yields (variations, status, seed, Continue button, Stop button) as it goes."""
-        run = self.sessions.start_run(page_of(request), self.name, token)
+        """Continue the prompt. Yields (variations, status, seed, Continue button, Stop button, tree) as it goes."""
+
+        def prompt(run: Run, pipeline: Pipeline) -> Prompt:
+            whole_prompt = self.read_prompt(choice, upload)
+            if whole_prompt.media is None:
+                return whole_prompt
+            begins, part = self._part(whole_prompt, start, used)
+            return replace(whole_prompt, start=begins, seconds=part)
+
+        settings = (seconds, variations, temperature, top_p, fresh_seed, seed, checkpoint)
+        yield from self._run(token, prompt, settings, request)
+
+    def go_on(
+        self,
+        token: str | None,
+        origin: str | None,
+        seconds: float,
+        variations: int,
+        temperature: float,
+        top_p: float,
+        fresh_seed: bool,
+        seed: float | None,
+        checkpoint: str | None,
+        request: gr.Request,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Go on from a variation that there is, or from a point before its end. Yields as `run` does."""
+
+        def prompt(run: Run, pipeline: Pipeline) -> EncodedPrompt:
+            number_, variation, at = where(origin)
+            step = step_of(self.sessions.steps(page_of(request), self.name), number_)
+            if variation is None or not 1 <= variation <= len(step.made):
+                raise PromptError(f"step {number_} has {len(step.made)} variations; one of them is needed")
+            run.parent = number_, variation
+            return self._onward(step.made[variation - 1], at, pipeline)
+
+        settings = (seconds, variations, temperature, top_p, fresh_seed, seed, checkpoint)
+        yield from self._run(token, prompt, settings, request)
+
+    @staticmethod
+    def _onward(base: Continuation, at: float | None, pipeline: Pipeline) -> EncodedPrompt:
+        """What there is up to so many seconds, as a prompt of the same ids. Raises PromptError."""
+        mine, theirs = pipeline.tokenizer, base.tokenizer
+        if (mine.vocab_size, mine.frame) != (theirs.vocab_size, theirs.frame):
+            raise PromptError("this variation was made by a model of another kind; choose that one to go on from it")
+        ids: Sequence[int] = base.prompt_ids + base.ids
+        if at is not None and at < base.seconds - 0.05:
+            ids = mine.head(ids, at)
+        if not ids:
+            raise PromptError(f"nothing sounds in the first {at} s; a later point is needed")
+        return EncodedPrompt(prompt=base.prompt, ids=tuple(ids))
+
+    def _run(
+        self,
+        token: str | None,
+        prompt: Callable[[Run, Pipeline], Prompt | EncodedPrompt],
+        settings: tuple[Any, ...],
+        request: gr.Request,
+    ) -> Iterator[tuple[Any, ...]]:
+        """A run, from its place in the queue to its end. settings: the arguments of `run` from `seconds` on."""
+        page = page_of(request)
+        run = self.sessions.start_run(page, self.name, token)
         if run is None:  # `begin` or `stop` has said why
-            yield (gr.skip(),) * 5
+            yield (gr.skip(),) * 6
             return
+        seconds, variations, temperature, top_p, fresh_seed, seed, checkpoint = settings
         try:
             params = SamplingParams(
                 temperature=number(temperature, "temperature", 0, MAX_TEMPERATURE),
@@ -278,52 +394,67 @@ class Tab(ABC):
                 seconds=number(seconds, "how long to go on", LEAST_SECONDS, self.most_seconds),
             )
             count = whole(variations, "variations", 1, MAX_VARIATIONS)
-            model = chosen(checkpoint, "checkpoint", self.models.names)
-            prompt = self.read_prompt(choice, upload)
-            if prompt.media is not None:
-                prompt = replace(prompt, seconds=self._part(prompt, used))
-            yield gr.skip(), status("Reading the prompt.", "busy"), params.seed, *buttons(running=True)
-            yield from self._perform(run, self.models.pipeline(model), prompt, params, count)
+            pipeline = self.models.pipeline(chosen(checkpoint, "checkpoint", self.models.names))
+            given = prompt(run, pipeline)
+            line = status("Reading the prompt.", "busy")
+            yield gr.skip(), line, params.seed, *buttons(running=True), gr.skip()
+            yield from self._perform(page, run, pipeline, given, params, count)
         except ShortcutGenError as error:
             # The variations on the page stay as they are.
-            yield gr.skip(), status(str(error), "error"), gr.skip(), *buttons(running=False)
+            yield gr.skip(), status(str(error), "error"), gr.skip(), *buttons(running=False), gr.skip()
         finally:
             self.sessions.end_run(run)
 
-    def _part(self, prompt: Prompt, used: object) -> float:
-        """How much of a prompt to use, in seconds: one that is very short is used whole, whatever was asked for."""
+    def _part(self, prompt: Prompt, start: object, used: object) -> tuple[float, float]:
+        """Where in a prompt to begin and how much of it to use, in seconds: one that is very short is used whole."""
         part = number(used, "how much to use", 0, self.most_used)
         duration = self.duration(prompt)
+        begins = number(start, "where to begin", 0, max(self.latest(duration), 0.1))
         if duration <= LEAST_USED:
-            return max(duration, 0.01)
+            return 0.0, max(duration, 0.01)
         if part < LEAST_USED:
             raise PromptError(f"how much to use is {shown(used)} s; at least {LEAST_USED:g} s are needed")
-        return part
+        return begins, part
 
     def _perform(
-        self, run: Run, pipeline: Pipeline, prompt: Prompt, params: SamplingParams, count: int
+        self,
+        page: str,
+        run: Run,
+        pipeline: Pipeline,
+        prompt: Prompt | EncodedPrompt,
+        params: SamplingParams,
+        count: int,
     ) -> Iterator[tuple[Any, ...]]:
         """A run with settings that are in order. Yields as `run` does. Raises ShortcutGenError."""
         performance = self.perform(run, pipeline, params, count)
         try:
             if performance.live:  # the page opens its ear before there is anything to hear
                 line = status("Reading the prompt.", "busy", performance.live)
-                yield gr.skip(), line, gr.skip(), gr.skip(), gr.skip()
+                yield gr.skip(), line, *(gr.skip(),) * 4
             began, drawn, problem = time.monotonic(), 0.0, ""
             busy = status("Generating. Stop keeps what is done.", "busy", performance.live)
             made: tuple[Continuation, ...] = ()
-            stream = pipeline.stream([prompt], params, variations=count, every_tokens=performance.every_tokens)
+            every = performance.every_tokens
+            if isinstance(prompt, Prompt):
+                stream = pipeline.stream([prompt], params, variations=count, every_tokens=every)
+            else:
+                stream = pipeline.stream_rows([(prompt, k) for k in range(count)], params, every_tokens=every)
             try:
                 for progress in stream:
+                    if progress.queue and not any(each.ids for each in progress.continuations):
+                        waits = status(f"Number {progress.queue} in line for the model.", "busy", performance.live)
+                        if run.stop.is_set():
+                            break
+                        yield gr.skip(), waits, *(gr.skip(),) * 4
+                        continue
                     made = progress.continuations
                     performance.hear(made[0])
                     if run.stop.is_set() or all(progress.done):
                         break
-                    self.sessions.forget_older(run)
                     if time.monotonic() - drawn >= performance.redraw_seconds:
                         drawn = time.monotonic()
                         drawing = variations_html(performance.draw(made, progress.done))
-                        yield drawing, busy, gr.skip(), gr.skip(), gr.skip()
+                        yield drawing, busy, *(gr.skip(),) * 4
             except ShortcutGenError as error:
                 if not made:
                     raise
@@ -333,8 +464,9 @@ class Tab(ABC):
             performance.finish(made)
             outcome = problem or performance.outcome(made, run.stop.is_set(), time.monotonic() - began)
             drawing = self._finished(run, performance, made)
-            self.sessions.forget_older(run)
-            yield drawing, status(outcome, "error" if problem else "quiet"), gr.skip(), *buttons(running=False)
+            self.sessions.finish_step(page, self.name, run, made, drawing)
+            line = status(outcome, "error" if problem else "quiet")
+            yield drawing, line, gr.skip(), *buttons(running=False), self._tree(page)
         finally:
             performance.close()
             run.sound.close()  # the page is not to wait for more
@@ -344,14 +476,40 @@ class Tab(ABC):
         """The variations as they stay, with players and files."""
         variations = performance.draw(made, (True,) * len(made))
         for place, each in enumerate(made):
-            stem = f"{slug(each.prompt.name)}-seed{each.seed}-variation-{each.variation + 1}"
+            step = f"-step-{run.number}" if run.number > 1 else ""
+            stem = f"{slug(each.prompt.name)}{step}-seed{each.seed}-variation-{each.variation + 1}"
             files = tuple(
                 (label, f"{stem}{suffix}", run.offer(f"{stem}{suffix}", write))
                 for label, suffix, write in performance.files(place, each)
             )
             if files:
-                variations[place] = replace(variations[place], sound=files[-1][2], files=files)
+                onward = Onward(f"{run.number}.{place + 1}", each.seconds)
+                variations[place] = replace(variations[place], sound=files[-1][2], files=files, onward=onward)
         return variations_html(variations)
+
+    def show_step(self, which: str | None, request: gr.Request) -> tuple[Any, Any, Any]:
+        """A step of the tree was chosen: its number, or "back" or "forward". Returns (variations, tree, status)."""
+        page = page_of(request)
+        steps, shown = self.sessions.steps(page, self.name), self.sessions.shown(page, self.name)
+        try:
+            if which in ("back", "forward"):
+                step = neighbour(steps, shown, 1 if which == "forward" else -1)
+            else:
+                step = step_of(steps, where(which)[0])
+        except ShortcutGenError as error:
+            return gr.skip(), gr.skip(), status(str(error), "error")
+        self.sessions.show(page, self.name, step)
+        return step.drawing, self._tree(page), ""
+
+    def restore(self, request: gr.Request) -> tuple[Any, Any]:
+        """The page is there: it was reloaded, maybe. Returns (variations, tree) of the page before."""
+        page = page_of(request)
+        self.sessions.adopt(page, browser_of(request), self.name)
+        shown = self.sessions.shown(page, self.name)
+        return (shown.drawing, self._tree(page)) if shown else (gr.skip(), gr.skip())
+
+    def _tree(self, page: str) -> str:
+        return tree(self.sessions.steps(page, self.name), self.sessions.shown(page, self.name))
 
     def stop(self, request: gr.Request) -> tuple[Any, Any, Any]:
         """The Stop button: the run ends at its next few ids and keeps what there is.

@@ -8,6 +8,7 @@ On other devices the same steps run without a graph, which is how the tests run 
 
 import dataclasses
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from shortcut_gen.decoding.sampling import SamplingParams, choose_there
+from shortcut_gen.decoding.sampling import RowSettings, SamplingParams, Settings, choose_there, of_each
 from shortcut_gen.network.cache import DecodeCache, KVCache
 from shortcut_gen.network.model import ShortcutLM, Step
 
@@ -28,6 +29,9 @@ READ_TOGETHER = 32
 
 MOST_LOGITS = 2**27
 """Logits of all their positions, at most: half a gigabyte."""
+
+PIECE = 128
+"""Tokens of a window that are read at a time where others wait for it to be done."""
 
 log = logging.getLogger(__name__)
 
@@ -58,27 +62,30 @@ class StaticStep(Step):
         return store[:, :, : self._span].flatten(2, 3)
 
 
+_KINDS = (torch.int64, torch.int64, torch.float64, torch.float64, torch.int64, torch.float64, torch.float64)
+
+
 class _Inputs:
     """What a step is given, for every slot: memory on the CPU and on the device, of one layout, copied in one piece."""
 
     def __init__(self, slots: int, vocab: int, device: torch.device) -> None:
-        size = slots * (3 * 8 + vocab)
+        size = slots * (8 * len(_KINDS) + vocab)
         self._here = torch.zeros(size, dtype=torch.uint8, pin_memory=device.type == "cuda")
         self._there = torch.zeros(size, dtype=torch.uint8, device=device)
-        self.tokens, self.positions, self.uniforms, self.allowed = (
+        self.tokens, self.positions, self.uniforms, *settings, self.allowed = (
             part.numpy() for part in self._parts(self._here, slots, vocab)
         )
-        self.allowed[:] = True
+        self.settings = tuple(settings)
+        """In the order of `RowSettings`."""
+        self.settings[1][:], self.allowed[:] = vocab, True
         self.there = self._parts(self._there, slots, vocab)
-        """The same on the device: tokens, positions, uniforms, (B,) each, and allowed, (B, V)."""
+        """The same on the device: tokens, positions, uniforms and the four settings, (B,) each, and allowed, (B, V)."""
 
     @staticmethod
-    def _parts(memory: Tensor, slots: int, vocab: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        kinds = (torch.int64, torch.int64, torch.float64, torch.bool)
-        tokens, positions, uniforms, allowed = (
-            part.view(kind) for part, kind in zip(memory.split([8 * slots] * 3 + [vocab * slots]), kinds, strict=True)
-        )
-        return tokens, positions, uniforms, allowed.view(slots, vocab)
+    def _parts(memory: Tensor, slots: int, vocab: int) -> list[Tensor]:
+        *rows, allowed = memory.split([8 * slots] * len(_KINDS) + [vocab * slots])
+        parts = [part.view(kind) for part, kind in zip(rows, _KINDS, strict=True)]
+        return [*parts, allowed.view(torch.bool).view(slots, vocab)]
 
     def send(self, wait: bool) -> None:
         """Copy all to the device. Without `wait`, nothing may be written here before the step is known to be done."""
@@ -87,6 +94,9 @@ class _Inputs:
 
 class GraphDecoding:
     """The caches of some streams, in slots that stay where they are until half of the streams have ended."""
+
+    piece = PIECE
+    near = sys.maxsize
 
     def __init__(self, model: ShortcutLM, batch: int) -> None:
         weight = model.embedding.weight
@@ -107,7 +117,8 @@ class GraphDecoding:
         self._inputs = _Inputs(len(lengths), config.vocab_size, self._device)
         self._logits = torch.zeros(len(lengths), config.vocab_size, device=self._device)
         self._drawn = torch.zeros(len(lengths), dtype=torch.int64, device=self._device)
-        self._graphs: dict[tuple[int, SamplingParams | None], Callable[[], None]] = {}
+        self._params: list[SamplingParams | None] = [None] * len(lengths)  # of slots
+        self._graphs: dict[tuple[int, bool], Callable[[], None]] = {}
 
     @property
     def lengths(self) -> list[int]:
@@ -115,9 +126,15 @@ class GraphDecoding:
         lengths: list[int] = self._lengths.tolist()
         return lengths
 
-    def read(self, row: int, tokens: Sequence[int]) -> Tensor:
-        """Read tokens into a row from its start. Logits, (1, V)."""
-        return self.read_all([row], [tokens])
+    @torch.inference_mode()
+    def read(self, row: int, tokens: Sequence[int], *, start: int = 0) -> Tensor:
+        """Read tokens into a row behind its first `start`. Logits, (1, V)."""
+        if not start:
+            return self.read_all([row], [tokens])
+        cache = self._store.row(int(self._slots[row]), start)
+        logits = self._model(torch.tensor([list(tokens)], device=self._device), cache)[:, -1]
+        self._lengths[row] = start + len(tokens)
+        return logits
 
     @torch.inference_mode()
     def read_all(self, rows: Sequence[int], windows: Sequence[Sequence[int]]) -> Tensor:
@@ -160,65 +177,73 @@ class GraphDecoding:
             self._slots, self._lengths = slots, lengths
 
     @torch.inference_mode()
-    def step(self, tokens: Sequence[int], skipped: Sequence[int] = ()) -> Tensor:
-        """Read one token in every row but the skipped. Logits, (B, V), undefined in skipped rows."""
-        self._run(tokens, skipped, None)
-        return self._logits[torch.from_numpy(self._slots).to(self._device)]
+    def step(self, tokens: Sequence[int], rows: Sequence[int] | None = None) -> Tensor:
+        """Read one token in each of `rows`, in all where none are named. Logits, (rows, V)."""
+        rows = range(len(self._slots)) if rows is None else rows
+        self._run(tokens, rows, drawing=False)
+        return self._logits[torch.from_numpy(self._slots[list(rows)]).to(self._device)]
 
     @torch.inference_mode()
     def draw(
         self,
         tokens: Sequence[int],
         masks: Sequence[Tensor | None],
-        params: SamplingParams,
+        params: Settings,
         uniforms: Sequence[float],
-        skipped: Sequence[int] = (),
+        rows: Sequence[int] | None = None,
     ) -> list[int]:
-        """`step`, and the next id of each row, drawn on the device; any id in skipped rows."""
+        """`step`, and the next id of each of these rows, drawn on the device."""
         inputs = self._inputs
-        inputs.uniforms[self._slots] = uniforms
-        for slot, mask in zip(self._slots, masks, strict=True):
+        rows = range(len(self._slots)) if rows is None else rows
+        slots = self._slots[list(rows)]
+        inputs.uniforms[slots] = uniforms
+        for slot, mask, one in zip(slots, masks, of_each(params, len(rows)), strict=True):
             inputs.allowed[slot] = True if mask is None else mask.numpy()
-        self._run(tokens, skipped, params)
-        drawn: list[int] = self._drawn.cpu().numpy()[self._slots].tolist()  # here the CPU waits
+            if one is not self._params[slot]:
+                self._params[slot] = one
+                for setting, value in zip(inputs.settings, RowSettings.of(one, len(inputs.allowed[slot])), strict=True):
+                    setting[slot] = value
+        self._run(tokens, rows, drawing=True)
+        drawn: list[int] = self._drawn.cpu().numpy()[slots].tolist()  # here the CPU waits
         return drawn
 
-    def _run(self, tokens: Sequence[int], skipped: Sequence[int], params: SamplingParams | None) -> None:
-        """A step with what `_inputs` holds besides; without params nothing is drawn."""
+    def _run(self, tokens: Sequence[int], rows: Sequence[int], drawing: bool) -> None:
+        """A step with what `_inputs` holds besides."""
         context = self._model.config.context
-        going = np.ones(len(tokens), bool)
-        going[list(skipped)] = False
-        longest = int(self._lengths[going].max(initial=0)) + 1
+        going = np.asarray(rows)
+        slots, lengths = self._slots[going], self._lengths[going]
+        longest = int(lengths.max()) + 1
         if longest > context:
             raise ValueError(f"{longest} tokens do not fit the context of {context}")
         inputs = self._inputs
-        inputs.positions[:] = 0  # slots of no row, and skipped rows: a place to write, where a window will be read
-        inputs.positions[self._slots] = np.where(going, self._lengths, 0)
-        inputs.tokens[self._slots] = tokens
-        inputs.send(wait=params is None)  # who draws waits for the ids
+        # Where the other slots write: what is read there next, or anew where a row is full, will be put over it.
+        inputs.positions[:] = 0
+        inputs.positions[self._slots] = np.where(self._lengths < context, self._lengths, 0)
+        inputs.tokens[slots] = tokens
+        inputs.send(wait=not drawing)  # who draws waits for the ids
         quarter = -(-context // SPANS // 16) * 16
-        self._launch(min(context, -(-longest // quarter) * quarter), params)
+        self._launch(min(context, -(-longest // quarter) * quarter), drawing)
         self._lengths[going] += 1
 
-    def _launch(self, span: int, params: SamplingParams | None) -> None:
-        if self._capture and (span, params) not in self._graphs:
+    def _launch(self, span: int, drawing: bool) -> None:
+        if self._capture and (span, drawing) not in self._graphs:
             try:
-                self._graphs[span, params] = capture(partial(self._compute, span, params), self._device)
+                self._graphs[span, drawing] = capture(partial(self._compute, span, drawing), self._device)
             except RuntimeError as error:
                 self._capture = False
                 _say_once(" ".join(str(error).split()))
         if self._capture:
-            self._graphs[span, params]()
+            self._graphs[span, drawing]()
         else:
-            self._compute(span, params)
+            self._compute(span, drawing)
 
-    def _compute(self, span: int, params: SamplingParams | None) -> None:
+    def _compute(self, span: int, drawing: bool) -> None:
         """The step itself, from the inputs on the device to `_logits` and `_drawn`."""
-        tokens, positions, uniforms, allowed = self._inputs.there
+        tokens, positions, uniforms, *settings, allowed = self._inputs.there
         step = StaticStep(positions.unsqueeze(1), self._store, span)
         self._logits.copy_(self._model.compute(tokens.unsqueeze(1), step)[:, -1])
-        if params is not None:
-            self._drawn.copy_(choose_there(self._logits, allowed, params, uniforms))
+        if drawing:
+            self._drawn.copy_(choose_there(self._logits, allowed, RowSettings(*settings), uniforms))
 
 
 def capture(work: Callable[[], None], device: torch.device) -> Callable[[], None]:

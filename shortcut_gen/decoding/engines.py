@@ -1,6 +1,7 @@
 """What computes the logits and draws from them, behind `Sampler.stream`: PyTorch, anywhere, or the native engine."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Literal, Protocol, get_args
@@ -11,7 +12,7 @@ from torch import Tensor
 from shortcut_gen.decoding import native, sampling
 from shortcut_gen.decoding.cuda_graphs import GraphDecoding
 from shortcut_gen.decoding.native import NativeEngine, Precision
-from shortcut_gen.decoding.sampling import SamplingParams
+from shortcut_gen.decoding.sampling import Settings
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.network.cache import DecodeCache
 from shortcut_gen.network.model import ShortcutLM
@@ -19,6 +20,9 @@ from shortcut_gen.network.model import ShortcutLM
 EngineName = Literal["auto", "torch", "native"]
 """`auto` is the native engine for a model on a CPU where it was built, and torch everywhere else;
 on a GPU torch runs one CUDA graph a step (cuda_graphs.py)."""
+
+PIECE = 64
+"""Tokens of a window that are read at a time where others wait for it to be done."""
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +35,20 @@ class Decoding(Protocol):
         """Tokens that each row's cache holds."""
         ...
 
-    def read(self, row: int, tokens: Sequence[int]) -> Tensor:
-        """Read tokens into a row from its start: alone, so that no other row changes its numbers. Logits, (1, V)."""
+    @property
+    def piece(self) -> int:
+        """Tokens that may be read at a time where a window is read in pieces, at most (`pieces`)."""
+        ...
+
+    @property
+    def near(self) -> int:
+        """Positions that the rows of a step may hold together so that the next step finds them in the processor's
+        caches; where they hold more, some steps of a few rows are faster than some of all."""
+        ...
+
+    def read(self, row: int, tokens: Sequence[int], *, start: int = 0) -> Tensor:
+        """Read tokens into a row behind its first `start`: alone, so that no other row changes its numbers. Logits of
+        the id after the last, (1, V)."""
         ...
 
     def read_all(self, rows: Sequence[int], windows: Sequence[Sequence[int]]) -> Tensor:
@@ -47,19 +63,19 @@ class Decoding(Protocol):
         """Go on with some of the rows alone, in that order."""
         ...
 
-    def step(self, tokens: Sequence[int], skipped: Sequence[int] = ()) -> Tensor:
-        """Read one token in every row but the skipped; logits of the next, (B, V), undefined in skipped rows."""
+    def step(self, tokens: Sequence[int], rows: Sequence[int] | None = None) -> Tensor:
+        """Read one token in each of `rows`, in all where none are named; logits of the next, (rows, V)."""
         ...
 
     def draw(
         self,
         tokens: Sequence[int],
         masks: Sequence[Tensor | None],
-        params: SamplingParams,
+        params: Settings,
         uniforms: Sequence[float],
-        skipped: Sequence[int] = (),
+        rows: Sequence[int] | None = None,
     ) -> list[int]:
-        """`step`, and the next id of each row as `Engine.choose` chooses it; any id in skipped rows."""
+        """`step`, and the next id of each of these rows as `Engine.choose` chooses it."""
         ...
 
 
@@ -76,12 +92,17 @@ class Engine(Protocol):
         """Of the weights."""
         ...
 
+    @property
+    def most_rows(self) -> int:
+        """Rows of one decoding, at most, so that a row's numbers are rounded alike whatever their number."""
+        ...
+
     def decoding(self, batch: int) -> Decoding:
         """Empty caches for so many streams."""
         ...
 
     def choose(
-        self, logits: Tensor, masks: Sequence[Tensor | None], params: SamplingParams, uniforms: Sequence[float]
+        self, logits: Tensor, masks: Sequence[Tensor | None], params: Settings, uniforms: Sequence[float]
     ) -> list[int]:
         """The next id of each row of logits, (B, V), of those its mask allows, or `sampling.UNUSABLE`."""
         ...
@@ -92,6 +113,8 @@ class TorchEngine:
 
     name = "torch"
     precision: Precision = "f32"
+    most_rows = 256
+    """PyTorch rounds otherwise with every number of rows; a bound for what is allocated."""
 
     def __init__(self, model: ShortcutLM, *, graphs: bool = False) -> None:
         """`graphs`: decode with shapes that never change, a CUDA graph a step where the model is on a GPU."""
@@ -104,7 +127,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def choose(
-        self, logits: Tensor, masks: Sequence[Tensor | None], params: SamplingParams, uniforms: Sequence[float]
+        self, logits: Tensor, masks: Sequence[Tensor | None], params: Settings, uniforms: Sequence[float]
     ) -> list[int]:
         """The next id of each row."""
         return sampling.choose(logits.float().cpu(), masks, params, uniforms)
@@ -119,16 +142,20 @@ class TorchDecoding:
         self._device = weight.device
         self._cache = DecodeCache.create(model.config, batch, weight.device, weight.dtype)
 
+    piece = PIECE
+    near = sys.maxsize  # what a step costs lies elsewhere
+
     @property
     def lengths(self) -> list[int]:
         """Tokens that each row's cache holds."""
         return self._cache.lengths
 
     @torch.inference_mode()
-    def read(self, row: int, tokens: Sequence[int]) -> Tensor:
-        """Read tokens into a row from its start. Logits, (1, V)."""
-        logits = self._model(torch.tensor([list(tokens)], device=self._device), self._cache.row(row))[:, -1]
-        self._cache.lengths[row] = len(tokens)
+    def read(self, row: int, tokens: Sequence[int], *, start: int = 0) -> Tensor:
+        """Read tokens into a row behind its first `start`. Logits, (1, V)."""
+        cache = self._cache.row(row, start)
+        logits = self._model(torch.tensor([list(tokens)], device=self._device), cache)[:, -1]
+        self._cache.lengths[row] = start + len(tokens)
         return logits
 
     @torch.inference_mode()
@@ -149,26 +176,36 @@ class TorchDecoding:
         self._cache = self._cache.take(list(rows))
 
     @torch.inference_mode()
-    def step(self, tokens: Sequence[int], skipped: Sequence[int] = ()) -> Tensor:
-        """Read one token in every row but the skipped. Logits, (B, V)."""
-        lengths = list(self._cache.lengths)
-        for row in skipped:
-            self._cache.lengths[row] = 0  # a place for the step to write, where a window will be read
-        logits = self._model(torch.tensor(tokens, device=self._device).unsqueeze(1), self._cache)[:, -1]
-        self._cache.lengths = [length + (row not in skipped) for row, length in enumerate(lengths)]
-        return logits
+    def step(self, tokens: Sequence[int], rows: Sequence[int] | None = None) -> Tensor:
+        """Read one token in each of `rows`. Logits, (rows, V).
+
+        What lies between the first and the last of them is computed with them, and forgotten.
+        """
+        whole = self._cache
+        rows = range(whole.batch) if rows is None else rows
+        first, end = min(rows), max(rows) + 1
+        there = torch.tensor(rows, device=self._device) - first
+        ids = torch.zeros(end - first, dtype=torch.int64, device=self._device)
+        ids[there] = torch.tensor(tokens, device=self._device)
+        # The others write where they will be read on, or, if they are full, anew.
+        lengths = [length if row in rows or length < whole.context else 0 for row, length in enumerate(whole.lengths)]
+        some = DecodeCache([block.rows(slice(first, end)) for block in whole.blocks], whole.context, lengths[first:end])
+        logits = self._model(ids.unsqueeze(1), some)[:, -1]
+        for row in rows:
+            whole.lengths[row] += 1
+        return logits[there]
 
     @torch.inference_mode()
     def draw(
         self,
         tokens: Sequence[int],
         masks: Sequence[Tensor | None],
-        params: SamplingParams,
+        params: Settings,
         uniforms: Sequence[float],
-        skipped: Sequence[int] = (),
+        rows: Sequence[int] | None = None,
     ) -> list[int]:
-        """`step`, and the next id of each row; any id in skipped rows."""
-        return sampling.choose(self.step(tokens, skipped).float().cpu(), masks, params, uniforms)
+        """`step`, and the next id of each of these rows."""
+        return sampling.choose(self.step(tokens, rows).float().cpu(), masks, params, uniforms)
 
 
 def resolve(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,45 +65,56 @@ class SamplingParams:
             raise SettingsError("neither max_tokens nor seconds is given; at least one length is needed")
 
 
-def filter_logits(logits: Tensor, params: SamplingParams, static: bool = False) -> Tensor:
+Settings = SamplingParams | Sequence[SamplingParams]
+"""Of all rows, or of each."""
+
+
+def of_each(params: Settings, rows: int) -> Sequence[SamplingParams]:
+    """The settings of each of so many rows. Raises ValueError where there are more or fewer."""
+    if isinstance(params, SamplingParams):
+        return [params] * rows
+    if len(params) != rows:
+        raise ValueError(f"{len(params)} settings are given; {rows} rows need as many")
+    return params
+
+
+def filter_logits(logits: Tensor, params: SamplingParams) -> Tensor:
     """Temperature, then top-k, top-p and min-p: what is cut becomes -inf.
 
-    logits: (B, V) with forbidden ids already at -inf. Each filter sees what the one before it left. `static`: run the
-    same operations whatever the numbers are, as a CUDA graph must.
+    logits: (B, V) with forbidden ids already at -inf. Each filter sees what the one before it left.
     """
     logits = logits / params.temperature
     if 0 < params.top_k < logits.shape[-1]:
         kth = torch.topk(logits, params.top_k, dim=-1).values[..., -1:]  # (B, 1)
         logits = logits.masked_fill(logits < kth, -torch.inf)
     if params.top_p < 1.0:
-        logits = logits.masked_fill(_beyond(torch.softmax(logits, dim=-1), params.top_p, static), -torch.inf)
+        logits = logits.masked_fill(_beyond(torch.softmax(logits, dim=-1), params.top_p), -torch.inf)
     if params.min_p > 0.0:
         floor = logits.amax(dim=-1, keepdim=True) + math.log(params.min_p)
         logits = logits.masked_fill(logits < floor, -torch.inf)
     return logits
 
 
-def _beyond(probs: Tensor, top_p: float, static: bool) -> Tensor:
+def _beyond(probs: Tensor, top_p: float) -> Tensor:
     """(B, V) bool, True for the ids that top-p cuts from probabilities (B, V)."""
     # An id stays while the mass before it is short of p, so the likeliest always stays.
-    if not static:
-        likeliest, order = probs.topk(min(LIKELIEST, probs.shape[-1]), dim=-1)  # (B, 256), falling
-        stays = likeliest.cumsum(dim=-1) - likeliest < top_p
-    if static or (order.shape[-1] < probs.shape[-1] and bool(stays[:, -1].any())):
+    likeliest, order = probs.topk(min(LIKELIEST, probs.shape[-1]), dim=-1)  # (B, 256), falling
+    stays = likeliest.cumsum(dim=-1) - likeliest < top_p
+    if order.shape[-1] < probs.shape[-1] and bool(stays[:, -1].any()):
         likeliest, order = probs.sort(dim=-1, descending=True)  # (B, V)
         stays = likeliest.cumsum(dim=-1) - likeliest < top_p
     return torch.ones_like(probs, dtype=torch.bool).scatter(-1, order, ~stays)
 
 
-def choose(
-    logits: Tensor, masks: Sequence[Tensor | None], params: SamplingParams, uniforms: Sequence[float]
-) -> list[int]:
+def choose(logits: Tensor, masks: Sequence[Tensor | None], params: Settings, uniforms: Sequence[float]) -> list[int]:
     """The next id of each row: the likeliest at temperature 0, else drawn from what the filters leave; UNUSABLE where
     a logit is no usable number.
 
     logits: (B, V) float32 on the CPU, changed in place; masks: (V,) bool for each row, True for what may come, or None
     where all may; uniforms: a number in [0, 1) for each row.
     """
+    if not isinstance(params, SamplingParams):
+        return _choose_apart(logits, masks, of_each(params, len(logits)), uniforms)
     fine = usable(logits)
     for row, mask in zip(logits, masks, strict=True):
         if mask is not None:
@@ -114,22 +126,66 @@ def choose(
     return [int(token) for token in drawn.masked_fill(~fine, UNUSABLE)]
 
 
+def _choose_apart(
+    logits: Tensor, masks: Sequence[Tensor | None], params: Sequence[SamplingParams], uniforms: Sequence[float]
+) -> list[int]:
+    """`choose` for rows of different settings: those of equal ones at once."""
+    groups: dict[SamplingParams, list[int]] = {}
+    for row, one in enumerate(params):
+        groups.setdefault(one, []).append(row)
+    if len(groups) == 1:
+        return choose(logits, masks, params[0], uniforms)
+    chosen = [UNUSABLE] * len(params)
+    for one, rows in groups.items():
+        some = choose(logits[rows], [masks[row] for row in rows], one, [uniforms[row] for row in rows])
+        for row, token in zip(rows, some, strict=True):
+            chosen[row] = token
+    return chosen
+
+
 def usable(logits: Tensor) -> Tensor:
     """Which rows of logits, (B, V), are numbers of a size that weights give: (B,) bool."""
     return (logits.abs() < LARGEST_LOGIT).all(dim=-1)  # no number is less than anything
 
 
-def choose_there(logits: Tensor, allowed: Tensor, params: SamplingParams, uniforms: Tensor) -> Tensor:
-    """What `choose` does, without leaving the device and by the same operations whatever the numbers are.
+class RowSettings(NamedTuple):
+    """The settings of each row where `choose_there` finds them, (B,) each, on its device."""
+
+    temperatures: Tensor
+    """float64; 0 takes the likeliest."""
+    top_k: Tensor
+    """int64, from 1 to V, which keeps all."""
+    top_p: Tensor
+    """float64."""
+    floors: Tensor
+    """float64: logarithms of min-p, -inf where it is 0."""
+
+    @staticmethod
+    def of(params: SamplingParams, vocab: int) -> tuple[float, int, float, float]:
+        """One row's numbers, in that order."""
+        top_k = min(params.top_k, vocab) or vocab
+        return params.temperature, top_k, params.top_p, math.log(params.min_p) if params.min_p else -math.inf
+
+
+def choose_there(logits: Tensor, allowed: Tensor, settings: RowSettings, uniforms: Tensor) -> Tensor:
+    """What `choose` does, without leaving the device and by the same operations whatever the numbers are, as a CUDA
+    graph must.
 
     logits: (B, V); allowed: (B, V) bool; uniforms: (B,) float64; all on one device. Returns ids, (B,) int64.
     """
+    temperatures, top_p, floors = (
+        row.to(torch.float32).unsqueeze(1) for row in (settings.temperatures, settings.top_p, settings.floors)
+    )
     fine = usable(logits)
     logits = logits.float().masked_fill(~allowed, -torch.inf)
-    if params.temperature == 0:
-        drawn = logits.argmax(dim=-1)
-    else:
-        drawn = draw(filter_logits(logits, params, static=True), uniforms)
+    warm = logits / torch.where(temperatures == 0, 1.0, temperatures)
+    falling, order = warm.sort(dim=-1, descending=True)  # (B, V)
+    warm = warm.masked_fill(warm < falling.gather(-1, settings.top_k.unsqueeze(1) - 1), -torch.inf)
+    likeliest = torch.softmax(warm, dim=-1).gather(-1, order)
+    stays = (likeliest.cumsum(dim=-1) - likeliest < top_p) | (top_p >= 1.0)
+    warm = warm.masked_fill(torch.ones_like(allowed).scatter(-1, order, ~stays), -torch.inf)
+    warm = warm.masked_fill(warm < warm.amax(dim=-1, keepdim=True) + floors, -torch.inf)
+    drawn = torch.where(settings.temperatures == 0, logits.argmax(dim=-1), draw(warm, uniforms))
     return drawn.masked_fill(~fine, UNUSABLE)
 
 

@@ -97,6 +97,13 @@ class GrowingRender:
         """How far it has come."""
         return self._played().position / self.sample_rate
 
+    def skip(self, seconds: float) -> None:
+        """Begin there: what was struck before is not heard. Before anything else is asked for."""
+        piano = self._played()
+        if piano.position:
+            raise ValueError("the rendering has begun")
+        piano.position = round(seconds * self.sample_rate)
+
     def until(self, score: Score, seconds: float) -> NDArray[np.float32]:
         """The next samples, (2, S), up to that time; not cut off at PEAK.
 

@@ -55,6 +55,13 @@ class Score:
         )
         return Score(notes=tuple(sorted(notes, key=_order)), kept=self.kept)
 
+    def after(self, start: float) -> "Score":
+        """The notes struck from start on, moved to begin at 0; what is held from before is left out."""
+        notes = (
+            replace(note, start=note.start - start, end=note.end - start) for note in self.notes if note.start >= start
+        )
+        return Score(notes=tuple(notes), kept=self.kept)
+
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a MIDI file of one piano, whole or not at all. Raises MediaError."""
         write_whole(path, midi_bytes(self))

@@ -99,9 +99,10 @@ class DecodeCache:
         """Count `new` tokens as read in every row."""
         self.lengths = [length + new for length in self.lengths]
 
-    def row(self, row: int) -> Self:
-        """A cache of one row that shares this one's memory and counts for itself, from 0: to read a row anew."""
-        return type(self)([block.rows(slice(row, row + 1)) for block in self.blocks], self.context, [0])
+    def row(self, row: int, length: int = 0) -> Self:
+        """A cache of one row that shares this one's memory and counts for itself, from `length`: to read a row anew, or
+        on from there."""
+        return type(self)([block.rows(slice(row, row + 1)) for block in self.blocks], self.context, [length])
 
     def take(self, rows: list[int]) -> Self:
         """A copy that holds only `rows`, in that order; a row may be taken more than once."""

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import decode, first_sound, precision, prepare, render, train
+from benchmarks import decode, first_sound, listeners, precision, prepare, render, slides, train
 from benchmarks.decoding.floor import step_bytes
 from benchmarks.decoding.round import prompts_of, random_model
 from benchmarks.measuring import workers
@@ -237,6 +238,33 @@ def test_precision_scores_as_evaluate_does(tmp_path: Path, capsys: pytest.Captur
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_slides_are_held_against_a_whole_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_corpus(tmp_path / "data", {"train": [40], "validation": [40], "test": [400, 33, 500, 420]})
+    config = dataclasses.replace(TINY, vocab_size=388, context=96, position="rotary")
+    torch.manual_seed(0)
+    small = model.ShortcutLM(config).eval()
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    info = CheckpointInfo(model=config, tokenizer="piano", licence="none")
+    save_checkpoint(tmp_path / "mine", small, info, dtype=torch.float32)
+    arguments = [f"--checkpoint={tmp_path / 'mine'}", f"--data=[{tmp_path / 'data'}]", "--rounds=2"]
+    assert command(slides.main, [*arguments, "--dropped=[0.5,0.01]", f"--json={tmp_path / 'slides.json'}"]) == 0
+    half, little = json.loads((tmp_path / "slides.json").read_text())["choices"]
+    assert set(half["more"]) == {"16", "all"}  # 48 ids go
+    assert abs(half["more"]["all"]) > 1e-4
+    assert little["speed"]["median"] > 0
+    # By hand: the last of 64 ids has all of a window before it but one id.
+    ids = Corpus.open(tmp_path / "data").split("test")[0][1].astype(np.int64)
+    with torch.inference_mode():
+        loss = -small(torch.tensor(ids[None, 101:196])).log_softmax(-1)[0, -1, ids[196]]
+    assert slides.whole(small, ids, 133, 64)[-1] == pytest.approx(float(loss), abs=1e-4)
+    assert "first 16" in capsys.readouterr().out
+    for wrong, said in (("--pieces=1", "pieces is 1"), ("--dropped=[2]", "dropped is 2"), ("--rows=9", "9 are needed")):
+        assert command(slides.main, [*arguments, wrong]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_train_compares_steps(here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["--batch=2", "--length=16", "--rounds=2", "--threads=1", "--forms=[dense]"]
     asked += ["--engines", json.dumps(["baseline", "shortcut", "plain loop"]), "--json", str(tmp_path / "train.json")]
@@ -313,3 +341,24 @@ def test_first_sound_is_that_of_the_page(tmp_path: Path) -> None:
         [run] = found["runs"]
         assert run["first_sound"] > 0
         assert run["real_time_factor"] > 0
+
+
+@pytest.mark.parametrize("engine", ["torch", "auto"])
+def test_listeners_are_counted_in_both_ways(
+    engine: str, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"checkpoint": str(tiny_checkpoint), "listeners": (1, 3), "rounds": 2, "threads": 1, "engine": engine}
+    work = listeners.Work(prompt_seconds=2.0, seconds=1.0, round_seconds=0.2)
+    listeners.main(**given, work=work, json=tmp_path / "listeners.json")  # type: ignore[arg-type]
+    rows = json.loads((tmp_path / "listeners.json").read_text())["rows"]
+    assert [(row["listeners"], row["way"]) for row in rows] == [
+        *((1, "shared"), (1, "turns"), (3, "shared"), (3, "turns")),
+    ]
+    for row in rows:
+        assert row["tokens_per_second"]["median"] > 0
+        assert 0 < row["first_ids"]["median"] <= row["first_ids_longest"]["median"]
+        if row["way"] == "turns":
+            assert row["against_turns"]["range"] == [1.0, 1.0]
+    assert "| 3         |         one batch |" in capsys.readouterr().out
+    assert command(listeners.main, ["--listeners", "[0]"]) == 2
+    assert capsys.readouterr().err == "error: listeners is [0]; whole numbers of at least 1 are needed\n"

@@ -1,7 +1,7 @@
 """Decoding with shapes that never change, against the ordinary torch engine; all but the CUDA graphs themselves."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -51,8 +51,10 @@ def test_logits_are_those_of_the_ordinary_engine(variant: str) -> None:
     for at in range(3):
         tokens = [text[at] for text in texts]
         check(static.step(tokens), ordinary.step(tokens))
-    check(static.step([1, 2, 3, 4], skipped=[1])[[0, 2, 3]], ordinary.step([1, 2, 3, 4], skipped=[1])[[0, 2, 3]])
-    check(static.read(1, texts[0][:9]), ordinary.read(1, texts[0][:9]))
+    check(static.step([1, 3, 4], rows=[0, 2, 3]), ordinary.step([1, 3, 4], rows=[0, 2, 3]))
+    check(static.read(1, texts[0][:4]), ordinary.read(1, texts[0][:4]))
+    check(static.step([3, 1], rows=[2, 0]), ordinary.step([3, 1], rows=[2, 0]))  # while the other is read in pieces
+    check(static.read(1, texts[0][4:9], start=4), ordinary.read(1, texts[0][4:9], start=4))
     for kept in ([3, 0, 1], [2, 0], [1]):  # with a slot left over, then in half as many, then alone
         for decoding in (static, ordinary):
             decoding.keep(kept)
@@ -84,8 +86,33 @@ def test_ids_drawn_on_the_device_are_those_drawn_elsewhere(settings: dict[str, f
     torch.manual_seed(2)
     logits, masks = torch.randn(200, 1000), torch.rand(200, 1000) < 0.5
     uniforms = torch.rand(200, dtype=torch.float64)
-    there = sampling.choose_there(logits, masks, params, uniforms).tolist()
+    there = sampling.choose_there(logits, masks, settings_there([params] * 200), uniforms).tolist()
     assert there == sampling.choose(logits.clone(), list(masks), params, uniforms.tolist())
+
+
+def settings_there(params: Sequence[SamplingParams]) -> sampling.RowSettings:
+    numbers = zip(*(sampling.RowSettings.of(one, 1000) for one in params), strict=True)
+    kinds = (torch.float64, torch.int64, torch.float64, torch.float64)
+    return sampling.RowSettings(*(torch.tensor(row, dtype=kind) for row, kind in zip(numbers, kinds, strict=True)))
+
+
+def test_rows_of_different_settings_are_drawn_each_by_its_own() -> None:
+    torch.manual_seed(2)
+    logits, masks, uniforms = torch.randn(60, 1000), [None] * 60, torch.rand(60, dtype=torch.float64)
+    several = [
+        SamplingParams(max_tokens=1, **settings)  # type: ignore[arg-type]
+        for settings in ({}, {"temperature": 0.0}, {"top_k": 5, "min_p": 0.1}, {"top_p": 0.9, "temperature": 1.3})
+    ]
+    params = [several[row % 4] for row in range(60)]
+    want = [
+        sampling.choose(logits[row : row + 1].clone(), [None], params[row], [float(uniforms[row])])[0]
+        for row in range(60)
+    ]
+    assert sampling.choose(logits.clone(), masks, params, uniforms.tolist()) == want
+    everything = torch.ones(60, 1000, dtype=torch.bool)
+    assert sampling.choose_there(logits, everything, settings_there(params), uniforms).tolist() == want
+    with pytest.raises(ValueError, match="2 settings are given; 60 rows need as many"):
+        sampling.choose(logits, masks, params[:2], uniforms.tolist())
 
 
 def test_a_step_is_captured_once_for_each_span_and_setting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,7 @@ def test_logits_are_the_models_however_a_sequence_is_split(variant: str, threads
         decoding = engine.decoding(2)
         cuts = [0, length // 3, length // 3 + 1, length // 2, length - 5]
         parts = [decoding.read(1, tokens[a:b], start=a, every=True) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
-        parts += [decoding.step([0, token], skipped=[0])[1:].clone() for token in tokens[length - 5 :]]
+        parts += [decoding.step([token], rows=[1]).clone() for token in tokens[length - 5 :]]
         torch.testing.assert_close(torch.cat(parts) / scale, want / scale, atol=1e-4, rtol=0)
         at_once = engine.decoding(1).read(0, tokens, every=True)
         torch.testing.assert_close(at_once / scale, want / scale, atol=1e-4, rtol=0)

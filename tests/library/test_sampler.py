@@ -8,7 +8,7 @@ import torch
 
 from shortcut_gen.decoding import engines
 from shortcut_gen.decoding.engines import TorchDecoding
-from shortcut_gen.decoding.sampler import Sampler, Stream
+from shortcut_gen.decoding.sampler import DROPPED, Sampler, Stream
 from shortcut_gen.decoding.sampling import SamplingParams, draw, filter_logits
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.modalities import get_tokenizer
@@ -37,10 +37,14 @@ def speech(codebooks: int) -> Tokenizer:
 
 
 def run(
-    lm: ShortcutLM, streams: Sequence[Stream], params: SamplingParams, tokenizer: Tokenizer | None = None
+    lm: ShortcutLM,
+    streams: Sequence[Stream],
+    params: SamplingParams,
+    tokenizer: Tokenizer | None = None,
+    dropped: float = DROPPED,
 ) -> list[list[int]]:
     made: list[list[int]] = [[] for _ in streams]
-    for step in Sampler(lm, tokenizer or PianoTokenizer()).stream(streams, params):
+    for step in Sampler(lm, tokenizer or PianoTokenizer(), dropped=dropped).stream(streams, params):
         for ids, token in zip(made, step, strict=True):
             if token is not None:
                 ids.append(token)
@@ -48,7 +52,12 @@ def run(
 
 
 def naive(
-    lm: ShortcutLM, stream: Stream, params: SamplingParams, count: int, tokenizer: Tokenizer | None = None
+    lm: ShortcutLM,
+    stream: Stream,
+    params: SamplingParams,
+    count: int,
+    tokenizer: Tokenizer | None = None,
+    kept: int | None = None,
 ) -> list[int]:
     """The oracle: no cache, one stream, the whole window read again for every id."""
     tokenizer = tokenizer or PianoTokenizer()
@@ -71,7 +80,7 @@ def naive(
             token = int(draw(filter_logits(logits, params), uniform.unsqueeze(0)))
         ids.append(token)
         grammar.advance(token)
-        window = tokenizer.clip(ids, context // 2) if len(window) == context else [*window, token]
+        window = tokenizer.clip(ids, kept or context // 2) if len(window) == context else [*window, token]
     return ids[len(stream.prompt) :]
 
 
@@ -99,6 +108,22 @@ def test_same_ids_as_the_naive_loop_where_ids_stand_in_frames(codebooks: int) ->
         assert ids == naive(lm, stream, params, 160, tokenizer)
         first = len(stream.prompt)
         assert [token // 12 for token in ids] == [at % codebooks for at in range(first, first + 160)]
+
+
+@pytest.mark.parametrize(("dropped", "kept"), [(0.25, 36), (0.75, 12), (1 / 48, 47), (0.001, 47), (0.999, 1)])
+def test_same_ids_as_the_naive_loop_whatever_share_a_slide_drops(dropped: float, kept: int) -> None:
+    lm, params = model(), SamplingParams(max_tokens=160, top_p=0.9)
+    stream = Stream(prompt=PROMPT, seed=5)
+    made = run(lm, [stream], params, dropped=dropped)
+    assert made == [naive(lm, stream, params, 160, kept=kept)]
+    # Until the window is full there is nothing to drop.
+    assert made[0][: 48 - len(PROMPT)] == run(lm, [stream], params)[0][: 48 - len(PROMPT)]
+
+
+@pytest.mark.parametrize("dropped", [0.0, 1.0, -1.0, float("nan")])
+def test_a_share_that_cannot_be_dropped_is_refused(dropped: float) -> None:
+    with pytest.raises(SettingsError, match="dropped is"):
+        Sampler(model(), PianoTokenizer(), dropped=dropped)
 
 
 def test_a_length_in_seconds_has_the_same_frames_whatever_came_before() -> None:
@@ -185,15 +210,15 @@ def test_logits_equal_full_recomputation_while_the_window_slides(
     seen: list[list[torch.Tensor]] = [[] for _ in range(batch)]
 
     class Recorded(TorchDecoding):
-        def read(self, row: int, tokens: Sequence[int]) -> torch.Tensor:
-            logits = super().read(row, tokens)
+        def read(self, row: int, tokens: Sequence[int], *, start: int = 0) -> torch.Tensor:
+            logits = super().read(row, tokens, start=start)
             seen[row].append(logits[0].clone())
             return logits
 
-        def step(self, tokens: Sequence[int], skipped: Sequence[int] = ()) -> torch.Tensor:
-            logits = super().step(tokens, skipped)
-            for row in set(range(batch)) - set(skipped):
-                seen[row].append(logits[row].clone())
+        def step(self, tokens: Sequence[int], rows: Sequence[int] | None = None) -> torch.Tensor:
+            logits = super().step(tokens, rows)
+            for row, line in zip(range(batch) if rows is None else rows, logits, strict=True):
+                seen[row].append(line.clone())
             return logits
 
     monkeypatch.setattr(engines, "TorchDecoding", Recorded)

@@ -6,9 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shortcut_gen.decoding.sampler import Sampler, Stream
+from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.media import Note, Score
-from training.evaluate_piano import MADE, OTHER, REAL, chosen, exchanged, main, real_takes
+from shortcut_gen.modalities.piano import PianoTokenizer
+from shortcut_gen.network.config import ModelConfig
+from shortcut_gen.network.model import ShortcutLM
+from training.corpus.shards import Corpus
 from training.evaluate_piano import PianoEvaluation as Evaluation
+from training.evaluate_piano import main, real_takes
 from training.prepare import main as prepare
 from training.scoring.music import (
     RUNS,
@@ -16,11 +22,15 @@ from training.scoring.music import (
     Excerpt,
     against,
     apart,
+    frechet,
+    goes_on,
     interval_bins,
     notes_at_once,
     pitch_classes,
     rhythm,
 )
+from training.scoring.ngram_engine import NgramEngine
+from training.scoring.takes import COUNTED, MADE, OTHER, REAL, Take, chosen, exchanged, forgotten
 
 
 def pulse(pitches: list[int], gap: float, seconds: float, velocity: int = 64, hold: float = 0.9) -> Score:
@@ -74,6 +84,58 @@ def test_sets_of_the_same_kind_overlap_and_others_do_not() -> None:
     assert near[1] < 0.1 < 1 < far[1]
 
 
+def test_a_pattern_that_goes_on_is_like_itself_later() -> None:
+    steady = pulse([60, 64, 67, 72], 0.25, 50)
+    going = goes_on(excerpt(steady, 0, 50), 20, 20)
+    assert min(going.values()) > 0.9
+    changed = Score(notes=(*steady.slice(0, 20).notes, *(n for n in pulse([61, 66], 0.4, 50).notes if n.start >= 20)))
+    assert max(goes_on(excerpt(changed, 0, 50), 20, 20).values()) < min(
+        goes_on(excerpt(changed, 0, 50), 30, 10).values()
+    )
+    assert goes_on(excerpt(steady, 0, 11), 6, 10) == {}
+
+
+def test_notes_that_were_never_ended_are_counted() -> None:
+    kept = pulse([60, 64], 0.5, 40)
+    left = Score(
+        notes=(*kept.notes[:-4], *(Note(pitch=40, velocity=64, start=20.0 + k, end=25.0 + k) for k in range(4)))
+    )
+    takes = [Take("", Score(notes=tuple(sorted(of.notes, key=lambda n: n.start))), 10, 30) for of in (kept, left)]
+    assert forgotten(takes[:1], 5) == 0
+    assert forgotten(takes[1:], 5) == pytest.approx(1000 * 4 / 54)  # of 50 short notes in 25 s, and these
+    assert forgotten(takes[1:], 8) == 0
+
+
+def test_the_frechet_distance_of_normal_sets_is_known() -> None:
+    chance = np.random.default_rng(2)
+    one, like, wide = (chance.normal(mean, size, (4000, 3)) for mean, size in ((0, 1), (0, 1), (2, 3)))
+    assert frechet(one, like) < 0.02
+    assert frechet(one, wide) == pytest.approx(3 * (2**2 + (3 - 1) ** 2), rel=0.1)  # by dimension
+    assert np.isnan(frechet(one[:1], like))
+
+
+def test_n_grams_draw_what_they_counted_under_the_grammar(corpus: Path) -> None:
+    opened = Corpus.open(corpus)
+    engine = NgramEngine(opened.split("train"), opened.split("validation"), opened.vocab_size)
+    ids = opened.split("train")[0][1].tolist()
+    shares = [engine.shares(ids[:at]) for at in range(60)]
+    assert [share.sum() for share in shares] == pytest.approx([1] * 60)
+    chance = 1 / opened.vocab_size
+    assert np.mean([share[token] for share, token in zip(shares, ids, strict=False)]) > 20 * chance
+    model = ShortcutLM(ModelConfig(context=32, layers=2, width=8, heads=2, feedforward=8, taps=(), position="rotary"))
+    streams = [Stream(prompt=tuple(ids[:20]), seed=k) for k in range(3)]
+    made: list[list[int]] = [[], [], []]
+    for step in Sampler(model, PianoTokenizer(), engine).stream(streams, SamplingParams(max_tokens=90, top_p=0.9)):
+        for row, token in zip(made, step, strict=True):
+            assert token is not None
+            row.append(token)
+    assert made[0] != made[1]
+    for row in made:
+        score = PianoTokenizer().decode([*ids[:20], *row])
+        gaps = np.diff([note.start for note in score.notes])  # the corpus has one pulse
+        assert np.median(gaps) == pytest.approx(0.2, abs=0.05)
+
+
 def test_a_copied_run_is_found_in_any_key() -> None:
     chance = np.random.default_rng(1)
     corpus = [chance.integers(30, 90, 500) for _ in range(4)]
@@ -87,8 +149,6 @@ def test_a_copied_run_is_found_in_any_key() -> None:
 
 def test_prompts_are_real_and_others_are_exchanged() -> None:
     chosen_pieces = {f"piece {k}": pulse([60 + k, 64 + k], 0.25, 40) for k in range(3)}
-    from shortcut_gen.modalities.piano import PianoTokenizer
-
     ids = [(name, np.array(PianoTokenizer().encode(score), np.uint16)) for name, score in chosen_pieces.items()]
     split = type("Split", (list,), {})(ids)
     takes = real_takes(split, Evaluation(prompt_seconds=10, seconds=10))
@@ -120,18 +180,34 @@ def test_the_command_judges_a_model(
     tiny_checkpoint: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--data", str(corpus), "--prompts", "3", "--prompt_seconds", "6", "--seconds", "5"]
-    files = ["--json", str(tmp_path / "out.json"), "--plot", str(tmp_path / "out.png")]
+    files = [
+        "--json",
+        str(tmp_path / "out.json"),
+        "--plot",
+        str(tmp_path / "out.png"),
+        "--out",
+        str(tmp_path / "heard"),
+    ]
     assert main([str(tiny_checkpoint), *options, *files]) == 0
     said = capsys.readouterr().out
     assert "key kept" in said
     assert "off by" in said
+    assert "self-similarity" in said
+    assert "Fréchet" in said
     told = json.loads((tmp_path / "out.json").read_text())
     assert told["takes"] == 3
-    assert set(told["rows"]) == {MADE, REAL, OTHER}
+    assert set(told["rows"]) == {MADE, REAL, COUNTED, OTHER}
+    # A corpus of one pulse is what n-grams are good at; a random model is not.
+    assert told["rows"][COUNTED]["intervals"]["mean"] > told["rows"][MADE]["intervals"]["mean"]
     # A steady pulse goes on as it was; a random model does not go on with it.
     assert told["rows"][REAL]["rhythm"]["mean"] > 0.9 > told["rows"][MADE]["rhythm"]["mean"]
     assert told["rows"][REAL]["copied"]["mean"] > 10
     assert (tmp_path / "out.png").stat().st_size > 5000
+    assert len(told["heard"]["takes"]) == 3
+    assert "continuations have nothing that no real excerpt has" in said
+    written = {path.name: path.stat().st_size for path in (tmp_path / "heard").iterdir()}
+    assert set(written) == {"00.wav", "01.wav", "02.wav", "rolls-0.png", "spectrograms-0.png"}
+    assert min(written.values()) > 5000
     assert main([str(tiny_checkpoint), *options, "--settings", "1,0.98,0", "0.5,1,0.1"]) == 0
     assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith(("1, 0.98", "0.5, 1"))]) == 2
 
@@ -141,6 +217,7 @@ def test_the_command_judges_a_model(
     [
         (["--prompts", "0"], "prompts is 0"),
         (["--seconds", "1"], "seconds is 1"),
+        (["--longest_note", "0"], "longest_note is 0"),
         (["--settings", "1,2"], "TEMPERATURE,TOP_P,MIN_P is needed"),
         (["--settings", "1,7,0"], "top_p is 7"),
         (["--seconds", "100"], "at least two are needed"),

@@ -18,7 +18,8 @@ from shortcut_gen.network.model import ShortcutLM
 from tests.shared.tiny_runs import CODEC, write_speech
 from training import evaluate, ngrams
 from training.corpus.shards import Corpus, ShardWriter, write_json
-from training.ngrams import Counts, Targets, cross_entropies, figures
+from training.ngrams import figures
+from training.scoring.counting import Counts, Targets, cross_entropies
 
 FRAMES = {"train": [900, 300], "validation": [200], "test": [150, 16, 1]}
 

@@ -65,6 +65,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, log: Path) -> Iterator[str]
         port = probe.getsockname()[1]
     # With the native engine these tiny models are done before a browser can look at them growing or stop them.
     command = [sys.executable, "-m", "ui", "--checkpoints", str(folder), "--port", str(port), "--engine", "torch"]
+    command += ["--runs", "2"]
     temporary = tmp_path_factory.mktemp("tmp")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)}
     # -m ui wants the checkout on the path, wherever the tests were started.

@@ -126,6 +126,67 @@ def test_two_pages_at_once_keep_to_themselves(page: Any, server: str) -> None:
     assert "seed 2" in other.locator(".take h3").inner_text()
 
 
+def test_a_part_is_chosen_by_dragging_over_the_prompt(page: Any, tmp_path: Path) -> None:
+    notes = tuple(Note(pitch=40 + k % 40, velocity=70, start=0.5 * k, end=0.5 * k + 0.4) for k in range(400))
+    Score(notes=notes).write(tmp_path / "long.mid")
+    page.locator("#upload input[type=file]").set_input_files(tmp_path / "long.mid")
+    page.wait_for_selector("#prompt .overview")
+    field = page.locator("#prompt .overview .field")
+    field.scroll_into_view_if_needed()
+    box = field.bounding_box()
+    at = [box["x"] + share * box["width"] for share in (0.5, 0.6)]
+    page.mouse.move(at[0], box["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(at[1], box["y"] + 10, steps=4)
+    page.mouse.up()
+    page.wait_for_function("document.querySelector('#prompt').textContent.includes('From 10')")
+    start, used = (float(page.locator(f"#{name} input[type=number]").input_value()) for name in ("start", "used"))
+    assert (start, used) == (pytest.approx(100, abs=1), pytest.approx(20, abs=1))
+    assert page.evaluate("document.querySelectorAll('#prompt audio').length") == 1
+    fill(page, "seconds", 4)
+    finish(page)
+    prompt = [note.pitch for note in read_score(download(page, "MIDI", tmp_path)).notes[:5]]
+    first = int(np.ceil(start / 0.5 - 1e-6))
+    assert prompt == [40 + k % 40 for k in range(first, first + 5)]
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_continue_and_stop_are_always_in_reach(page: Any, width: int, height: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    for where in ("0", "document.body.scrollHeight"):
+        page.evaluate(f"scrollTo(0, {where})")
+        page.wait_for_timeout(200)
+        for button in ("#go", "#stop"):
+            box = page.locator(button).bounding_box()
+            assert 0 <= box["y"] <= height - box["height"]
+
+
+def test_variations_are_gone_on_from_undone_and_there_after_a_reload(page: Any, tmp_path: Path) -> None:
+    shorter(page)
+    page.locator("#variations label", has_text="2").click()
+    finish(page)
+    assert page.locator("#steps .tree").count() == 0
+    second = page.locator(".take .onward").nth(1)
+    second.locator("input").focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowLeft")
+    at = float(second.locator("output").inner_text().removesuffix(" s"))
+    second.locator("button").press("Enter")
+    page.wait_for_selector("#steps .node[data-show='2'][aria-current]")
+    seam = float(page.locator(".take .roll").first.get_attribute("data-seam"))
+    assert at - 1.1 < seam <= at
+    assert page.locator(".take").count() == 2
+    page.locator("#steps .side", has_text="Undo").click()
+    page.wait_for_selector("#steps .node[data-show='1'][aria-current]")
+    assert float(page.locator(".take .roll").first.get_attribute("data-seam")) < seam
+    page.reload()
+    page.wait_for_selector("#steps .node[data-show='1'][aria-current]")
+    page.locator("#steps .node", has_text="2").click()
+    page.wait_for_selector("#steps .node[data-show='2'][aria-current]")
+    score = read_score(download(page, "MIDI", tmp_path))
+    assert score.duration > seam + 3
+
+
 def test_piano_is_heard_while_it_is_made_without_a_gap(page: Any, tmp_path: Path) -> None:
     shorter(page)
     finish(page)

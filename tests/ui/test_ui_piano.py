@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 import soundfile
@@ -24,15 +25,17 @@ from shortcut_gen.pipeline import Prompt
 from tests.shared.results import results_of
 from ui import sessions as sessions_module
 from ui.__main__ import check_port, main
+from ui.guard import COOKIE
 from ui.models import Models, find_checkpoints
 from ui.piano import MAX_BYTES, MAX_EVENTS, PianoPerformance, PianoTab
-from ui.results import Result, route
+from ui.results import Made, Result, route
 from ui.sessions import Admission, Sessions
 from ui.tab import NO_PROMPT
 from ui.values import number, whole
 
 FIRST = "bach-prelude-c.mid"
 SETTINGS: dict[str, Any] = {
+    "start": 0.0,
     "used": 5.0,
     "seconds": 3.0,
     "variations": 1,
@@ -46,7 +49,7 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture
 def sessions() -> Iterator[Sessions]:
-    made = Sessions()
+    made = Sessions(2)
     yield made
     made.clear()
 
@@ -106,12 +109,10 @@ def test_a_run_draws_then_writes_midi_and_sound(do: PianoTab) -> None:
 
 
 def test_the_same_seed_gives_the_same_notes(do: PianoTab) -> None:
-    list(run(do, key="a"))
-    first = files(do, ".mid")[0].read_bytes()
-    list(run(do, key="a"))
-    assert [path.read_bytes() for path in files(do, ".mid")] == [first]
-    list(run(do, key="a", seed=8))
-    assert files(do, ".mid")[0].read_bytes() != first
+    for seed in (7, 7, 8):
+        list(run(do, key="a", seed=seed))
+    one, two, other = (step.made[0].ids for step in do.sessions.steps("a", "piano"))
+    assert one == two != other
 
 
 def test_a_new_seed_is_drawn_and_shown(do: PianoTab) -> None:
@@ -126,7 +127,8 @@ def test_a_run_without_a_prompt(do: PianoTab) -> None:
     assert ">from scratch<" in last[0]
 
 
-def test_stop_keeps_what_is_there(do: PianoTab) -> None:
+def test_stop_keeps_what_is_there(do: PianoTab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shortcut_gen.decoding.shared.AHEAD", 64)  # or so small a model is done before it is stopped
     steps = run(do, seconds=120.0, variations=4)
     drawn = [next(steps) for _ in range(3)][-1]
     assert "Stop keeps" in drawn[1]
@@ -165,6 +167,7 @@ def test_what_is_heard_while_it_is_made_is_the_continuation(do: PianoTab) -> Non
 
 def test_sound_is_there_while_notes_still_come(do: PianoTab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ui.piano.PIECE_SECONDS", 0.0)
+    monkeypatch.setattr("shortcut_gen.decoding.shared.AHEAD", 64)
     monkeypatch.setattr(PianoPerformance, "redraw_seconds", 0.0)
     steps = run(do, seconds=120.0)
     first = [next(steps) for _ in range(3)]
@@ -185,7 +188,7 @@ def test_without_fluidsynth_a_run_is_seen_and_not_heard(do: PianoTab, monkeypatc
 
 
 def test_a_prompt_can_be_heard(do: PianoTab) -> None:
-    card, _ = do.show("page", FIRST, None)
+    card, *_ = do.show("page", FIRST, None)
     found = re.search(r'src="results/(\w+)/([^"]+)"', card)
     assert found
     result = do.sessions.result(*found.groups())
@@ -194,12 +197,53 @@ def test_a_prompt_can_be_heard(do: PianoTab) -> None:
     assert info.duration == pytest.approx(do.examples[FIRST].seconds + RELEASE_SECONDS, abs=0.5)
 
 
+def long_piece(folder: Path) -> str:
+    """Five minutes of a scale, a note a second, after four seconds of nothing."""
+    notes = tuple(Note(pitch=40 + k % 40, velocity=70, start=4.0 + k, end=4.8 + k) for k in range(300))
+    Score(notes=notes).write(folder / "long.mid")
+    return str(folder / "long.mid")
+
+
+def test_any_part_of_a_long_file_is_continued(do: PianoTab, tmp_path: Path) -> None:
+    path = long_piece(tmp_path)
+    list(run(do, upload=path, start=100.0, used=10.0))
+    prompt = [note for note in read_score(files(do, ".mid")[0]).notes if note.start < 9.5]
+    assert [note.pitch for note in prompt[:10]] == [40 + k % 40 for k in range(96, 106)]
+    assert prompt[0].start == pytest.approx(0.0, abs=0.02)
+    card = do.change_part(None, path, 100.0, 10.0, page())
+    assert 'class="roll overview"' in card
+    assert 'data-choose="303.8' in card
+    assert "From 100.0 s, 10.0 s are used" in card
+    found = re.search(r'src="results/(\w+)/([^"]+)"', card)
+    assert found
+    result = do.sessions.result(*found.groups())
+    assert result is not None
+    assert soundfile.info(result.path()).duration < 35  # what is drawn large, and not five minutes
+
+
+def test_silence_before_the_first_note_is_left_out_and_said(do: PianoTab, tmp_path: Path) -> None:
+    card, start, used, *_ = do.choose_upload(long_piece(tmp_path), FIRST, 0.0, 20.0, page())
+    assert (start["value"], start["maximum"], used["value"]) == (4.0, 302.8, 20.0)
+    assert "From 4.0 s, 20.0 s are used" in card
+
+
+@pytest.mark.parametrize("start", [-1, 400.0, "x", None, float("nan")])
+def test_a_start_outside_the_file_is_a_line(do: PianoTab, tmp_path: Path, start: Any) -> None:
+    last = list(run(do, upload=long_piece(tmp_path), start=start))[-1]
+    assert "where to begin is" in last[1]
+
+
+def test_what_the_model_cannot_see_is_said(do: PianoTab, tmp_path: Path) -> None:
+    path = long_piece(tmp_path)
+    assert "of which the model sees the last" in do.change_part(None, path, 0.0, 120.0, page())
+
+
 def test_a_file_that_cannot_be_made_says_why(tmp_path: Path) -> None:
     def full(_: Path) -> None:
         raise MediaError("song.wav cannot be written (No space left on device)")
 
     found = {"song.wav": Result(tmp_path / "song.wav", full), "gone.wav": Result(tmp_path / "gone/gone.wav", full)}
-    client = TestClient(Starlette(routes=[route(lambda token, name: found.get(name))]))
+    client = TestClient(Starlette(routes=[route(lambda token, name: found.get(name), Made(10**6))]))
     answer = client.get("/results/0a/song.wav")
     assert (answer.status_code, answer.text) == (507, "song.wav cannot be written (No space left on device)")
     assert client.get("/results/0a/gone.wav").status_code == 404
@@ -214,7 +258,7 @@ def test_a_file_is_made_once_and_can_be_asked_for_in_parts(tmp_path: Path) -> No
         path.write_bytes(b"0123456789")
 
     result = Result(tmp_path / "song.wav", write)
-    client = TestClient(Starlette(routes=[route(lambda token, name: result)]))
+    client = TestClient(Starlette(routes=[route(lambda token, name: result, Made(10**6))]))
     assert client.get("/results/0a/song.wav").content == b"0123456789"
     part = client.get("/results/0a/song.wav", headers={"Range": "bytes=2-4"})
     assert (part.status_code, part.content) == (206, b"234")
@@ -233,10 +277,74 @@ def test_two_pages_do_not_mix(do: PianoTab) -> None:
     assert "seed99" not in last_one[0]
 
 
-def test_a_new_run_takes_the_old_results_away(do: PianoTab) -> None:
-    for _ in range(3):
+def test_the_oldest_steps_make_room(do: PianoTab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions_module, "KEEP_STEPS", 2)
+    for _ in range(4):
         list(run(do))
-    assert len(files(do, ".wav")) == 1
+    assert [step.number for step in do.sessions.steps("page", "piano")] == [3, 4]
+    assert len(list(do.sessions.results.iterdir())) == 2
+
+
+def go_on(do: PianoTab, origin: Any, key: str = "page", **changes: Any) -> list[tuple[Any, ...]]:
+    settings = {name: value for name, value in (SETTINGS | changes).items() if name not in ("start", "used")}
+    return list(do.go_on(None, origin, *settings.values(), request=page(key)))
+
+
+def test_a_variation_is_gone_on_from_with_the_ids_it_has(do: PianoTab) -> None:
+    list(run(do, variations=2))
+    last = go_on(do, "1.2", seed=9)[-1]
+    first, second = do.sessions.steps("page", "piano")
+    before, after = first.made[1], second.made[0]
+    assert after.prompt_ids == before.prompt_ids + before.ids
+    assert second.parent == (1, 2)
+    assert "of J. S. Bach" in last[0]
+    assert 'data-show="1"' in last[5]
+    assert 'aria-label="Step 2: 1 variation from variation 2 of step 1, seed 9" aria-current=true' in last[5]
+    earlier = go_on(do, "2.1@6.5")[-1]
+    third = do.sessions.steps("page", "piano")[-1]
+    assert third.made[0].prompt_ids == after.prompt_ids[: len(third.made[0].prompt_ids)]
+    assert 5.5 < third.made[0].seam_seconds <= 6.5
+    assert "Undo" in earlier[5]
+
+
+@pytest.mark.parametrize("origin", ["", None, 7, "x", "9.1", "1.5", "1", "1.0", "1.1@0.001", "-1.1", "1.1@nan"])
+def test_what_cannot_be_gone_on_from_is_a_line(do: PianoTab, origin: Any) -> None:
+    list(run(do))
+    last = go_on(do, origin)[-1]
+    assert "status error" in last[1]
+    assert len(do.sessions.steps("page", "piano")) == 1
+
+
+def test_steps_are_undone_and_redone_and_a_reload_brings_them_back(do: PianoTab, sessions: Sessions) -> None:
+    def opened(key: str, browser: str) -> Any:
+        return SimpleNamespace(session_hash=key, cookies={COOKIE: browser})
+
+    token = do.begin(opened("old", "me"))[3]
+    list(do.run(token, FIRST, None, *SETTINGS.values(), request=opened("old", "me")))
+    token = do.begin(opened("old", "me"))[3]
+    last = list(do.run(token, FIRST, None, *(SETTINGS | {"seed": 8}).values(), request=opened("old", "me")))[-1]
+    drawing, steps, _ = do.show_step("back", page("old"))
+    assert "seed 7" in drawing
+    assert "there is no step" in do.show_step("back", page("old"))[2]
+    assert do.show_step("forward", page("old"))[0] == last[0]
+    assert do.show_step("1", page("old"))[0] == drawing
+    assert "step 7 is not there" in do.show_step("7", page("old"))[2]
+    sessions.alive("old", 1)
+    assert do.restore(opened("new", "me"))[0] == gr.skip()  # the old page is still open: this is a second one
+    sessions.alive("old", -1)
+    assert do.restore(opened("stranger", "you"))[0] == gr.skip()
+    assert do.restore(opened("new", "me")) == (drawing, steps)
+    sessions.alive("new", 1)
+    assert do.restore(opened("third", "me"))[0] == gr.skip()
+
+
+def test_files_have_a_limit_together_and_are_made_again(tmp_path: Path) -> None:
+    made, results = Made(25), []
+    for name in "abc":
+        results.append(Result(tmp_path / name, lambda path: path.write_bytes(bytes(10)) and None))
+        made.used(results[-1].path())
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["b", "c"]
+    assert results[0].path().read_bytes() == bytes(10)
 
 
 def late(folder: Path) -> str:
@@ -252,7 +360,7 @@ def test_a_run_that_fails_leaves_the_results_before_it(do: PianoTab, tmp_path: P
     list(run(do, upload=late(tmp_path), used=1.0))  # nothing sounds so early: refused after the run has begun
     assert files(do, ".wav") == wavs
     list(run(do, seed=8))
-    assert [path.name.endswith("seed8-variation-1.wav") for path in files(do, ".wav")] == [True]
+    assert sorted(path.name.endswith("seed8-variation-1.wav") for path in files(do, ".wav")) == [False, True]
 
 
 def test_closing_the_generator_ends_the_run(do: PianoTab) -> None:
@@ -305,7 +413,7 @@ def test_an_upload_goes_before_the_list_and_says_what_was_kept(do: PianoTab, tmp
         instrument.notes.append(pretty_midi.Note(80, 60 + program % 7, 0.0, 2.0))
         midi.instruments.append(instrument)
     midi.write(str(tmp_path / "band.mid"))
-    card, slider, listed, _ = do.choose_upload(str(tmp_path / "band.mid"), FIRST, 20.0, page())
+    card, _, slider, listed, _ = do.choose_upload(str(tmp_path / "band.mid"), FIRST, 0.0, 20.0, page())
     assert listed is None
     assert "band.mid: 1 note," in card
     assert 'class="kept"' in card
@@ -319,7 +427,7 @@ def test_a_wav_called_mid_is_refused_in_one_line(do: PianoTab, tmp_path: Path) -
     soundfile.write(wav, [0.0] * 1000, 8000, format="WAV")
     path = tmp_path / "song.mid"
     path.write_bytes(wav.getvalue())
-    card, slider, listed, upload = do.choose_upload(str(path), FIRST, 20.0, page())
+    card, _, slider, listed, upload = do.choose_upload(str(path), FIRST, 0.0, 20.0, page())
     assert card.count('role="alert"') == 1
     assert ">song.mid" in card  # its name, not where the server keeps it
     assert "J. S. Bach" in card  # what was chosen before still is
@@ -334,14 +442,14 @@ def test_a_wav_called_mid_is_refused_in_one_line(do: PianoTab, tmp_path: Path) -
 def test_a_score_shorter_than_a_second_is_continued_whole(do: PianoTab, tmp_path: Path, seconds: float) -> None:
     Score(notes=(Note(pitch=60, velocity=80, start=0.0, end=seconds),)).write(tmp_path / "note.mid")
     path = str(tmp_path / "note.mid")
-    card, slider, *_ = do.choose_upload(path, FIRST, 20.0, page())
+    card, _, slider, *_ = do.choose_upload(path, FIRST, 0.0, 20.0, page())
     assert "note.mid: 1 note" in card
     assert (slider["minimum"], slider["interactive"]) == (0, False)
     assert 0 < slider["value"] == slider["maximum"]
     last = list(run(do, upload=path, choice=None, used=slider["value"]))[-1]
     assert "of note.mid" in last[0]
     assert len(read_score(files(do, ".mid")[0]).notes) >= 1
-    _, slider, _ = do.choose_example(FIRST, page())
+    _, _, slider, _ = do.choose_example(FIRST, page())
     assert (slider["minimum"], slider["value"], slider["interactive"]) == (1, 20.0, True)
 
 
@@ -357,7 +465,7 @@ def test_files_of_the_wrong_kind_or_size_say_so(do: PianoTab, tmp_path: Path) ->
         "big.mid": "big.mid has 4,000,004 bytes; at most 4,000,000 of MIDI are taken here",
         "crowd.kar": "200,000",
     }.items():
-        card = do.choose_upload(str(tmp_path / name), FIRST, 20.0, page())[0]
+        card = do.choose_upload(str(tmp_path / name), FIRST, 0.0, 20.0, page())[0]
         assert line in unescape(card)
         assert str(tmp_path) not in card
 
@@ -365,10 +473,10 @@ def test_files_of_the_wrong_kind_or_size_say_so(do: PianoTab, tmp_path: Path) ->
 def test_a_moved_slider_reads_no_file_again(do: PianoTab, tmp_path: Path) -> None:
     path = tmp_path / "note.mid"
     Score(notes=(Note(pitch=60, velocity=80, start=0.0, end=9.0),)).write(path)
-    do.choose_upload(str(path), FIRST, 20.0, page())
+    do.choose_upload(str(path), FIRST, 0.0, 20.0, page())
     path.unlink()
-    assert "note.mid: 1 note" in do.change_used(None, str(path), 3.0, page())
-    assert "how much to use is 'x'" in unescape(do.change_used(None, str(path), "x", page()))  # type: ignore[arg-type]
+    assert "note.mid: 1 note" in do.change_part(None, str(path), 0.0, 3.0, page())
+    assert "how much to use is 'x'" in unescape(do.change_part(None, str(path), 0.0, "x", page()))  # type: ignore[arg-type]
 
 
 def test_a_reading_that_gets_no_turn_says_so(
@@ -376,9 +484,9 @@ def test_a_reading_that_gets_no_turn_says_so(
 ) -> None:
     monkeypatch.setattr(sessions_module, "READING_WAIT", 0.05)
     with sessions.reading(), sessions.reading():
-        card = do.choose_upload(late(tmp_path), FIRST, 20.0, page())[0]
+        card = do.choose_upload(late(tmp_path), FIRST, 0.0, 20.0, page())[0]
     assert "the server is busy" in card
-    assert "late.mid" in do.choose_upload(late(tmp_path), FIRST, 20.0, page())[0]
+    assert "late.mid" in do.choose_upload(late(tmp_path), FIRST, 0.0, 20.0, page())[0]
 
 
 def test_a_run_waits_for_its_turn_and_can_be_stopped_before_it(do: PianoTab, sessions: Sessions) -> None:
@@ -388,7 +496,7 @@ def test_a_run_waits_for_its_turn_and_can_be_stopped_before_it(do: PianoTab, ses
         assert "Reading" in line
         begun.append(sessions.start_run(key, "piano", token))
     line, go, halt, first = do.begin(page("c"))
-    assert "yours begins when one of them is done" in line
+    assert "You are the next: yours begins when others are done" in line
     assert (go["interactive"], halt["interactive"]) == (False, True)
     line, go, halt = do.stop(page("c"))
     assert "Stopped before it began" in line
@@ -405,7 +513,7 @@ def test_a_run_waits_for_its_turn_and_can_be_stopped_before_it(do: PianoTab, ses
 def test_places_are_few_and_nobody_holds_one_that_is_gone(
     do: PianoTab, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    most = sessions_module.RUNS_AT_ONCE + sessions_module.WAITING_RUNS
+    most = sessions.runs + sessions_module.WAITING_RUNS
     for k in range(most):
         assert sessions.ask(f"page {k}")[0] is not Admission.REFUSED
     line, go, _, token = do.begin(page("late"))
@@ -445,22 +553,22 @@ def test_the_server_ends_with_its_runs(do: PianoTab, sessions: Sessions) -> None
 
 def test_notes_of_no_length_are_a_prompt_too(do: PianoTab, tmp_path: Path) -> None:
     Score(notes=(Note(pitch=60, velocity=80, start=0.0, end=0.0),)).write(tmp_path / "click.mid")
-    card, slider, *_ = do.choose_upload(str(tmp_path / "click.mid"), FIRST, 20.0, page())
+    card, _, slider, *_ = do.choose_upload(str(tmp_path / "click.mid"), FIRST, 0.0, 20.0, page())
     assert "click.mid: 1 note" in card
     assert slider["minimum"] < slider["maximum"]
 
 
 def test_choosing_an_example_draws_it_and_puts_the_upload_away(do: PianoTab) -> None:
-    card, slider, upload = do.choose_example("satie-gymnopedie.mid", page())
+    card, _, slider, upload = do.choose_example("satie-gymnopedie.mid", page())
     assert "E. Satie" in card
     assert "Not used" in card
     assert upload is None
     assert slider["value"] == 20.0
-    card, slider, _ = do.choose_example("joplin-entertainer.mid", page())
+    card, _, slider, _ = do.choose_example("joplin-entertainer.mid", page())
     assert "Not used" not in card
     assert slider["value"] == slider["maximum"] == pytest.approx(18, abs=0.3)
     assert "begins by itself" in do.choose_example(NO_PROMPT, page())[0]
-    assert do.clear_upload(page())[2] == FIRST
+    assert do.clear_upload(page())[3] == FIRST
 
 
 def test_whole_numbers() -> None:

@@ -32,6 +32,7 @@ from ui.tab import NO_PROMPT
 
 FIRST = load_examples(VOICES)[0].file
 SETTINGS: dict[str, Any] = {
+    "start": 0.0,
     "used": 2.0,
     "seconds": 3.0,
     "variations": 1,
@@ -119,7 +120,7 @@ def test_sound_is_there_long_before_the_run_ends(do: SpeechTab) -> None:
     sound = do.sessions.live(token(first))
     assert sound is not None
     data, last = sound.after(0)
-    assert 0 < len(data) < 2 * 16000 * 5
+    assert 0 < len(data) < 2 * 16000 * 15
     assert not last
     assert "new" in first[-1][0]
     steps.close()
@@ -143,7 +144,7 @@ def test_stop_keeps_what_is_there(do: SpeechTab) -> None:
     assert made[-1][0].count("<audio") == 4
     lengths = [soundfile.info(path).frames for path in wavs(do)]
     assert 2 * 16000 < lengths[0] < 15 * 16000
-    assert set(lengths) == {lengths[0]}
+    assert max(lengths) - min(lengths) < 16000  # each goes on at its own pace
     assert len(heard(do.sessions.live(token(made)))) == lengths[0] - 2 * 16000
 
 
@@ -215,7 +216,7 @@ def write_notes(path: Path) -> None:
 def test_a_bad_file_is_one_line_and_loses_nothing(do: SpeechTab, write: Callable[[Path], None], tmp_path: Path) -> None:
     path = tmp_path / "mine.wav"
     write(path)
-    card, slider, listed, upload = do.choose_upload(str(path), FIRST, 5.0, page())
+    card, _, slider, listed, upload = do.choose_upload(str(path), FIRST, 0.0, 5.0, page())
     said = re.findall(r'role="alert">([^<]*)<', card)
     assert len(said) == 1
     assert said[0].startswith("mine.wav")  # its name, not where the server keeps it
@@ -230,7 +231,7 @@ def test_a_bad_file_is_one_line_and_loses_nothing(do: SpeechTab, write: Callable
         assert "silent" in said[0]
     # From the microphone: what was uploaded before stays.
     soundfile.write(tmp_path / "good.wav", tone(3), 16000)
-    card, *_, kept, emptied = do.choose_recording(str(path), None, str(tmp_path / "good.wav"), 2.0, page())
+    card, *_, kept, emptied = do.choose_recording(str(path), None, str(tmp_path / "good.wav"), 0.0, 2.0, page())
     assert card.count('role="alert"') == 1
     assert "good.wav: 3.0 s" in card
     assert "value" not in kept
@@ -253,7 +254,7 @@ def test_recordings_of_all_kinds_are_continued(
 ) -> None:
     path = tmp_path / name
     soundfile.write(path, np.repeat(tone(3, rate)[:, None], channels, axis=1), rate, **form)
-    card, slider, listed, upload = do.choose_upload(str(path), FIRST, 5.0, page())
+    card, _, slider, listed, upload = do.choose_upload(str(path), FIRST, 0.0, 5.0, page())
     assert f"{name}: 3." in card
     assert "<audio" in card
     assert listed is None
@@ -269,22 +270,22 @@ def test_recordings_of_all_kinds_are_continued(
 def test_a_recording_shorter_than_a_second_is_continued_whole(do: SpeechTab, tmp_path: Path, seconds: float) -> None:
     path = tmp_path / "word.wav"
     soundfile.write(path, tone(seconds), 16000)
-    card, slider, *_ = do.choose_upload(str(path), FIRST, 5.0, page())
+    card, _, slider, *_ = do.choose_upload(str(path), FIRST, 0.0, 5.0, page())
     assert "word.wav" in card
     assert (slider["minimum"], slider["interactive"]) == (0, False)
     assert 0 < slider["value"] == slider["maximum"] <= 1
     last = list(run(do, upload=str(path), choice=None, used=slider["value"], seconds=2.0))[-1]
     assert soundfile.info(wavs(do)[0]).duration == pytest.approx(2 + seconds, abs=0.1)
     assert "of word.wav" in last[0]
-    _, slider, _ = do.choose_example(FIRST, page())
+    _, _, slider, _ = do.choose_example(FIRST, page())
     assert (slider["minimum"], slider["value"], slider["interactive"]) == (1, 5.0, True)
 
 
 def test_an_uploaded_file_is_heard_as_what_was_read_of_it(do: SpeechTab, tmp_path: Path) -> None:
     """Browsers play no AIFF, and what follows the part that is shown is not to be heard."""
     path = tmp_path / "talk.aiff"
-    soundfile.write(path, np.tile(tone(1), 30), 16000, format="AIFF")
-    card, *_ = do.choose_upload(str(path), FIRST, 5.0, page())
+    soundfile.write(path, np.tile(tone(1), 70), 16000, format="AIFF")
+    card, *_ = do.choose_upload(str(path), FIRST, 0.0, 5.0, page())
     found = re.search(r'src="results/(\w+)/(talk.wav)"', card)
     assert found
     result = do.sessions.result(*found.groups())
@@ -293,31 +294,41 @@ def test_an_uploaded_file_is_heard_as_what_was_read_of_it(do: SpeechTab, tmp_pat
     assert played.is_relative_to(do.sessions.results)
     samples, rate = soundfile.read(played)
     assert (rate, len(samples)) == (16000, SHOWN_SECONDS * 16000)
-    assert do.change_used(None, str(path), 3.0, page()).count(found[0]) == 1  # it is not written again
+    assert do.change_part(None, str(path), 0.0, 3.0, page()).count(found[0]) == 1  # it is not written again
     soundfile.write(tmp_path / "next.wav", tone(3), 16000)
-    do.choose_upload(str(tmp_path / "next.wav"), FIRST, 5.0, page())
+    do.choose_upload(str(tmp_path / "next.wav"), FIRST, 0.0, 5.0, page())
     assert not played.exists()  # nor kept for a prompt that is gone
+
+
+def test_a_part_from_the_middle_is_continued_and_silence_before_speech_left_out(do: SpeechTab, tmp_path: Path) -> None:
+    quiet, path = np.zeros(2 * 16000, np.float32), str(tmp_path / "late.wav")
+    soundfile.write(path, np.concatenate([quiet, tone(4)]), 16000)
+    card, start, *_ = do.choose_upload(path, FIRST, 0.0, 5.0, page())
+    assert start["value"] == pytest.approx(2.0, abs=0.1)
+    assert "From 2.0 s, 4.0 s are used" in card
+    list(run(do, upload=path, start=3.0, used=2.0))
+    assert soundfile.info(wavs(do)[0]).frames == 5 * 16000
 
 
 def test_what_a_server_cannot_afford_is_refused(do: SpeechTab, tmp_path: Path) -> None:
     path = tmp_path / "wide.flac"
     soundfile.write(path, np.zeros((8 * 655_000, 8), np.int16), 655_000, subtype="PCM_16")
-    card, *_ = do.choose_upload(str(path), FIRST, 5.0, page())
+    card, *_ = do.choose_upload(str(path), FIRST, 0.0, 5.0, page())
     assert "wide.flac has 8 channels of 655,000 samples a second" in unescape(card)
 
 
 def test_the_card_says_what_was_mended(do: SpeechTab, tmp_path: Path) -> None:
     path = tmp_path / "tilted.wav"
     soundfile.write(path, tone(3) / 2 + 0.3, 16000)
-    card, *_ = do.choose_upload(str(path), FIRST, 2.0, page())
+    card, *_ = do.choose_upload(str(path), FIRST, 0.0, 2.0, page())
     assert '<p class="kept">a constant offset of 0.3 is removed</p>' in card
 
 
 def test_a_long_recording_is_read_from_its_start_alone(do: SpeechTab, tmp_path: Path) -> None:
     path = tmp_path / "lecture.flac"
     soundfile.write(path, np.tile(tone(1, 8000), 700), 8000)
-    card, slider, *_ = do.choose_upload(str(path), FIRST, 5.0, page())
-    assert "lecture.flac: the first 20 s" in card
+    card, _, slider, *_ = do.choose_upload(str(path), FIRST, 0.0, 5.0, page())
+    assert "lecture.flac: the first 60 s" in card
     assert slider["maximum"] == 10
     media = do.read_prompt(None, str(path)).media
     assert isinstance(media, Audio)
@@ -325,17 +336,17 @@ def test_a_long_recording_is_read_from_its_start_alone(do: SpeechTab, tmp_path: 
 
 
 def test_choosing_and_recording(do: SpeechTab, tmp_path: Path) -> None:
-    card, slider, upload = do.choose_example("3005-163389-0005.ogg", page())
+    card, _, slider, upload = do.choose_example("3005-163389-0005.ogg", page())
     assert "Reader 3005: 7.9 s" in card
     assert "Not used" in card
     assert "reader-3005.wav" in card
     assert upload is None
     assert (slider["value"], slider["maximum"]) == (5.0, 8.0)
-    assert "Not used" not in do.change_used("3005-163389-0005.ogg", None, 8.0, page())
+    assert "Not used" not in do.change_part("3005-163389-0005.ogg", None, 0.0, 8.0, page())
     assert "begins by itself" in do.choose_example(NO_PROMPT, page())[0]
     path = tmp_path / "recording.wav"
     soundfile.write(path, tone(4), 16000)
-    card, slider, listed, kept, emptied = do.choose_recording(str(path), FIRST, None, 5.0, page())
+    card, _, slider, listed, kept, emptied = do.choose_recording(str(path), FIRST, None, 0.0, 5.0, page())
     assert "recording.wav: 4.0 s" in card
     assert slider["value"] == 4.0
     assert (listed, kept, emptied) == (None, str(path), None)

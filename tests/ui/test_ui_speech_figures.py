@@ -52,7 +52,7 @@ def test_before_the_seam_is_the_prompt_and_after_it_is_new() -> None:
     ]
     assert re.findall(r'<path class="(\w+)"', html) == ["old", "new"]
     assert describe(Sketch(analysis=sound, seam=2.0, seconds=10.0)).endswith("2.0 s of the prompt, then 1.0 s new.")
-    prompt = drawing(sketch_of(Audio(tone(3)[None].astype(np.float32), 16000), 1.0))
+    prompt = drawing(sketch_of(Audio(tone(3)[None].astype(np.float32), 16000), 0.0, 1.0))
     assert 'class="spectrum unused"' in prompt
     assert "2.0 s of the file not used" in prompt
     empty = drawing(Sketch(analysis=Analysis(16000), seam=0.0, seconds=10.0))

@@ -149,6 +149,67 @@ def against(prompt: Excerpt, following: Excerpt) -> dict[str, float]:
     }
 
 
+LAGS = (10.0, 20.0, 30.0)
+"""Distances in seconds at which music is held against itself."""
+WINDOW, HOP = 10.0, 5.0
+"""Length and distance of the moments that are held against each other, in seconds."""
+
+
+def goes_on(excerpt: Excerpt, seam: float, lag: float) -> dict[str, float]:
+    """How alike moments are that lie `lag` seconds apart, the later one behind the seam: 1 where nothing changes.
+
+    Nothing where the excerpt is too short for any.
+    """
+    later = [at for at in np.arange(seam, excerpt.seconds - WINDOW + 1e-6, HOP).tolist() if at >= lag]
+    if not later:
+        return {}
+    pairs = [(excerpt.part(at - lag, at - lag + WINDOW), excerpt.part(at, at + WINDOW)) for at in later]
+    return {
+        "rhythm": float(np.mean([cosine(rhythm(one), rhythm(other)) for one, other in pairs])),
+        "pitch": float(np.mean([cosine(pitch_classes(one), pitch_classes(other)) for one, other in pairs])),
+    }
+
+
+OUTLINE = (
+    *("notes a second", "notes at once", "mean interval", "its spread", "mean pitch", "its spread", "mean velocity"),
+    *("its spread", "pitch classes in use", "strength of the pulse"),
+)
+
+
+def outline(excerpt: Excerpt) -> Floats:
+    """The measures of OUTLINE, (10,): rates and intervals as octaves, pitch classes as entropy in bits."""
+
+    def told(values: NDArray[Any], empty: float) -> tuple[float, float]:
+        return (float(values.mean()), float(values.std())) if len(values) else (empty, 0.0)
+
+    classes = pitch_classes(excerpt)
+    rates = (len(excerpt.pitch) / excerpt.seconds, notes_at_once(excerpt))
+    return np.array(
+        [
+            *(np.log2(max(rate, 0.05)) for rate in rates),
+            *told(np.log2(excerpt.intervals), 0.0),
+            *told(excerpt.pitch, 60.0),
+            *told(excerpt.velocity, 64.0),
+            -float((classes * np.log2(classes + 1e-12)).sum()),
+            float(rhythm(excerpt).max()),
+        ]
+    )
+
+
+def frechet(one: Floats, other: Floats) -> float:
+    """Fréchet distance (squared) of two sets of vectors, (N, D) and (M, D), as if normal: Dowson & Landau (1982).
+
+    No number where a set has fewer than two.
+    """
+    if min(len(one), len(other)) < 2:
+        return float("nan")
+    off = one.mean(axis=0) - other.mean(axis=0)
+    ours, theirs = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
+    # The product's root has the roots of its eigenvalues, which are real and not negative but for rounding.
+    roots = np.sqrt(np.clip(np.linalg.eigvals(ours @ theirs).real, 0, None))
+    return float(off @ off + np.trace(ours) + np.trace(theirs) - 2 * roots.sum())
+
+
 def apart(real: Sequence[Floats], made: Sequence[Floats]) -> tuple[float, float]:
     """(Overlapping area, Kullback-Leibler divergence in nats) of a feature's distances within the real set and between
     the sets."""

@@ -14,14 +14,15 @@ def draw(rows: Sequence[tuple[str, Score, float, Score, float]], path: Path) -> 
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.colors import to_rgba
 
     figure, axes = plt.subplots(len(rows), 2, figsize=(14, 1.9 * len(rows)), squeeze=False, layout="constrained")
     for (title, real, real_seam, made, made_seam), (left, right) in zip(rows, axes, strict=True):
         for axis, score, seam in ((left, real, real_seam), (right, made, made_seam)):
-            for note in score.notes:
-                colour = OLD if note.start < seam else NEW
-                alpha = 0.35 + 0.65 * note.velocity / 127
-                axis.hlines(note.pitch, note.start, max(note.end, note.start + 0.03), color=colour, alpha=alpha, lw=1.6)
+            notes = score.notes
+            shades = [to_rgba(OLD if note.start < seam else NEW, 0.35 + 0.65 * note.velocity / 127) for note in notes]
+            ends = [max(note.end, note.start + 0.03) for note in notes]
+            axis.hlines([n.pitch for n in notes], [n.start for n in notes], ends, colors=shades, lw=1.6)
             axis.axvline(seam, color="#444444", lw=0.8)
             axis.set_xlim(0, max(real.duration, made.duration))
             axis.set_ylim(20, 109)

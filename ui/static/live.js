@@ -127,11 +127,11 @@
 
   document.addEventListener("click", (event) => {
     if (!event.target.closest) return;
-    const button = event.target.closest(".halt, .go");
-    const aloud = button && button.closest(".controls").querySelector(".aloud input");
+    const button = event.target.closest(".halt, .go, .onward button");
+    const aloud = button && button.closest(".columns").querySelector(".aloud input");
     if (!aloud) return;
     silence();
-    if (button.matches(".go") && aloud.checked) open();
+    if (!button.matches(".halt") && aloud.checked) open();
   });
   document.addEventListener("play", silence, true);
   document.addEventListener("silence", silence); // a player goes on (static/keyboard-record.js)

@@ -22,7 +22,14 @@
       span.replaceChildren(bold, rest.join(" "));
     }
   };
-  const tend = () => { announce(); group(); entitle(); };
+  // What only scripts use is nothing for the keyboard or a reader.
+  const hide = () => {
+    for (const box of document.querySelectorAll(".out-of-sight:not([aria-hidden])")) {
+      box.setAttribute("aria-hidden", "true");
+      for (const each of [box, ...box.querySelectorAll("input, textarea, button")]) each.tabIndex = -1;
+    }
+  };
+  const tend = () => { announce(); group(); entitle(); hide(); };
   new MutationObserver(tend).observe(document.body, { childList: true, subtree: true });
   tend();
 
@@ -60,7 +67,7 @@
 
   const place = (audio) => {
     const card = audio.closest(".card");
-    const roll = card && card.querySelector(".roll");
+    const roll = card && card.querySelector(".roll:not(.overview)");
     if (!roll) return;
     const head = roll.querySelector(".playhead");
     head.style.transform = `translateX(${Math.min((100 * audio.currentTime) / Number(roll.dataset.seconds), 100)}%)`;
@@ -83,10 +90,63 @@
   }, true);
   document.addEventListener("seeked", (event) => place(event.target), true);
 
+  // A drag over the drawing of a prompt chooses the part of it that is used; the sliders say the same for keyboards.
+  const slider = (roll, name, value) => {
+    const input = roll.closest(".columns").querySelector(`.${name} input[type=number]`);
+    if (!input || input.disabled) return;
+    const set = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set;
+    set.call(input, String(Math.round(10 * value) / 10));
+    for (const kind of ["input", "change", "blur"]) input.dispatchEvent(new Event(kind, { bubbles: true }));
+  };
+  let drag = null;
+  let dragged = false; // the click that ends a drag plays nothing
+  const seconds = (event) => {
+    const box = drag.field.getBoundingClientRect();
+    return (drag.whole * Math.max(0, Math.min(event.clientX - box.left, box.width))) / box.width;
+  };
+  const shade = (event) => {
+    const [from, to] = [drag.from, seconds(event)].sort((a, b) => a - b);
+    drag.band.style.left = `${(100 * from) / drag.whole}%`;
+    drag.band.style.width = `${(100 * (to - from)) / drag.whole}%`;
+    return [from, to];
+  };
+  document.addEventListener("pointerdown", (event) => {
+    dragged = false;
+    const field = event.target.closest && event.target.closest("[data-choose] .field");
+    if (!field || event.button) return;
+    const roll = field.closest(".roll");
+    drag = { field, roll, whole: Number(roll.dataset.choose), x: event.clientX, band: document.createElement("i") };
+    drag.band.className = "band";
+    drag.from = seconds(event);
+    field.append(drag.band);
+  });
+  document.addEventListener("pointermove", (event) => {
+    if (!drag) return;
+    dragged = dragged || Math.abs(event.clientX - drag.x) > 6;
+    if (dragged) shade(event);
+  });
+  document.addEventListener("pointerup", (event) => {
+    if (!drag) return;
+    const [from, to] = shade(event);
+    drag.band.remove();
+    const { roll } = drag;
+    drag = null;
+    if (dragged) {
+      slider(roll, "start", from);
+      slider(roll, "used", Math.max(to - from, 1));
+    } else if (roll.matches(".overview")) {
+      slider(roll, "start", from);
+    }
+  });
+  document.addEventListener("pointercancel", () => {
+    if (drag) drag.band.remove();
+    drag = null;
+  });
+
   document.addEventListener("click", (event) => {
     if (!event.target.closest) return;
     // A click on a finished drawing plays from there.
-    const field = event.target.closest(".card .field");
+    const field = !dragged && event.target.closest(".card .roll:not(.overview) .field");
     const audio = field && field.closest(".card").querySelector("audio");
     if (audio) {
       const box = field.getBoundingClientRect();

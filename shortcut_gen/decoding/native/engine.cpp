@@ -14,7 +14,7 @@
 
 // -------------------------------------------------------------------------------------------------- what Python calls
 
-EXPORT int shortcut_abi() { return 4; }
+EXPORT int shortcut_abi() { return 5; }
 
 // The best instruction set of this machine: 0 plain, 1 AVX2, 2 AVX-512, 3 AVX-512 with bf16 and int8 products.
 EXPORT int shortcut_level() { return best_level(); }
@@ -98,7 +98,7 @@ EXPORT int shortcut_choose(const Model* m, const float* logits, long stride, int
                            const Draw* draw) try {
     thread_local Chooser chooser;
     for (int r = 0; r < rows; r++)
-        draw->ids[r] = chooser.choose(*m->kernels, logits + r * stride, vocab, draw->allowed[r], *draw->how,
+        draw->ids[r] = chooser.choose(*m->kernels, logits + r * stride, vocab, draw->allowed[r], draw->how[r],
                                       draw->uniforms[r]);
     return 0;
 } catch (...) {

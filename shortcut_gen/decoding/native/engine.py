@@ -5,6 +5,8 @@ The caches, and all that is computed, are behind engine.cpp. A row of a batch is
 
 import ctypes
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,8 +16,9 @@ from torch import Tensor
 from shortcut_gen.compiled import LEVELS
 from shortcut_gen.decoding.native.library import Choice, Draw, chosen_level, library
 from shortcut_gen.decoding.native.packing import padded, shape, tensors
-from shortcut_gen.decoding.sampling import SamplingParams
+from shortcut_gen.decoding.sampling import SamplingParams, Settings, of_each
 from shortcut_gen.errors import SettingsError
+from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
 
 Precision = Literal["f32", "bf16", "int8"]
@@ -24,6 +27,19 @@ Precision = Literal["f32", "bf16", "int8"]
 DEFAULTS: dict[str, Precision] = {"plain": "f32", "avx2": "bf16", "avx512": "bf16", "avx512-dot": "int8"}
 """The precision where none is named, by instruction set: the fastest that loses under 0.005 nats a token (docs/
 performance.md). Without vectors narrow weights gain little, and f32 gives PyTorch's own ids."""
+
+ROWS_A_THREAD = 24
+"""As in state.h: passes of so many tokens a thread share out rows instead of matrices, and round otherwise."""
+
+PIECE = 64
+"""Tokens that one thread reads at a time where others wait for it to be done."""
+
+NEAR = 0.5
+"""Share of the processor's last cache that keys and values of a shared batch may fill: the weights, and all else that
+runs on the machine, want theirs."""
+
+KNOWN_MASKS = 256
+"""Masks whose place a decoding remembers, at most."""
 
 MOST_THREADS = 8
 """Threads where their number is not named, at most: more wait for each other longer than they compute."""
@@ -34,6 +50,22 @@ def default_precision() -> Precision:
     an instruction set that is not available.
     """
     return DEFAULTS[chosen_level()]
+
+
+@cache
+def last_cache() -> int:
+    """Bytes of the processor's last cache; 16 MiB where the system does not say."""
+    try:
+        size = Path("/sys/devices/system/cpu/cpu0/cache/index3/size").read_text().strip()
+        return int(size.removesuffix("K")) * 1024
+    except (OSError, ValueError):
+        return 2**24
+
+
+def bytes_a_position(config: ModelConfig, precision: Precision) -> int:
+    """What one position's keys and values take in all blocks."""
+    sources = config.layers - 1 + config.sources if config.taps else config.layers
+    return 2 * config.width * sources * (4 if precision == "f32" else 2)
 
 
 class NativeEngine:
@@ -62,6 +94,8 @@ class NativeEngine:
         if not 1 <= self.threads <= 256:
             raise SettingsError(f"threads is {threads}; a number from 1 to 256 is needed")
         self.level = chosen_level(level)
+        self.most_rows = ROWS_A_THREAD * self.threads - 1 if self.threads > 1 else 256
+        """Rows of one decoding, at most, so that a row's numbers are the same whatever their number."""
         self._model = self._pack(model)
 
     def _pack(self, model: ShortcutLM) -> int:
@@ -85,7 +119,7 @@ class NativeEngine:
         return NativeDecoding(self, batch)
 
     def choose(
-        self, logits: Tensor, masks: Sequence[Tensor | None], params: SamplingParams, uniforms: Sequence[float]
+        self, logits: Tensor, masks: Sequence[Tensor | None], params: Settings, uniforms: Sequence[float]
     ) -> list[int]:
         """The next id of each row of logits, (B, V): what `sampling.choose` does, in a few microseconds.
 
@@ -95,43 +129,50 @@ class NativeEngine:
         if logits.dtype != torch.float32 or logits.device.type != "cpu" or logits.stride(1) != 1:
             raise ValueError(f"logits are {logits.dtype} on {logits.device}; rows of float32 on the CPU are needed")
         draw = _Draw(rows, vocab)
-        draw.fill(masks, params, uniforms)
+        draw.fill(rows, masks, params, uniforms)
         if self._library.shortcut_choose(self._model, logits.data_ptr(), logits.stride(0), rows, vocab, draw.address):
             raise MemoryError("there is not enough memory to draw an id")
         return draw.ids[:]
 
 
 class _Draw:
-    """How to draw the ids of some rows, and those that are drawn, where C finds them."""
+    """How to draw the ids of so many rows or fewer, and those that are drawn, where C finds them."""
 
     def __init__(self, rows: int, vocab: int) -> None:
-        self._rows, self._vocab = rows, vocab
+        self._vocab = vocab
         self.ids = (ctypes.c_int32 * rows)()
         self._allowed = (ctypes.c_void_p * rows)()
         self._uniforms = (ctypes.c_double * rows)()
-        self._choice = Choice()
-        self._params: SamplingParams | None = None
-        places = (ctypes.addressof(part) for part in (self._choice, self._allowed, self._uniforms, self.ids))
+        self._choices = (Choice * rows)()
+        self._params: list[SamplingParams | None] = [None] * rows
+        self._known: dict[int, tuple[Tensor, int]] = {}
+        places = (ctypes.addressof(part) for part in (self._choices, self._allowed, self._uniforms, self.ids))
         self._draw = Draw(*places)
         self.address = ctypes.addressof(self._draw)
 
-    def fill(self, masks: Sequence[Tensor | None], params: SamplingParams, uniforms: Sequence[float]) -> None:
-        """What C will read must be as long as it thinks. Raises ValueError."""
-        if len(masks) != self._rows or len(uniforms) != self._rows:
-            raise ValueError(
-                f"{len(masks)} masks and {len(uniforms)} numbers are given; {self._rows} rows need as many"
-            )
-        for mask in masks:
-            if mask is not None and not (
-                mask.dtype == torch.bool and mask.shape == (self._vocab,) and mask.is_contiguous()
-            ):
-                raise ValueError(f"a mask is {mask.dtype} of {tuple(mask.shape)}; {self._vocab} bools are needed")
-        if params is not self._params:
-            self._params = params
-            self._choice.temperature, self._choice.top_k = params.temperature, min(params.top_k, 2**31 - 1)
-            self._choice.top_p, self._choice.min_p = params.top_p, params.min_p
-        self._allowed[:] = [None if mask is None else mask.data_ptr() for mask in masks]
-        self._uniforms[:] = list(uniforms)
+    def fill(self, count: int, masks: Sequence[Tensor | None], params: Settings, uniforms: Sequence[float]) -> None:
+        """For the first `count` rows. What C will read must be as long as it thinks. Raises ValueError."""
+        if len(masks) != count or len(uniforms) != count:
+            raise ValueError(f"{len(masks)} masks and {len(uniforms)} numbers are given; {count} rows need as many")
+        for row, one in enumerate(of_each(params, count)):
+            if one is not self._params[row]:
+                self._params[row], choice = one, self._choices[row]
+                choice.temperature, choice.top_k = one.temperature, min(one.top_k, 2**31 - 1)
+                choice.top_p, choice.min_p = one.top_p, one.min_p
+        self._allowed[:count] = [None if mask is None else self._place(mask) for mask in masks]
+        self._uniforms[:count] = list(uniforms)
+
+    def _place(self, mask: Tensor) -> int:
+        """Where a mask's bytes are. Raises ValueError where they are not what C expects."""
+        known = self._known.get(id(mask))
+        if known:  # asking a tensor for its form costs more than the draw's other preparations; grammars keep theirs
+            return known[1]
+        if not (mask.dtype == torch.bool and mask.shape == (self._vocab,) and mask.is_contiguous()):
+            raise ValueError(f"a mask is {mask.dtype} of {tuple(mask.shape)}; {self._vocab} bools are needed")
+        if len(self._known) >= KNOWN_MASKS:
+            self._known.clear()
+        self._known[id(mask)] = mask, mask.data_ptr()  # the mask itself, so that its id stays its own
+        return mask.data_ptr()
 
 
 class NativeDecoding:
@@ -145,17 +186,24 @@ class NativeDecoding:
         if not self._state:
             raise MemoryError(f"there is not enough memory for the caches of {batch} streams")
         self._padded = padded(self._config.vocab_size)
+        self.piece = 2 * ROWS_A_THREAD * engine.threads if engine.threads > 1 else PIECE
+        """Tokens to read at a time where a window is read in pieces, at most. Pieces of at least half as many are
+        computed as the whole is, so that no number differs."""
+        self.near = int(NEAR * last_cache() // bytes_a_position(self._config, engine.precision))
+        """Positions of all rows of a step, at most, that are still in the processor's last cache at the next."""
         self._hold(list(range(batch)), [0] * batch)
 
     def _hold(self, slots: list[int], lengths: list[int]) -> None:
         """What a step hands over, for the rows there are: allocated here, not at every step."""
         batch = len(slots)
         self._ids, self._slots, self._lengths = ((ctypes.c_int32 * batch)(*given) for given in ([], slots, lengths))
+        self._some_slots, self._some_lengths = ((ctypes.c_int32 * batch)() for _ in range(2))
         self._logits = torch.zeros(batch, self._padded)
         self._shown = self._logits[:, : self._config.vocab_size]
         self._draw = _Draw(batch, self._config.vocab_size)
-        places = (ctypes.addressof(part) for part in (self._ids, self._slots, self._lengths))
+        places = [ctypes.addressof(part) for part in (self._ids, self._slots, self._lengths)]
         self._step = (self._state, batch, *places, batch, self._logits.data_ptr())
+        self._some = (places[0], *(ctypes.addressof(part) for part in (self._some_slots, self._some_lengths)))
 
     def __del__(self) -> None:
         if getattr(self, "_state", None):
@@ -197,45 +245,43 @@ class NativeDecoding:
         """Go on with some of the rows alone, in that order."""
         self._hold([self._slots[row] for row in rows], [self._lengths[row] for row in rows])
 
-    def step(self, tokens: Sequence[int], skipped: Sequence[int] = ()) -> Tensor:
-        """Read one token in every row but the skipped; logits of the next, (B, V), undefined in skipped rows.
+    def step(self, tokens: Sequence[int], rows: Sequence[int] | None = None) -> Tensor:
+        """Read one token in each of `rows`, in all where none are named; logits of the next, (rows, V).
 
         The next step overwrites them.
         """
-        if not skipped:
-            self._ids[:] = list(tokens)
-            self._pass(self._step, None)
-            going: Sequence[int] = range(len(tokens))
-        elif going := [row for row in range(len(tokens)) if row not in skipped]:
-            some = np.array(
-                [[source[row] for row in going] for source in (tokens, self._slots, self._lengths)], np.int32
-            )
-            logits = torch.empty(len(going), self._padded)
-            places = (part.ctypes.data for part in some)
-            self._pass((self._state, len(going), *places, len(going), logits.data_ptr()), None)
-            self._logits[list(going)] = logits
-        for row in going:
-            self._lengths[row] += 1
-        return self._shown
+        self._advance(tokens, rows, None)
+        return self._shown[: len(tokens)]
 
     def draw(
         self,
         tokens: Sequence[int],
         masks: Sequence[Tensor | None],
-        params: SamplingParams,
+        params: Settings,
         uniforms: Sequence[float],
-        skipped: Sequence[int] = (),
+        rows: Sequence[int] | None = None,
     ) -> list[int]:
-        """`step` and `choose` in one call of the library, which allocates nothing; any id in skipped rows."""
-        if skipped:
-            return self._engine.choose(self.step(tokens, skipped), masks, params, uniforms)
-        draw, lengths = self._draw, self._lengths
-        self._ids[:] = list(tokens)
-        draw.fill(masks, params, uniforms)
-        self._pass(self._step, draw.address)
-        for row in range(len(lengths)):
+        """`step` and `choose` in one call of the library, which allocates nothing."""
+        draw, count = self._draw, len(tokens)
+        if count > len(self._lengths):
+            raise ValueError(f"{count} rows are given; there are {len(self._lengths)}")
+        draw.fill(count, masks, params, uniforms)
+        self._advance(tokens, rows, draw.address)
+        return draw.ids[:count]
+
+    def _advance(self, tokens: Sequence[int], rows: Sequence[int] | None, draw: int | None) -> None:
+        lengths, count = self._lengths, len(tokens)
+        if count != len(lengths if rows is None else rows) or count > len(lengths):
+            raise ValueError(f"{count} tokens are given; each row that goes on needs one")
+        self._ids[:count] = list(tokens)
+        given = self._step
+        if rows is not None:
+            self._some_slots[:count] = [self._slots[row] for row in rows]
+            self._some_lengths[:count] = [lengths[row] for row in rows]
+            given = (self._state, count, *self._some, count, self._logits.data_ptr())
+        self._pass(given, draw)
+        for row in range(count) if rows is None else rows:
             lengths[row] += 1
-        return draw.ids[:]
 
     def _pass(self, given: tuple[int, ...], draw: int | None) -> None:
         """`given` is what shortcut_pass takes but for its last argument, `draw`."""

@@ -9,7 +9,7 @@ from shortcut_gen import compiled
 from shortcut_gen.compiled import LEVELS
 from shortcut_gen.errors import SettingsError
 
-ABI = 4
+ABI = 5
 """What `shortcut_abi` must answer: a library built from other sources is not used."""
 
 
@@ -31,7 +31,7 @@ class Choice(ctypes.Structure):
 
 
 class Draw(ctypes.Structure):
-    """Where C finds what it draws with and where it puts the ids, as pass.h has it."""
+    """Where C finds what it draws with, row by row, and where it puts the ids, as pass.h has it."""
 
     _fields_ = (("how", c_void_p), ("allowed", c_void_p), ("uniforms", c_void_p), ("ids", c_void_p))
 

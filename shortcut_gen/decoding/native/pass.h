@@ -8,7 +8,8 @@
 
 namespace {
 
-// How to draw the next id of each row. allowed: for each row V bytes, or null where all may come; ids: what is drawn.
+// How to draw the next id of each row. how: each row's settings; allowed: for each row V bytes, or null where all may
+// come; ids: what is drawn.
 struct Draw {
     const Choice* how;
     const uint8_t* const* allowed;
@@ -201,16 +202,20 @@ private:
         const long lds = long(m.context + 15) / 16 * sources * 16;
         float* out = shortcut ? w.attended_last.get() : w.attended.get();
         const float* query = (shortcut ? w.query : w.inward).get();
-        const size_t size = m.half() ? 2 : 4, a_head = place(from, 1, sources) - place(from, 0, sources);
-        for (int head = begin(heads->groups) * heads->per_group;
-             head < std::min(end(heads->groups) * heads->per_group, heads->count); head++) {
-            const int group = head / heads->per_group, inside = head % heads->per_group * width;
-            for (int r = from, next; r < to; r = next) {
-                for (next = r + 1; next < to && p.slots[next] == p.slots[r];) next++;
-                const size_t at = place(r, head, sources) * size;
+        const size_t size = m.half() ? 2 : 4;
+        const int first = begin(heads->groups) * heads->per_group;
+        const int last = std::min(end(heads->groups) * heads->per_group, heads->count) - 1;
+        // Stream by stream, so that what a head asks for ahead of the next is still there when that comes.
+        for (int r = from, next; r < to; r = next) {
+            for (next = r + 1; next < to && p.slots[next] == p.slots[r];) next++;
+            for (int head = first; head <= last; head++) {
+                const int group = head / heads->per_group, inside = head % heads->per_group * width;
+                const size_t at = place(r, head, sources);
+                const bool other = head == last && next < to;
+                const long ahead = long(other ? place(next, first, sources) : place(r, head + 1, sources)) - long(at);
                 k.attend(next - r, query + r * ldq + long(group) * columns * per_row + inside, ldq, p.positions + r,
-                         width, sources, s.keys[number].get() + at, s.values[number].get() + at, a_head, m.half(),
-                         w.scores.get(), lds, out + (r - from) * all + long(group) * columns + inside, all);
+                         width, sources, s.keys[number].get() + at * size, s.values[number].get() + at * size, ahead,
+                         m.half(), w.scores.get(), lds, out + (r - from) * all + long(group) * columns + inside, all);
             }
         }
         float* x = w.x.get() + long(from) * d;
@@ -301,7 +306,7 @@ private:
         if (m.threads > 1) m.pool->barrier(t);  // each thread has made some columns of the logits
         const Draw& draw = *p.draw;
         for (int r = t; r < p.wanted; r += m.threads)
-            draw.ids[r] = w.chooser.choose(k, p.logits + long(r) * m.head.n, m.vocab, draw.allowed[r], *draw.how,
+            draw.ids[r] = w.chooser.choose(k, p.logits + long(r) * m.head.n, m.vocab, draw.allowed[r], draw.how[r],
                                            draw.uniforms[r]);
     }
 
