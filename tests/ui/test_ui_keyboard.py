@@ -27,6 +27,7 @@ from ui.models import Models, find_checkpoints
 from ui.piano import MAX_EVENTS, PianoTab
 from ui.sessions import Sessions
 
+FIRST = "bach-prelude-c.mid"
 fluidsynth = pytest.mark.skipif(not can_grow(), reason="FluidSynth's library is not here")
 
 
@@ -131,15 +132,18 @@ def test_a_recording_is_used_to_its_end(tiny_checkpoint: Path, tmp_path: Path) -
         path = tmp_path / "played.mid"
         Score(notes=notes).write(path)
         page: Any = SimpleNamespace(session_hash="page")
-        card, _, slider, choice, upload, emptied = do.choose_recording(
-            str(path), "bach-prelude-c.mid", None, 0.0, 5.0, page
-        )
+        card, start, slider, choice, upload, emptied = do.choose_recording(str(path), FIRST, None, 0.0, 5.0, page)
         assert "played.mid: 40 notes" in card
         assert slider["value"] == slider["maximum"] == pytest.approx(39.5, abs=0.06)  # an upload's first 20 s are used
+        assert start["value"] == 0
         assert (choice, upload, emptied) == (None, str(path), None)
+        long = tmp_path / "long.mid"
+        Score(notes=(*notes, Note(pitch=62, velocity=80, start=299.0, end=300.0))).write(long)
+        _, start, slider, *_ = do.choose_recording(str(long), FIRST, None, 0.0, 5.0, page)
+        assert (start["value"], slider["value"]) == (pytest.approx(180, abs=0.1), 120)
         broken = tmp_path / "broken.mid"
         broken.write_bytes(b"no MIDI")
-        card, *_, emptied = do.choose_recording(str(broken), "bach-prelude-c.mid", None, 0.0, 5.0, page)
+        card, *_, emptied = do.choose_recording(str(broken), FIRST, None, 0.0, 5.0, page)
         assert 'role="alert">broken.mid' in card
         assert "Prelude" in card  # the prompt before it stays
         assert emptied is None
