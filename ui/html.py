@@ -32,6 +32,8 @@ class Variation:
     files: tuple[tuple[str, str, str], ...] = ()
     """What can be downloaded: a label such as "MIDI", the file's name, its address."""
     onward: Onward | None = None
+    copied: str = ""
+    """How much of it training performances have too, in words."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,15 @@ def _onward(variation: Variation) -> str:
     )
 
 
+def _copied(variation: Variation) -> str:
+    return f'<p class="facts copied">{escape(variation.copied)}</p>' if variation.copied else ""
+
+
 def variations_html(variations: Sequence[Variation]) -> str:
     """One fills the width, several stand side by side where there is room."""
     cards = "".join(
         f'<article class="card take"><h3>Variation {each.number}<span class="facts">{escape(each.facts)}</span></h3>'
-        f'<p class="facts of">{escape(each.prompt)}</p>{each.figure}{_listen(each)}</article>'
+        f'<p class="facts of">{escape(each.prompt)}</p>{each.figure}{_copied(each)}{_listen(each)}</article>'
         for each in variations
     )
     return f'<div class="takes n{len(variations)}">{cards}</div>{legend()}'

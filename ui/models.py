@@ -7,9 +7,11 @@ from pathlib import Path
 
 from shortcut_gen.checkpoint import CheckpointInfo, check_checkpoint
 from shortcut_gen.codec.folder import is_codec
+from shortcut_gen.copying import INDEX, Copying, open_copying
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.decoding.shared import ROWS
-from shortcut_gen.errors import CheckpointError
+from shortcut_gen.errors import CheckpointError, ShortcutGenError
+from shortcut_gen.media import Score
 from shortcut_gen.pipeline import Pipeline, Prompt
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ class Models:
         self.entries = sorted(entries, key=_rank)
         self._folders = {entry.name: entry.folder for entry in self.entries}
         self._loaded: dict[str, Pipeline] = {}
+        self._copying: dict[Path, Copying | None] = {}
         self._lock = threading.Lock()
 
     @property
@@ -97,6 +100,23 @@ class Models:
                 self._loaded[name] = Pipeline.from_pretrained(self._folders[name], "cpu", *self._engine, share=ROWS)
             return self._loaded[name]
 
+    def copying(self, pipeline: Pipeline) -> Copying | None:
+        """The index of the performances that a model was trained on, of its own checkpoint or of another one that was
+        trained on the same corpus; None where there is none that can be read."""
+        corpus = pipeline.info.corpus.get("name")
+        alike = [entry.folder for entry in self.entries if entry.info.corpus.get("name") == corpus]
+        folder = next((folder for folder in alike if (folder / INDEX).is_file()), None)
+        if folder is None:
+            return None
+        with self._lock:
+            if folder not in self._copying:
+                try:
+                    self._copying[folder] = open_copying(folder)
+                except ShortcutGenError as error:
+                    log.warning("%s", error)
+                    self._copying[folder] = None
+            return self._copying[folder]
+
     def warm_up(self, prompt: Prompt) -> None:
         """Load the first checkpoint and go through a whole run once, so that the first click does not pay for it.
 
@@ -114,4 +134,10 @@ class Models:
     def _run_once(self, prompt: Prompt) -> None:
         pipeline = self.pipeline()
         continuation = pipeline.continue_prompt(prompt, SamplingParams(max_tokens=2 * pipeline.tokenizer.frame))
-        pipeline.tokenizer.decode(continuation.prompt_ids + continuation.ids)
+        made = pipeline.tokenizer.decode(continuation.prompt_ids + continuation.ids)
+        if isinstance(made, Score):  # a second or two, which nobody waits for
+            threading.Thread(target=self._warm_copying, args=(pipeline, made), daemon=True).start()
+
+    def _warm_copying(self, pipeline: Pipeline, score: Score) -> None:
+        if index := self.copying(pipeline):
+            index.longest(score)

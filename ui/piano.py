@@ -8,6 +8,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from shortcut_gen.copying import Copying, told
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, PromptError
 from shortcut_gen.media import Score, read_score
@@ -43,7 +44,9 @@ class PianoPerformance(Performance):
     every_tokens = 4
     redraw_seconds = 0.3
 
-    def __init__(self, run: Run, seconds: float) -> None:
+    def __init__(self, run: Run, seconds: float, copying: Callable[[], Copying | None]) -> None:
+        self._copying = copying
+        self._copied: list[str] = []
         self._heard = run.sound
         self._seconds = seconds
         self._stopped = run.stop.is_set
@@ -76,6 +79,8 @@ class PianoPerformance(Performance):
         self._heard.close()
         if self._stopped():
             self._seconds = max((new_seconds(each) for each in made), default=0.0)
+        index = self._copying()
+        self._copied = [told(index.longest(each.score, each.seam_seconds)) for each in made] if index else []
 
     def close(self) -> None:
         """As in `Performance`."""
@@ -84,7 +89,10 @@ class PianoPerformance(Performance):
 
     def draw(self, made: Sequence[Continuation], done: Sequence[bool]) -> list[Variation]:
         """As in `Performance`."""
-        return [self._drawn(each, over) for each, over in zip(made, done, strict=True)]
+        drawn = [self._drawn(each, over) for each, over in zip(made, done, strict=True)]
+        if len(self._copied) == len(drawn):
+            return [replace(each, copied=copied) for each, copied in zip(drawn, self._copied, strict=True)]
+        return drawn
 
     def _drawn(self, made: Continuation, done: bool) -> Variation:
         new = new_seconds(made)
@@ -182,7 +190,7 @@ class PianoTab(Tab):
 
     def perform(self, run: Run, pipeline: Pipeline, params: SamplingParams, count: int) -> Performance:
         """As in `Tab`."""
-        return PianoPerformance(run, params.seconds or 0.0)
+        return PianoPerformance(run, params.seconds or 0.0, lambda: self.models.copying(pipeline))
 
 
 def build(models: Models, sessions: Sessions) -> None:

@@ -180,6 +180,13 @@ def test_sound_is_there_while_notes_still_come(do: PianoTab, monkeypatch: pytest
     assert sound.after(0)[1]  # an answer that waits for more ends
 
 
+def test_a_variation_says_how_much_of_it_training_has_too(root: Path, sessions: Sessions) -> None:
+    """With the index that is shipped; the tiny models of the other tests have none."""
+    shipped = PianoTab(Models(find_checkpoints(root / "checkpoints" / "piano")["piano"]), sessions)
+    last = list(run(shipped, seconds=4.0))[-1]
+    assert "real performances of other works" in last[0] or "is in training" in last[0]
+
+
 def test_without_fluidsynth_a_run_is_seen_and_not_heard(do: PianoTab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ui.piano.can_grow", lambda: False)
     steps = list(run(do))
