@@ -123,6 +123,7 @@ def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
     import uvicorn
 
     from shortcut_gen.decoding.engines import resolve
+    from shortcut_gen.media import render
     from ui.app import application
     from ui.models import Models, find_checkpoints
     from ui.registry import TABS
@@ -135,6 +136,8 @@ def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
     if not models:
         raise SettingsError(f"{folder} holds checkpoints for {', '.join(found)}; the page shows {' and '.join(TABS)}")
     models = usable(models, {name: TABS[name].warm_up for name in models})
+    # Two seconds that the first who listens does not wait for.
+    threading.Thread(target=render.warm_up, daemon=True).start()
     app, page = application(models, sessions, policy_of(arguments), arguments.mcp)
     if arguments.mcp:
         if page.mcp_server_obj is None:
