@@ -1,9 +1,10 @@
 """Damaged files by the thousand, for every reader: `python -m benchmarks.fuzz --cases 20000`.
 
-Sound inputs of each kind (MIDI, sound, checkpoints, codecs, corpora, batch manifests, archives) are damaged by chance
-and read in processes of their own, with limits of time and memory. Right is that an input is read, or refused in one
-line. A crash, a traceback, a reader that takes too long or too much memory, and a refusal of several lines are faults:
-each is printed, the command ends with 1, and `--save` keeps the inputs. The same seed gives the same inputs.
+Sound inputs of each kind (MIDI, sound, checkpoints, codecs, corpora, batch manifests, indices of copies, archives) are
+damaged by chance and read in processes of their own, with limits of time and memory. Right is that an input is read, or
+refused in one line. A crash, a traceback, a reader that takes too long or too much memory, and a refusal of several
+lines are faults: each is printed, the command ends with 1, and `--save` keeps the inputs. The same seed gives the same
+inputs.
 """
 
 import json
