@@ -58,9 +58,8 @@ def test_from_a_folder_of_recordings_to_speech_with_the_official_codec(
     fitted = ["--data.path", "data/mine", "--name", "mine", "--model.config.vocab_size", "2048", "--budget.steps", "2"]
     sampled = ["--sample_every", "2", "--sample_seconds", "0.2", "--trainer.val_check_interval", "2"]
     assert fit.main(["--config", config, *fitted, *sampled]) == 0
-    for sample in Path("runs/mine/samples").iterdir():
-        assert soundfile.info(sample).samplerate == 24_000
-    assert len(list(Path("runs/mine/samples").iterdir())) == 2
+    [sample] = Path("runs/mine/samples").iterdir()  # of the one speaker held out for validation
+    assert soundfile.info(sample).samplerate == 24_000
     assert export.main(["runs/mine", "checkpoints/mine"]) == 0
     batch = [str(recordings[0]), "--checkpoint", "checkpoints/mine", "--out", "out", "--seconds", "0.4"]
     assert generate.main(batch) == 0
