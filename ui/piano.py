@@ -19,6 +19,7 @@ from ui.html import Live, Variation, prompt_card
 from ui.keyboard import panel
 from ui.layout import QUICK, Look, lay_out
 from ui.live import address
+from ui.loudness import leveled
 from ui.models import Models
 from ui.piano_figures import Roll, clock, count, piano_roll
 from ui.sessions import Run, Sessions
@@ -106,7 +107,19 @@ class PianoPerformance(Performance):
         score = continuation.score
         if not score.notes:
             return ()
-        return ("MIDI", ".mid", score.write), ("WAV", ".wav", lambda path: render(score).write(path))
+        new = score.after(continuation.seam_seconds)
+        marked = (continuation.seam_seconds, "the model goes on") if continuation.prompt_ids else None
+        whole = (
+            ("MIDI", ".mid", lambda path: score.write(path, marked)),
+            ("WAV", ".wav", lambda path: leveled(render(score)).write(path)),
+        )
+        if not continuation.prompt_ids or not new.notes:
+            return whole
+        return (
+            *whole,
+            ("New part, MIDI", "-new.mid", new.write),
+            ("New part, WAV", "-new.wav", lambda path: leveled(render(new)).write(path)),
+        )
 
     def outcome(self, made: Sequence[Continuation], stopped: bool, took: float) -> str:
         """As in `Performance`."""
@@ -183,7 +196,7 @@ class PianoTab(Tab):
             self.name,
             f"{source} {first} {last}",
             f"{slug(prompt.name)}.wav",
-            lambda path: render(part).write(path),
+            lambda path: leveled(render(part)).write(path),
         )
         rest = prompt.start > 0 or end < score.duration
         return prompt_card(drawn, f"{facts}. {self.sees(prompt)}", kept=score.kept, rest=rest, sound=sound)

@@ -99,7 +99,7 @@ class Performance(ABC):
     def files(self, place: int, continuation: Continuation) -> tuple[tuple[str, str, Callable[[Path], None]], ...]:
         """The files of a finished variation: a label, a suffix and what writes it when it is asked for.
 
-        The last is what its player plays; there are none where there is nothing to hear.
+        The WAV file is what its player plays; there are none where there is nothing to hear.
         """
 
     @abstractmethod
@@ -484,7 +484,8 @@ class Tab(ABC):
             )
             if files:
                 onward = Onward(f"{run.number}.{place + 1}", each.seconds)
-                variations[place] = replace(variations[place], sound=files[-1][2], files=files, onward=onward)
+                sound = next(where for label, _, where in files if label == "WAV")
+                variations[place] = replace(variations[place], sound=sound, files=files, onward=onward)
         return variations_html(variations)
 
     def show_step(self, which: str | None, request: gr.Request) -> tuple[Any, Any, Any]:

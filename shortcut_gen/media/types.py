@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import mido
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
@@ -62,9 +63,9 @@ class Score:
         )
         return Score(notes=tuple(notes), kept=self.kept)
 
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Write a MIDI file of one piano, whole or not at all. Raises MediaError."""
-        write_whole(path, midi_bytes(self))
+    def write(self, path: str | os.PathLike[str], marker: tuple[float, str] | None = None) -> None:
+        """Write a MIDI file of one piano, whole or not at all; `marker` as `midi_bytes` has it. Raises MediaError."""
+        write_whole(path, midi_bytes(self, marker))
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,8 @@ def playable(notes: Sequence[Note]) -> list[PlayedNote]:
     return out
 
 
-def midi_bytes(score: Score) -> bytes:
-    """A MIDI file of one piano."""
+def midi_bytes(score: Score, marker: tuple[float, str] | None = None) -> bytes:
+    """A MIDI file of one piano. marker: seconds and text of a mark that sequencers show."""
     piano = pretty_midi.Instrument(program=0, name="Piano")
     piano.notes = [
         pretty_midi.Note(velocity=note.velocity, pitch=note.pitch, start=note.start / 1000, end=note.end / 1000)
@@ -147,7 +148,16 @@ def midi_bytes(score: Score) -> bytes:
         midi.write(buffer)
     except ValueError as error:
         raise MediaError(f"the score cannot be written as MIDI: {error}") from error
-    return buffer.getvalue()
+    return buffer.getvalue() if marker is None else _marked(buffer.getvalue(), *marker)
+
+
+def _marked(data: bytes, seconds: float, text: str) -> bytes:
+    """A MIDI file of ours, of 1 ms a tick, with a track more that holds a marker: pretty_midi writes none."""
+    midi = mido.MidiFile(file=io.BytesIO(data))
+    midi.tracks.append(mido.MidiTrack([mido.MetaMessage("marker", text=text, time=round(1000 * seconds))]))
+    out = io.BytesIO()
+    midi.save(file=out)
+    return out.getvalue()
 
 
 def one_hand(notes: Sequence[Note]) -> tuple[Note, ...]:

@@ -6,7 +6,8 @@ from ui.sessions import Sessions
 
 
 def results_of(sessions: Sessions, suffix: str) -> list[Path]:
-    """Those of the runs that pages show, made now where they were not yet."""
+    """Those of the runs that pages show, made now where they were not yet; with a suffix, no new parts alone."""
     runs = [each for run in sessions._runs.values() for each in (run, *run.older)]
     results = [result for run in runs for result in run.results.values()]
-    return sorted(result.path() for result in results if result.name.endswith(suffix))
+    wanted = [each for each in results if each.name.endswith(suffix) and not (suffix and "-new" in each.name)]
+    return sorted(result.path() for result in wanted)

@@ -195,7 +195,10 @@ def test_piano_is_heard_while_it_is_made_without_a_gap(page: Any, tmp_path: Path
     page.wait_for_function(f"{count} > 4 * 44100 && {count} === window.before || void (window.before = {count})")
     pieces = page.evaluate("window.pieces.map(({ when, samples }) => [when, samples.length])")
     heard = page.evaluate("window.pieces.flatMap(({ samples }) => Array.from(samples, s => Math.round(s * 32767)))")
-    assert np.abs(np.array(heard) / 32767 - samples[-len(heard) :, 0]).max() < 1e-3
+    # The file is brought to a common loudness; but for that it is what was heard.
+    live, saved = np.array(heard) / 32767, samples[-len(heard) :, 0]
+    gain = (live @ saved) / (live @ live)
+    assert np.abs(gain * live - saved).max() < 1e-3 * max(gain, 1)
     waits = [round((b[0] - a[0]) * rate - a[1], 6) for a, b in itertools.pairwise(pieces)]
     assert min(waits, default=0) >= 0
     assert np.mean(np.array([0, *waits]) == 0) > 0.5

@@ -11,7 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
+import mido
 import numpy as np
+import pyloudnorm
 import pytest
 import soundfile
 from safetensors.torch import load_file, save_file
@@ -19,13 +21,14 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from shortcut_gen.errors import CheckpointError, MediaError, PromptError, SettingsError
-from shortcut_gen.media import Note, Score, read_score
+from shortcut_gen.media import Audio, Note, Score, read_score
 from shortcut_gen.media.render import RELEASE_SECONDS
 from shortcut_gen.pipeline import Prompt
 from tests.shared.results import results_of
 from ui import sessions as sessions_module
 from ui.__main__ import check_port, main
 from ui.guard import COOKIE
+from ui.loudness import MOST_GAIN, leveled
 from ui.models import Models, find_checkpoints
 from ui.piano import MAX_BYTES, MAX_EVENTS, PianoPerformance, PianoTab
 from ui.results import Made, Result, route
@@ -162,7 +165,9 @@ def test_what_is_heard_while_it_is_made_is_the_continuation(do: PianoTab) -> Non
     live = np.frombuffer(data, "<i2").reshape(-1, 2) / 32767
     whole, _ = soundfile.read(files(do, ".wav")[0])
     assert 6 < len(live) / 44100 < 8.6
-    assert np.abs(live - whole[-len(live) :]).max() < 1e-3
+    saved = whole[-len(live) :]  # brought to a common loudness
+    gain = (live * saved).sum() / (live * live).sum()
+    assert np.abs(gain * live - saved).max() < 1e-3 * max(gain, 1)
 
 
 def test_sound_is_there_while_notes_still_come(do: PianoTab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +197,36 @@ def test_without_fluidsynth_a_run_is_seen_and_not_heard(do: PianoTab, monkeypatc
     steps = list(run(do))
     assert "data-live" not in "".join(str(step[1]) for step in steps)
     assert "tokens" in steps[-1][1]
+
+
+def test_files_are_as_loud_as_each_other_and_the_seam_is_marked(do: PianoTab) -> None:
+    list(run(do, seconds=6.0))
+    by_name = {path.name.split("variation-1")[1]: path for path in results_of(do.sessions, "")}
+    assert set(by_name) == {".mid", ".wav", "-new.mid", "-new.wav"}
+    levels = []
+    for name in (".wav", "-new.wav"):
+        samples, rate = soundfile.read(by_name[name])
+        levels.append(pyloudnorm.Meter(rate).integrated_loudness(samples))
+        assert np.abs(samples).max() <= 0.9901
+    assert levels == [pytest.approx(-18, abs=0.3)] * 2 or min(levels) < -18  # where peaks allow no more
+    [seam] = [track for track in mido.MidiFile(by_name[".mid"]).tracks if any(m.type == "marker" for m in track)]
+    made = do.sessions.steps("page", "piano")[0].made[0]
+    assert seam[0].time == pytest.approx(1000 * made.seam_seconds, abs=1)
+    new, rest = read_score(by_name["-new.mid"]), read_score(by_name[".mid"]).after(made.seam_seconds)
+    assert [note.pitch for note in new.notes] == [note.pitch for note in rest.notes]
+    assert [note.start for note in new.notes] == pytest.approx([note.start for note in rest.notes], abs=0.002)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 0.05, 0.9])
+def test_loudness_is_common_and_silence_stays(scale: float) -> None:
+    sound = np.sin(np.arange(44100 * 2) * 0.05).astype(np.float32)
+    given = np.float32(scale) * np.stack([sound, sound])
+    before, after = (
+        pyloudnorm.Meter(44100).integrated_loudness(each.T) for each in (given, leveled(Audio(given, 44100)).samples)
+    )
+    assert after == pytest.approx(min(-18, before + MOST_GAIN), abs=0.2)
+    for quiet in (np.zeros((2, 44100), np.float32), scale * np.ones((2, 100), np.float32)):
+        assert np.array_equal(leveled(Audio(quiet, 44100)).samples, quiet)
 
 
 def test_a_prompt_can_be_heard(do: PianoTab) -> None:

@@ -84,7 +84,7 @@ def client(server: str, tmp_path: Path) -> Client:
 
 @pytest.fixture
 def sessions() -> Iterator[Sessions]:
-    made = Sessions()
+    made = Sessions(2)
     yield made
     made.clear()
 
