@@ -117,7 +117,7 @@ def _settings(do: Tab, models: Models, look: Look, duration: float) -> tuple[Any
         LEAST_USED,
         longest,
         min(do.usual.prompt_seconds, longest),
-        step=0.5,
+        step=0.1,
         label="How much of it to use (seconds)",
         **named("used"),
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from shortcut_gen.copying import Copying, told
+from shortcut_gen.copying import LEAST, Copying, told
+from shortcut_gen.copying import Run as CommonRun
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, PromptError
 from shortcut_gen.media import Score, read_score
@@ -81,7 +82,7 @@ class PianoPerformance(Performance):
         if self._stopped():
             self._seconds = max((new_seconds(each) for each in made), default=0.0)
         index = self._copying()
-        self._copied = [told(index.longest(each.score, each.seam_seconds)) for each in made] if index else []
+        self._copied = [copied(index.longest(each.score, each.seam_seconds)) for each in made] if index else []
 
     def close(self) -> None:
         """As in `Performance`."""
@@ -128,6 +129,17 @@ class PianoPerformance(Performance):
             return said_stopped(lengths)
         tokens = sum(len(part.ids) for part in made)
         return f"{clock(max(lengths, default=0.0))} of music in {took:.1f} s: {tokens} tokens."
+
+
+def copied(run: CommonRun) -> str:
+    """Whether a continuation copies, in words for those who ask."""
+    if run.real is None:
+        return told(run)
+    usual = f"in real performances of other works it has {run.real.median}, in one of twenty {run.real.high} or more"
+    if run.notes <= run.real.high:
+        longest = f"{run.notes} notes" if run.notes else f"at most {LEAST}"
+        return f"No more in common with the training performances than usual: the longest run has {longest}; {usual}."
+    return f"More in common with a training performance than usual: {told(run)}."
 
 
 def new_seconds(made: Continuation) -> float:

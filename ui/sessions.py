@@ -202,11 +202,12 @@ class Sessions:
         with self._lock:
             return next((run.sound for run in self._runs.values() if run.folder.name == token), None)
 
-    def finish_step(self, page: str, tab: str, run: Run, made: Sequence[Continuation], drawing: str) -> None:
-        """A run is done: it becomes the page's newest step, and the one that is shown. The oldest make room."""
+    def finish_step(self, run: Run, made: Sequence[Continuation], drawing: str) -> None:
+        """A run is done: it becomes its page's newest step, and the one that is shown. The oldest make room."""
         with self._lock:
             run.made, run.drawing = tuple(made), drawing
-            self._shown[page, tab] = run.number
+            for key in [key for key, other in self._runs.items() if other is run]:  # maybe not the page that began it
+                self._shown[key] = run.number
             while len(run.older) >= KEEP_STEPS:
                 shutil.rmtree(run.older.pop().folder, ignore_errors=True)
 
@@ -225,17 +226,23 @@ class Sessions:
         """The page shows that step from now on."""
         self._shown[page, tab] = step.number
 
-    def adopt(self, page: str, browser: str, tab: str = "") -> None:
-        """A page that is new takes the steps of the last one of its browser that is closed: it was reloaded."""
+    def adopt(self, page: str, browser: str, tab: str = "") -> bool:
+        """A page that is new takes the steps of the last one of its browser that is closed: it was reloaded.
+
+        Whether it is worth asking again: the page before may still seem to be open, as browsers close late.
+        """
         with self._lock:
             if (page, tab) in self._runs or not browser:
-                return
-            for key, run in reversed(self._runs.items()):
-                if key[1] == tab and run.browser == browser and run.ended and not self._alive.get(key[0]):
-                    self._runs[page, tab] = self._runs.pop(key)
+                return False
+            mine = [key for key, run in self._runs.items() if key[1] == tab and run.browser == browser]
+            for key in reversed(mine):
+                if not self._alive.get(key[0]):
+                    run = self._runs[page, tab] = self._runs.pop(key)
                     self._shown[page, tab] = self._shown.pop(key, 0)
+                    run.stop.set()  # nobody looks at it any more
                     run.closed_at = None
-                    return
+                    return False
+            return bool(mine)
 
     def stop(self, page: str, tab: str = "") -> bool:
         """The tab's run is to end and keep what it has. Whether it had begun."""

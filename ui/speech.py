@@ -1,6 +1,5 @@
 """The speech tab: prompts that are sound, and continuations that are heard while they are made."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -159,12 +158,6 @@ class SpeechTab(Tab):
     def duration(self, prompt: Prompt) -> float:
         """As in `Tab`."""
         return prompt.media.duration if isinstance(prompt.media, Audio) else 0.0
-
-    def longest(self, duration: float) -> float:
-        """As in `Tab`, on the slider's steps of half a second."""
-        if duration <= 1.0:
-            return max(round(duration, 2), 0.1)
-        return min(math.ceil(2 * duration - 0.01) / 2, self.most_used)
 
     def check(self, prompt: Prompt, used: float) -> None:
         """As in `Tab`. Encoding is quick, and so a silent recording says so at once, not after a click on Continue."""

@@ -43,6 +43,8 @@ LEAST_SILENCE = 0.5
 """Seconds of silence before a prompt that are left out; less is a player's breath."""
 LEAST_TOP_P = 0.05
 MAX_TEMPERATURE = 2.0
+CLOSES_WITHIN = 1.5
+"""Seconds in which a page that was reloaded is noticed to be closed."""
 KEPT_PROMPTS = 6
 """Prompts of a tab that stay read, so that moving a slider reads no file again."""
 
@@ -464,7 +466,7 @@ class Tab(ABC):
             performance.finish(made)
             outcome = problem or performance.outcome(made, run.stop.is_set(), time.monotonic() - began)
             drawing = self._finished(run, performance, made)
-            self.sessions.finish_step(page, self.name, run, made, drawing)
+            self.sessions.finish_step(run, made, drawing)
             line = status(outcome, "error" if problem else "quiet")
             yield drawing, line, gr.skip(), *buttons(running=False), self._tree(page)
         finally:
@@ -485,7 +487,12 @@ class Tab(ABC):
             if files:
                 onward = Onward(f"{run.number}.{place + 1}", each.seconds)
                 sound = next(where for label, _, where in files if label == "WAV")
-                variations[place] = replace(variations[place], sound=sound, files=files, onward=onward)
+                origin = variations[place].prompt
+                if run.parent:
+                    origin += (
+                        f", on from variation {run.parent[1]} of step {run.parent[0]}, {each.seam_seconds:.1f} s in"
+                    )
+                variations[place] = replace(variations[place], prompt=origin, sound=sound, files=files, onward=onward)
         return variations_html(variations)
 
     def show_step(self, which: str | None, request: gr.Request) -> tuple[Any, Any, Any]:
@@ -505,7 +512,9 @@ class Tab(ABC):
     def restore(self, request: gr.Request) -> tuple[Any, Any]:
         """The page is there: it was reloaded, maybe. Returns (variations, tree) of the page before."""
         page = page_of(request)
-        self.sessions.adopt(page, browser_of(request), self.name)
+        until = time.monotonic() + CLOSES_WITHIN
+        while self.sessions.adopt(page, browser_of(request), self.name) and time.monotonic() < until:
+            time.sleep(0.1)
         shown = self.sessions.shown(page, self.name)
         return (shown.drawing, self._tree(page)) if shown else (gr.skip(), gr.skip())
 

@@ -55,7 +55,10 @@
       if (error.name !== "AbortError") complain("The server does not answer; reload the page when it is back.");
       throw error;
     }
-    if (answer.status >= 400) {
+    if (address.includes("/upload_progress")) return answer; // of an upload that was refused
+    if (address.includes("/upload") && answer.status === 413) {
+      complain("Refused: the file is larger than 50 MB.");
+    } else if (answer.status >= 400) {
       const told = await answer.clone().json().catch(() => ({}));
       const text = typeof told.detail === "string" ? told.detail : told.error;
       complain(`Refused: ${typeof text === "string" && text ? text : `the server answered ${answer.status}`}.`);
