@@ -428,7 +428,7 @@ def test_mcp_without_its_package_is_one_line(
 @pytest.mark.skipif(not HAVE_MCP, reason="the package mcp is not installed (the extra 'mcp')")
 def test_an_mcp_client_continues_a_file(server: str) -> None:
     from mcp import ClientSession
-    from mcp.client.streamable_http import streamablehttp_client
+    from mcp.client.streamable_http import streamable_http_client
 
     data = "data:audio/midi;base64," + base64.b64encode(BACH.read_bytes()).decode()
     uploaded = f"{server}/gradio_api/file={upload(server)}"
@@ -436,7 +436,7 @@ def test_an_mcp_client_continues_a_file(server: str) -> None:
 
     async def talk() -> tuple[set[str], list[Any]]:
         async with (
-            streamablehttp_client(f"{server}/gradio_api/mcp/") as (reading, writing, _),
+            streamable_http_client(f"{server}/gradio_api/mcp/") as (reading, writing, _),
             ClientSession(reading, writing) as session,
         ):
             await session.initialize()
