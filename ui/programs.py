@@ -125,15 +125,9 @@ class Programs:
             if not set(body) <= {"data", "session_hash"}:
                 raise RefusalError(422, "the request has more than data and a session_hash")
             return body.get("data")
-<<<<<<< HEAD
-        endpoints: Mapping[str, Any] = self._page.get_api_info()["named_endpoints"]
-        parameters = endpoints.get(f"/{name}", {}).get("parameters", [])
-        known = {each["parameter_name"]: each.get("parameter_default") for each in parameters}
-=======
         described: dict[str, Any] = self._page.get_api_info()["named_endpoints"].get(f"/{name}", {})  # type: ignore
         parameters = described.get("parameters", [])
         known: dict[str, Any] = {each["parameter_name"]: each.get("parameter_default") for each in parameters}
->>>>>>> programs
         if not set(body) <= set(known):
             raise RefusalError(422, f"there is no parameter {min(set(body) - set(known))[:40]!r} of {name}")
         return [body.get(each, default) for each, default in known.items()]

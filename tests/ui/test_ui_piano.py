@@ -190,7 +190,7 @@ def test_a_variation_says_how_much_of_it_training_has_too(root: Path, sessions: 
     shipped = PianoTab(Models(find_checkpoints(root / "checkpoints" / "piano")["piano"]), sessions)
     last = list(run(shipped, seconds=30.0))[-1]
     assert "in common with" in last[0]
-    assert "in real performances of other works it has" in last[0]
+    assert "performances of other works" in last[0], last[0]
 
 
 def test_without_fluidsynth_a_run_is_seen_and_not_heard(do: PianoTab, monkeypatch: pytest.MonkeyPatch) -> None:
