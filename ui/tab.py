@@ -467,7 +467,8 @@ class Tab(ABC):
             outcome = problem or performance.outcome(made, run.stop.is_set(), time.monotonic() - began)
             drawing = self._finished(run, performance, made)
             self.sessions.finish_step(run, made, drawing)
-            line = status(outcome, "error" if problem else "quiet")
+            # Still with its sound: a run may be over before the page has looked at it once.
+            line = status(outcome, "error" if problem else "quiet", performance.live)
             yield drawing, line, gr.skip(), *buttons(running=False), self._tree(page)
         finally:
             performance.close()
