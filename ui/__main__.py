@@ -126,6 +126,7 @@ def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
     from shortcut_gen.media import render
     from ui.app import application
     from ui.models import Models, find_checkpoints
+    from ui.programs import connect_mcp
     from ui.registry import TABS
 
     torch.set_num_threads(arguments.threads)
@@ -139,12 +140,8 @@ def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
     # Two seconds that the first who listens does not wait for.
     threading.Thread(target=render.warm_up, daemon=True).start()
     app, page = application(models, sessions, policy_of(arguments), arguments.mcp)
-    if arguments.mcp:
-        if page.mcp_server_obj is None:
-            raise SettingsError(f"--mcp cannot be served: {page.mcp_error}")
-        # Where it calls this server: without this it would trust what a caller's headers say.
-        every = arguments.host in ("0.0.0.0", "::", "")
-        page.mcp_server_obj._local_url = url("127.0.0.1" if every else arguments.host, arguments.port)
+    if arguments.mcp and page.mcp_server_obj is None:
+        raise SettingsError(f"--mcp cannot be served: {page.mcp_error}")
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -159,16 +156,21 @@ def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
     )
     thread = threading.Thread(target=server.run, daemon=True)  # in a thread it leaves the signals to us
     thread.start()
+    client = None
     try:
         while not server.started and thread.is_alive():
             time.sleep(0.02)
         if server.started:
             print(f"The demo runs at {url(arguments.host, arguments.port)} (Ctrl+C ends it)", flush=True)
             if arguments.mcp:
+                every = arguments.host in ("0.0.0.0", "::", "")
+                client = connect_mcp(page, url("127.0.0.1" if every else arguments.host, arguments.port))
                 print(f"MCP by {url(arguments.host, arguments.port)}/gradio_api/mcp/", flush=True)
         while thread.is_alive():
             thread.join(3600)
     finally:
+        if client is not None:
+            client.close()  # its threads would keep the process
         sessions.stop_all()  # a thread that still computes would keep the process, or take it down with a message
         server.should_exit = True
         thread.join(10)

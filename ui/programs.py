@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import gradio as gr
+from gradio_client import Client
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
@@ -32,6 +33,8 @@ REQUESTS = 120
 """From one address within a minute; a call takes three."""
 ADDRESSES = 1000
 """Whose requests are counted; the one unheard for longest is forgotten first."""
+MCP_SECONDS = 60
+"""Without a word from this server, after which a call by MCP has failed."""
 MCP_BYTES = 8 * 1024**2
 """Of a request by MCP, which may hold a file in base64."""
 
@@ -137,6 +140,26 @@ class Programs:
             queue = self._page._queue.event_queue_per_concurrency_id.get(PLACE)
             if queue is not None and len(queue.queue) >= WAITING:
                 raise RefusalError(503, f"{WAITING} calls wait already; try again in a minute")
+
+
+def connect_mcp(page: gr.Blocks, address: str) -> Client:
+    """Give Gradio's MCP server the client by which it calls this server, which is up; who serves closes it.
+
+    It would make one itself at the first call, to wherever that call's headers say that this server is, and one that
+    gives up after five seconds, which a busy machine may take.
+    """
+    client = Client(
+        address,
+        download_files=False,
+        verbose=False,
+        analytics_enabled=False,
+        _skip_components=False,
+        headers={"x-gradio-user": "mcp"},
+        httpx_kwargs={"timeout": MCP_SECONDS},
+    )
+    server: Any = page.mcp_server_obj
+    server._client_instance = client
+    return client
 
 
 def check_mcp(body: Any) -> None:
