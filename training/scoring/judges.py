@@ -84,9 +84,7 @@ def _dnsmos() -> Any:
 def words(samples: Signal) -> list[str]:
     """What PocketSphinx hears, in lower case, with its US English model and no prior knowledge of the text."""
     decoder = _sphinx()
-    # Its noise tracking and cepstral means would carry over from the recording before.
-    decoder.start_stream()
-    decoder.reinit_feat()
+    decoder.reinit_feat()  # its noise tracking and cepstral means would carry over from the recording before
     decoder.start_utt()
     decoder.process_raw((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes(), full_utt=True)
     decoder.end_utt()
