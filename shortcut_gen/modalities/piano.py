@@ -25,8 +25,8 @@ TICKS_PER_SECOND = 100  # a tick is 10 ms
 MAX_SHIFT_TICKS = 100  # the longest time-shift, 1 s
 DEFAULT_VELOCITY = 64  # a note without a velocity before it: General MIDI's default
 MAX_NOTE_SECONDS = 6.0
-"""Longest note that is generated: 99.8% of pianists' notes, pedal folded in, are shorter, and what the model holds longer
-it hardly ever ends (docs/experiments.md)."""
+"""Longest note that is generated: 99.8% of pianists' notes, pedal folded in, are shorter, and what the model holds for
+longer it hardly ever ends (docs/experiments.md)."""
 MAX_SOUNDING = 31
 """Most notes generated to sound at once, as at 99.9% of MAESTRO's note-ons, pedal folded in (docs/experiments.md)."""
 
