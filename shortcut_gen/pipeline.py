@@ -241,14 +241,13 @@ class Pipeline:
             )
 
         if self.shared is not None:
+            done: tuple[bool, ...] = (False,) * len(streams)
             with self.shared.submit(streams, params) as request:
-                while not all((taken := request.take(every_tokens))[1]):
-                    for ids, some in zip(made, taken[0], strict=True):
+                while not all(done):
+                    new, done = request.take(every_tokens)
+                    for ids, some in zip(made, new, strict=True):
                         ids.extend(some)
-                    yield progress(taken[1], request.queue)
-            for ids, some in zip(made, taken[0], strict=True):
-                ids.extend(some)
-            yield progress(taken[1])
+                    yield progress(done, request.queue)
             return
         for count, step in enumerate(self.sampler.stream(streams, params), start=1):
             for ids, token in zip(made, step, strict=True):

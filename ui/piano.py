@@ -13,7 +13,7 @@ from shortcut_gen.copying import Run as CommonRun
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import MediaError, PromptError
 from shortcut_gen.media import Score, read_score
-from shortcut_gen.media.render import GrowingRender, can_grow, render
+from shortcut_gen.media.render import GrowingRender, render
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui.html import Live, Variation, prompt_card
@@ -55,7 +55,7 @@ class PianoPerformance(Performance):
         self._rendered: float | None = None
         self._render: GrowingRender | None = None
         with contextlib.suppress(MediaError):  # without a renderer there is nothing to hear, and much to see
-            self._render = GrowingRender(RATE) if can_grow() else None
+            self._render = GrowingRender(RATE)
         self.live = Live(address(run.folder.name), RATE, channels=2) if self._render else None
 
     def hear(self, first: Continuation) -> None:

@@ -175,7 +175,7 @@ class Sessions:
                 self._discard(key)
 
     def _new_run(self, key: tuple[str, str], browser: str = "") -> Run:
-        """Its predecessor is stopped, and its results stay until `forget_older`."""
+        """Its predecessor is stopped, and stays among its older ones where it has made something."""
         self._sweep(key, browser == PROGRAM)
         before = self._runs.pop(key, None)
         if before is not None:

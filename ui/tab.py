@@ -248,12 +248,20 @@ class Tab(ABC):
         Returns (prompt card, the two sliders, list of examples, upload).
         """
         page = page_of(request)
-        try:
-            self.check(self.read_prompt(None, upload), self.usual.prompt_seconds)
-        except ShortcutGenError as error:
-            before = self.show(page, choice, None, start, used)[0] if choice else ""
-            return status(str(error), "error") + before, gr.skip(), gr.skip(), gr.skip(), None
+        if refusal := self._refusal(page, upload, (choice, None, start, used)):
+            return refusal, *(gr.skip(),) * 3, None
         return *self.show(page, None, upload), None, gr.skip()
+
+    def _refusal(self, page: str, file: str | None, before: tuple[str | None, str | None, float, float]) -> str:
+        """Why a file that has arrived cannot be continued, above the card of the prompt before; "" where it can.
+
+        before: what `show` takes of that prompt.
+        """
+        try:
+            self.check(self.read_prompt(None, file), self.usual.prompt_seconds)
+        except ShortcutGenError as error:
+            return status(str(error), "error") + (self.show(page, *before)[0] if any(before[:2]) else "")
+        return ""
 
     def choose_recording(
         self,
@@ -269,14 +277,10 @@ class Tab(ABC):
         Returns (prompt card, the two sliders, list of examples, upload, recording), the last emptied for the next one.
         """
         page = page_of(request)
-        try:
-            prompt = self.read_prompt(None, recording)
-            self.check(prompt, self.usual.prompt_seconds)
-        except ShortcutGenError as error:
-            before = self.show(page, choice, upload, start, used)[0] if choice or upload else ""
-            return status(str(error), "error") + before, *(gr.skip(),) * 4, None
+        if refusal := self._refusal(page, recording, (choice, upload, start, used)):
+            return refusal, *(gr.skip(),) * 4, None
         # What was played goes on where it ended, however long it is.
-        begins = max(self.duration(prompt) - self.recorded, 0.0) if self.recorded else 0.0
+        begins = max(self.duration(self.read_prompt(None, recording)) - self.recorded, 0.0) if self.recorded else 0.0
         return *self.show(page, None, recording, begins or None, self.recorded), None, recording, None
 
     def clear_upload(self, request: gr.Request) -> tuple[Any, Any, Any, Any]:

@@ -77,11 +77,11 @@ def render_stream(score: Score, *, sample_rate: int = 44100, block_seconds: floa
 class GrowingRender:
     """The sound of a score that still grows, in pieces that join to what `render` gives of the whole.
 
-    Needs FluidSynth (`can_grow`). Not for two threads at once. Close it, or use it as a context.
+    Needs FluidSynth. Not for two threads at once. Close it, or use it as a context.
     """
 
     def __init__(self, sample_rate: int = 44100) -> None:
-        """Raises MediaError where nothing can render."""
+        """Raises MediaError where FluidSynth, or a soundfont, is missing."""
         self.sample_rate = sample_rate
         self._open = _Piano.open(sample_rate)
         self._piano: _Piano | None = self._open.__enter__()
@@ -91,11 +91,6 @@ class GrowingRender:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def seconds(self) -> float:
-        """How far it has come."""
-        return self._played().position / self.sample_rate
 
     def skip(self, seconds: float) -> None:
         """Begin there: what was struck before is not heard. Before anything else is asked for."""
@@ -132,11 +127,6 @@ class GrowingRender:
         if self._piano is None:
             raise ValueError("the rendering is closed")
         return self._piano
-
-
-def can_grow() -> bool:
-    """Whether sound can be rendered while its score grows: FluidSynth is there."""
-    return _fluidsynth() is not None
 
 
 def renderer_name() -> str:

@@ -1,4 +1,4 @@
-"""The real page in headless Chromium, against a server of its own with a random model."""
+"""What tests of the page share: its sessions; and the real page in headless Chromium, against a server of its own."""
 
 import os
 import shutil
@@ -16,6 +16,7 @@ from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
 from tests.shared.small_models import tiny_speech_checkpoint
+from ui.sessions import Sessions
 
 ARGUMENTS = [
     "--headless",
@@ -43,6 +44,14 @@ LISTEN = """
 def chromium() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     return os.environ.get("CHROMIUM") or next((path for name in names if (path := shutil.which(name))), None)
+
+
+@pytest.fixture
+def sessions() -> Iterator[Sessions]:
+    """A server's, of which two runs compute at a time."""
+    made = Sessions(2)
+    yield made
+    made.clear()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import io
 import math
 import re
 import shutil
-from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,13 +47,6 @@ SETTINGS: dict[str, Any] = {
     "seed": 7,
     "checkpoint": None,
 }
-
-
-@pytest.fixture
-def sessions() -> Iterator[Sessions]:
-    made = Sessions(2)
-    yield made
-    made.clear()
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +186,10 @@ def test_a_variation_says_how_much_of_it_training_has_too(root: Path, sessions: 
 
 
 def test_without_fluidsynth_a_run_is_seen_and_not_heard(do: PianoTab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ui.piano.can_grow", lambda: False)
+    def missing(_: int) -> None:
+        raise MediaError("FluidSynth's library is needed")
+
+    monkeypatch.setattr("ui.piano.GrowingRender", missing)
     steps = list(run(do))
     assert "data-live" not in "".join(str(step[1]) for step in steps)
     assert "tokens" in steps[-1][1]

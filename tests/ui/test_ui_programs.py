@@ -83,13 +83,6 @@ def client(server: str, tmp_path: Path) -> Client:
     return Client(server, verbose=False, download_files=str(tmp_path), analytics_enabled=False)
 
 
-@pytest.fixture
-def sessions() -> Iterator[Sessions]:
-    made = Sessions(2)
-    yield made
-    made.clear()
-
-
 @pytest.fixture(scope="module")
 def models(tiny_checkpoint: Path) -> Models:
     return Models(find_checkpoints(tiny_checkpoint)["piano"])

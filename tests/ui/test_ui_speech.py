@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,13 +42,6 @@ SETTINGS: dict[str, Any] = {
     "seed": 7,
     "checkpoint": None,
 }
-
-
-@pytest.fixture
-def sessions() -> Iterator[Sessions]:
-    made = Sessions()
-    yield made
-    made.clear()
 
 
 @pytest.fixture(scope="module")
