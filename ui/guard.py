@@ -53,7 +53,7 @@ UPLOADED_SECONDS = 2 * 3600
 """After which a file goes with the next upload. Gradio deletes its own after an hour, but forgets those sent by MCP."""
 
 _READ = re.compile(
-    r"/(config/?|theme\.css|robots\.txt|favicon\.ico|manifest\.json|(assets|static|svelte)/[^?]*|live/[0-9a-f]+"
+    r"/(config/?|theme\.css|robots\.txt|favicon\.ico|manifest\.json|(assets|static|svelte)/[^?]*|(live|notes)/[0-9a-f]+"
     r"|results/[0-9a-f]+/[^/]+"
     rf"|{API[1:]}/(config/?|info/?|theme\.css|startup-events|app_id/?|upload_progress|queue/data|heartbeat/[^/]+|file=.*))?"
 )

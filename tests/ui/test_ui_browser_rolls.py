@@ -1,0 +1,76 @@
+"""What the page draws of notes, in headless Chromium."""
+
+from typing import Any
+
+import pytest
+
+from tests.shared.pages import fill, finish, shorter
+
+pytestmark = pytest.mark.browser
+
+# The colour in the middle of a roll's first note that lies on nothing else (not on a black key's row or by a line), and what the scheme says it is.
+COLOURS = """() => {
+    const roll = document.querySelector("#prompt .roll");
+    const canvas = roll.querySelector(".field canvas");
+    const box = canvas.getBoundingClientRect();
+    const scene = window.figures.scene(roll);
+    const note = scene.notes.find(({ pitch }) => [4, 7, 9].includes(pitch % 12));
+    const [x, y, w, h] = window.figures.place(note, scene, canvas.width, canvas.height);
+    const [r, g, b, a] = canvas.getContext("2d").getImageData(x + w / 2, y + h / 2, 1, 1).data;
+    const paint = document.createElement("canvas").getContext("2d");
+    paint.fillStyle = window.figures.colours(roll).old;
+    paint.fillRect(0, 0, 1, 1);
+    return { found: [r, g, b], alpha: a, named: [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3),
+        sharp: canvas.width / box.width };
+}"""
+
+
+def test_a_roll_is_drawn_from_its_notes_in_the_colours_of_the_scheme(page: Any) -> None:
+    light = page.evaluate(COLOURS)
+    assert light["found"] == pytest.approx(light["named"], abs=12)
+    assert light["alpha"] > 100
+    page.emulate_media(color_scheme="dark")
+    page.evaluate("document.body.classList.add('dark')")
+    page.wait_for_function("getComputedStyle(document.body).getPropertyValue('--old').trim() === '#7db3e4'")
+    page.wait_for_timeout(100)
+    dark = page.evaluate(COLOURS)
+    assert dark["found"] == pytest.approx(dark["named"], abs=12)
+    assert dark["found"] != light["found"]
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(300)
+    assert page.evaluate(COLOURS)["sharp"] == pytest.approx(light["sharp"], abs=0.02)
+
+
+def test_what_grows_is_sent_once_and_not_built_anew(page: Any) -> None:
+    answers: list[Any] = []
+    page.on("response", lambda answer: answers.append(answer) if "/notes/" in answer.url else None)
+    shorter(page)
+    fill(page, "seconds", 60)
+    page.locator("#variations label", has_text="2").click()
+    page.click("#go")
+    page.wait_for_selector(".take .roll canvas")
+    page.evaluate("window.first = document.querySelector('.take .roll')")
+    page.wait_for_function("document.querySelector('.take h3 .facts').textContent.includes(' of 60 s')")
+    page.wait_for_timeout(1500)
+    assert page.evaluate("window.first.isConnected")
+    page.click("#stop")
+    page.wait_for_selector("#takes .take audio")
+    page.wait_for_function("document.querySelector('.take .field').getAttribute('aria-label').includes('new note')")
+    page.wait_for_timeout(500)
+    told = [answer.json() for answer in answers]
+    for place in range(2):
+        sent = sum(len(each["rows"][place]["notes"]) for each in told if len(each["rows"]) > place) / 4
+        roll = f"document.querySelectorAll('.take .roll')[{place}]"
+        assert sent == page.evaluate(f"{roll}.figure.over.length") > 20
+    assert told[-1]["done"]
+
+
+def test_a_step_that_is_shown_again_after_a_reload_has_its_notes(page: Any) -> None:
+    shorter(page)
+    finish(page)
+    count = "document.querySelector('.take .roll').figure.over.length"
+    page.wait_for_function(f"{count} > 20")
+    before = page.evaluate(count)
+    page.reload()
+    page.wait_for_selector(".take .roll canvas")
+    page.wait_for_function(f"{count} === {before}")
