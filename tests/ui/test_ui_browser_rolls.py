@@ -8,7 +8,8 @@ from tests.shared.pages import fill, finish, shorter
 
 pytestmark = pytest.mark.browser
 
-# The colour in the middle of a roll's first note that lies on nothing else (not on a black key's row or by a line), and what the scheme says it is.
+# The colour in the middle of a roll's first note that lies neither on a black key's row nor by a line, and what the
+# scheme says it is.
 COLOURS = """() => {
     const roll = document.querySelector("#prompt .roll");
     const canvas = roll.querySelector(".field canvas");
