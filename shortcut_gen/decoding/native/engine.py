@@ -75,6 +75,7 @@ class NativeEngine:
     """
 
     name = "native"
+    looks = False
 
     def __init__(
         self,
