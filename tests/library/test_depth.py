@@ -8,13 +8,17 @@ import pytest
 import torch
 
 from shortcut_gen import Checkpoint, CheckpointInfo, Continuation, Pipeline, Prompt, SamplingParams
+from shortcut_gen.decoding import native
+from shortcut_gen.decoding.engines import TorchEngine
+from shortcut_gen.decoding.native import NativeEngine
 from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
 from shortcut_gen.pipeline import EncodedPrompt
 from training.attention.taps import enter, last_block, take_apart
 
-ENGINES = ["torch"]
+needs_library = pytest.mark.skipif(native.problem() is not None, reason=native.problem() or "")
+ENGINES = ["torch", pytest.param("native", marks=needs_library)]
 PROMPT = (376, 60, 64, 67, 300, 188, 192, 195, 72)
 PROMPTS: tuple[tuple[int, ...], ...] = (PROMPT, PROMPT[:4], PROMPT * 7, ())
 SHAPES: dict[str, dict[str, object]] = {
@@ -65,7 +69,7 @@ def test_the_depth_of_each_id_is_that_of_its_window_and_no_id_changes(engine: st
         first = 0 if one.prompt_ids else int(np.isnan(depth.surprise).sum())
         assert np.isnan(depth.shares[:first]).all()
         whole, prompt = one.prompt_ids + one.ids, len(one.prompt_ids)
-        for at in range(first, 90):
+        for at in range(first, 90, 7):
             with torch.inference_mode():
                 ids = torch.tensor([pipe.sampler.window(whole, prompt + at, prompt)])
                 if not config.taps:
@@ -80,6 +84,34 @@ def test_the_depth_of_each_id_is_that_of_its_window_and_no_id_changes(engine: st
                     np.testing.assert_allclose(depth.shares[at], want.mean(axis=0), atol=1e-4)
                 surprise = -float(logits[0, -1].log_softmax(-1)[one.ids[at]])
             assert depth.surprise[at] == pytest.approx(surprise, abs=2e-4)
+
+
+@needs_library
+@pytest.mark.parametrize("threads", [1, 2])
+def test_watching_changes_no_bit_and_sees_the_same_with_every_instruction_set(threads: int) -> None:
+    lm = pipeline("torch", position="rotary", shortcut_heads=8, context=60).model
+    tokens = [(29 * at) % 388 for at in range(60)]
+    theirs = TorchEngine(lm).decoding(2)
+    theirs.look(1, watched=True)
+    for level in native.LEVELS[: native.LEVELS.index(native.machine_level()) + 1]:
+        for precision, near in (("f32", 1e-5), ("bf16", 0.02), ("int8", 0.05)):
+            engine = NativeEngine(lm, precision=precision, threads=threads, level=level)  # type: ignore[arg-type]
+            plain, watched = engine.decoding(2), engine.decoding(2)
+            watched.look(1, watched=True)
+            for start, end in ((0, 50), (50, 57)):  # many rows and few are computed in different ways
+                assert torch.equal(
+                    watched.read(1, tokens[start:end], start=start), plain.read(1, tokens[start:end], start=start)
+                )
+                theirs.read(1, tokens[start:end], start=start)
+                assert watched.seen is not None and theirs.seen is not None and plain.seen is None
+                np.testing.assert_allclose(watched.seen.shares, theirs.seen.shares, atol=near)
+            params = SamplingParams(max_tokens=1, temperature=0.9)
+            drawn = [one.draw([5], [None], params, [0.6], [1]) for one in (watched, plain)]
+            assert drawn[0] == drawn[1]
+            known = theirs.read(1, [5], start=57).log_softmax(-1)[0, drawn[0][0]]
+            assert watched.seen is not None and watched.seen.surprise is not None and theirs.seen is not None
+            np.testing.assert_allclose(watched.seen.surprise, -known, atol=20 * near)
+            np.testing.assert_allclose(watched.seen.shares, theirs.seen.shares, atol=near)
 
 
 def test_entropy_is_that_of_the_shares() -> None:
