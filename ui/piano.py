@@ -22,9 +22,12 @@ from ui.layout import QUICK, Look, lay_out
 from ui.live import address
 from ui.loudness import leveled
 from ui.models import Models
+from ui.performance import Performance, continues, said_stopped
 from ui.piano_figures import Roll, clock, count, piano_roll
+from ui.prompts import says_midi
+from ui.results import slug
 from ui.sessions import Run, Sessions
-from ui.tab import Performance, Tab, continues, said_stopped, says_midi, slug
+from ui.tab import Tab
 
 MAX_BYTES = 4_000_000
 MAX_EVENTS = 200_000

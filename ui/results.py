@@ -1,7 +1,9 @@
 """Files of results that are made when they are first asked for: most are never, and Stop is to end all work at once."""
 
 import contextlib
+import re
 import threading
+import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +63,13 @@ class Made:
                 self._sizes.move_to_end(path)
             while sum(self._sizes.values()) > self._most and len(self._sizes) > 1:
                 self._sizes.popitem(last=False)[0].unlink(missing_ok=True)
+
+
+def slug(name: str) -> str:
+    """A file name without spaces or accents, from a name that may have a suffix."""
+    plain = unicodedata.normalize("NFKD", re.sub(r"\.[a-z0-9]{2,4}$", "", name, flags=re.IGNORECASE))
+    words = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
+    return "-".join(words)[:48].strip("-") or "prompt"
 
 
 def address(token: str, name: str) -> str:

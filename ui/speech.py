@@ -18,9 +18,12 @@ from ui.html import Live, Variation, prompt_card
 from ui.layout import QUICK, Look, lay_out
 from ui.live import address
 from ui.models import Models
+from ui.performance import Performance, continues, said_stopped
+from ui.prompts import says_midi
+from ui.results import slug
 from ui.sessions import Run, Sessions
 from ui.speech_figures import Analysis, Sketch, drawing, sketch_of
-from ui.tab import Performance, Tab, continues, said_stopped, says_midi, slug
+from ui.tab import Tab
 
 SHOWN_SECONDS = 60.0
 """How much of a file is drawn: what may be used, and some of what follows."""
@@ -162,7 +165,7 @@ class SpeechTab(Tab):
     def check(self, prompt: Prompt, used: float) -> None:
         """As in `Tab`. Encoding is quick, and so a silent recording says so at once, not after a click on Continue."""
         with self.sessions.reading():
-            self.models.pipeline().encode(replace(prompt, seconds=used))
+            self.encoded(self.models.pipeline(), replace(prompt, seconds=used))
 
     def first_sound(self, prompt: Prompt) -> float:
         """As in `Tab`: when 20 ms are louder than a hundredth of the loudest."""

@@ -22,7 +22,7 @@ from starlette.testclient import TestClient
 from shortcut_gen.errors import CheckpointError, MediaError, PromptError, SettingsError
 from shortcut_gen.media import Audio, Note, Score, read_score
 from shortcut_gen.media.render import RELEASE_SECONDS
-from shortcut_gen.pipeline import Prompt
+from shortcut_gen.pipeline import Pipeline, Prompt
 from tests.shared.results import results_of
 from ui import sessions as sessions_module
 from ui.__main__ import check_port, main
@@ -30,9 +30,9 @@ from ui.guard import COOKIE
 from ui.loudness import MOST_GAIN, leveled
 from ui.models import Models, find_checkpoints
 from ui.piano import MAX_BYTES, MAX_EVENTS, PianoPerformance, PianoTab
+from ui.prompts import NO_PROMPT
 from ui.results import Made, Result, route
 from ui.sessions import Admission, Sessions
-from ui.tab import NO_PROMPT
 from ui.values import number, whole
 
 FIRST = "bach-prelude-c.mid"
@@ -356,7 +356,7 @@ def test_what_cannot_be_gone_on_from_is_a_line(do: PianoTab, origin: Any) -> Non
 def test_steps_are_undone_and_redone_and_a_reload_brings_them_back(
     do: PianoTab, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ui.tab.CLOSES_WITHIN", 0.0)
+    monkeypatch.setattr("ui.steps.CLOSES_WITHIN", 0.0)
 
     def opened(key: str, browser: str) -> Any:
         return SimpleNamespace(session_hash=key, cookies={COOKIE: browser})
@@ -529,6 +529,22 @@ def test_a_moved_slider_reads_no_file_again(do: PianoTab, tmp_path: Path) -> Non
     path.unlink()
     assert "note.mid: 1 note" in do.change_part(None, str(path), 0.0, 3.0, page())
     assert "how much to use is 'x'" in unescape(do.change_part(None, str(path), 0.0, "x", page()))  # type: ignore[arg-type]
+
+
+def test_a_part_is_encoded_once_for_its_card_and_its_run(
+    do: PianoTab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[float, float | None]] = []
+    encode = Pipeline.encode
+    monkeypatch.setattr(
+        Pipeline, "encode", lambda p, prompt: seen.append((prompt.start, prompt.seconds)) or encode(p, prompt)
+    )  # type: ignore[func-returns-value]
+    path = long_piece(tmp_path)
+    do.choose_upload(path, FIRST, 0.0, 20.0, page())
+    do.change_part(None, path, 4.0, 20.0, page())  # what Gradio sends as its sliders have moved
+    do.change_part(None, path, 50.0, 5.0, page())
+    list(run(do, upload=path, start=50.0))
+    assert seen == [(4.0, 20.0), (50.0, 5.0)]
 
 
 def test_a_reading_that_gets_no_turn_says_so(

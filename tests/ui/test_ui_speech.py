@@ -25,10 +25,10 @@ from ui.app import footer, header
 from ui.examples.listing import load_examples
 from ui.live import LiveSound, route
 from ui.models import Models, find_checkpoints
+from ui.prompts import NO_PROMPT
 from ui.registry import TABS, VOICES
 from ui.sessions import Sessions
 from ui.speech import SHOWN_SECONDS, SpeechTab
-from ui.tab import NO_PROMPT
 
 FIRST = load_examples(VOICES)[0].file
 SETTINGS: dict[str, Any] = {

@@ -1,0 +1,79 @@
+"""What becomes of new ids while a run goes on: a modality's pictures, sounds and files."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from shortcut_gen.pipeline import Continuation
+from ui.html import Live, Onward, Variation, variations_html
+from ui.results import slug
+from ui.sessions import Run
+
+
+def said_stopped(lengths: Sequence[float]) -> str:
+    """What is said after Stop, by how long each variation has become, in seconds."""
+    if len(lengths) < 2:
+        return f"Stopped. {max(lengths, default=0.0):.1f} s are kept."
+    parts = [f"{seconds:.1f} s of variation {place}" for place, seconds in enumerate(lengths, start=1)]
+    return f"Stopped. Kept: {', '.join(parts)}."
+
+
+def continues(made: Continuation) -> str:
+    """What a variation continues, in words."""
+    return f"of {made.prompt.name}" if made.prompt.media is not None else "from scratch"
+
+
+class Performance(ABC):
+    """The variations of one run while they are made."""
+
+    every_tokens: int
+    """Ids between two looks."""
+    redraw_seconds: float
+    """Between two drawings: smooth enough for the eye, and little work beside the model's."""
+    live: Live | None = None
+    """The first variation while it is made, if it can be heard."""
+
+    def hear(self, first: Continuation) -> None:  # noqa: B027, what need not be heard
+        """New ids of the first variation are there."""
+
+    def finish(self, made: Sequence[Continuation]) -> None:  # noqa: B027
+        """No more ids will come."""
+
+    def close(self) -> None:  # noqa: B027
+        """Free what it holds, whether or not it was finished."""
+
+    @abstractmethod
+    def draw(self, made: Sequence[Continuation], done: Sequence[bool]) -> list[Variation]:
+        """The variations as they stand."""
+
+    @abstractmethod
+    def files(self, place: int, continuation: Continuation) -> tuple[tuple[str, str, Callable[[Path], None]], ...]:
+        """The files of a finished variation: a label, a suffix and what writes it when it is asked for.
+
+        The WAV file is what its player plays; there are none where there is nothing to hear.
+        """
+
+    @abstractmethod
+    def outcome(self, made: Sequence[Continuation], stopped: bool, took: float) -> str:
+        """What is said when all is done after so many seconds."""
+
+
+def finished(run: Run, performance: Performance, made: Sequence[Continuation]) -> str:
+    """The variations as they stay, with players and files."""
+    variations = performance.draw(made, (True,) * len(made))
+    for place, each in enumerate(made):
+        step = f"-step-{run.number}" if run.number > 1 else ""
+        stem = f"{slug(each.prompt.name)}{step}-seed{each.seed}-variation-{each.variation + 1}"
+        files = tuple(
+            (label, f"{stem}{suffix}", run.offer(f"{stem}{suffix}", write))
+            for label, suffix, write in performance.files(place, each)
+        )
+        if files:
+            onward = Onward(f"{run.number}.{place + 1}", each.seconds)
+            sound = next(where for label, _, where in files if label == "WAV")
+            origin = variations[place].prompt
+            if run.parent:
+                origin += f", on from variation {run.parent[1]} of step {run.parent[0]}, {each.seam_seconds:.1f} s in"
+            variations[place] = replace(variations[place], prompt=origin, sound=sound, files=files, onward=onward)
+    return variations_html(variations)
