@@ -5,11 +5,9 @@ same seed gives the same ids. Programs have one place to compute, beside those o
 call, `ui.harp` has the endpoints of DAWs.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +88,7 @@ class Endpoint:
             "seed": params.seed,
         }
         said = {
-            "checkpoint": {"name": name, "sha256": self._digest(name)},
+            "checkpoint": {"name": name, "sha256": self.models.made_by(name).sha256},
             "settings": settings,
             "prompt": {
                 "name": prompt.name,
@@ -138,17 +136,6 @@ class Endpoint:
             files.append(stem.with_name(f"{stem.name}.wav"))
             made.audio().write(files[-1])
         return files
-
-    def _digest(self, name: str) -> str:
-        folder = next(entry.folder for entry in self.models.entries if entry.name == name)
-        return _sha256(folder / "model.safetensors")
-
-
-@lru_cache(64)
-def _sha256(path: Path) -> str:
-    """Of a checkpoint's weights, which are read once for all calls."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _said(made: Continuation, files: list[Path]) -> dict[str, Any]:

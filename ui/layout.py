@@ -169,6 +169,7 @@ def _wire(do: Tab, look: Look, fields: Fields) -> None:
     upload.clear(do.clear_upload, None, [prompt, *part, choice], **QUICK)
     for slider in part:
         slider.change(do.change_part, [choice, upload, *part], [prompt], trigger_mode="always_last", **QUICK)
+    upload.upload(do.open_take, [upload], [fields.takes, fields.steps, fields.line, upload, *fields.others], **QUICK)
     # A place is asked for at once, so that the click has an answer also where others are served first.
     token = gr.Textbox(visible=False)
     # Buttons within the variations and the tree write here what they stand for, and press one of these.

@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from shortcut_gen.pipeline import Continuation
+from shortcut_gen.pipeline import Continuation, Prompt
 from ui.html import Live, Onward, Variation, variations_html
 from ui.results import slug
-from ui.sessions import Run
+from ui.saving import save
+from ui.sessions import Run, Sessions
+from ui.takes import together
 
 
 def said_stopped(lengths: Sequence[float]) -> str:
@@ -21,7 +23,8 @@ def said_stopped(lengths: Sequence[float]) -> str:
 
 def continues(made: Continuation) -> str:
     """What a variation continues, in words."""
-    return f"of {made.prompt.name}" if made.prompt.media is not None else "from scratch"
+    name = made.prompt.name
+    return name if name == Prompt.empty().name else f"of {name}"
 
 
 class Performance(ABC):
@@ -59,21 +62,29 @@ class Performance(ABC):
         """What is said when all is done after so many seconds."""
 
 
-def finished(run: Run, performance: Performance, made: Sequence[Continuation]) -> str:
-    """The variations as they stay, with players and files."""
+def finished(run: Run, performance: Performance, made: Sequence[Continuation], sessions: Sessions, tab: str) -> str:
+    """The variations as they stay, with players and files, and what can be had of all of them together."""
     variations = performance.draw(made, (True,) * len(made))
+    step = f"-step-{run.number}" if run.number > 1 else ""
+    every: list[str] = []
     for place, each in enumerate(made):
-        step = f"-step-{run.number}" if run.number > 1 else ""
         stem = f"{slug(each.prompt.name)}{step}-seed{each.seed}-variation-{each.variation + 1}"
         files = tuple(
             (label, f"{stem}{suffix}", run.offer(f"{stem}{suffix}", write))
             for label, suffix, write in performance.files(place, each)
         )
         if files:
+            every += [name for _, name, _ in files]
             onward = Onward(f"{run.number}.{place + 1}", each.seconds)
             sound = next(where for label, _, where in files if label == "WAV")
             origin = variations[place].prompt
             if run.parent:
                 origin += f", on from variation {run.parent[1]} of step {run.parent[0]}, {each.seam_seconds:.1f} s in"
             variations[place] = replace(variations[place], prompt=origin, sound=sound, files=files, onward=onward)
-    return variations_html(variations)
+    stem = f"{slug(made[0].prompt.name)}{step}-seed{made[0].seed}"
+    take = f"{stem}-take.json"
+    links = [("Save take", take, run.offer(take, save(sessions, tab, run), fresh=True))]
+    if every:
+        parts = [run.results[name] for name in (*every, take)]
+        links.append(("All files, ZIP", f"{stem}.zip", run.offer_together(f"{stem}.zip", parts, sessions.made)))
+    return variations_html(variations) + together(run, links)

@@ -181,6 +181,8 @@ class Prompts(ABC):
 
         Returns (prompt card, the two sliders, list of examples, upload).
         """
+        if upload and says_take(upload):  # `open_take` takes it up
+            return (gr.skip(),) * 5
         page = page_of(request)
         if refusal := self._refusal(page, upload, (choice, None, start, used)):
             return refusal, *(gr.skip(),) * 3, None
@@ -227,6 +229,15 @@ class Prompts(ABC):
     ) -> Any:
         """Another part of the prompt is to be used: draw it anew."""
         return self.show(page_of(request), choice, upload, start, used)[0]
+
+
+def says_take(path: str) -> bool:
+    """Whether an uploaded file is JSON, as a saved take is, by how it begins."""
+    try:
+        with Path(path).open("rb") as stream:
+            return stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+    except OSError:
+        return False
 
 
 def says_midi(path: str) -> bool:

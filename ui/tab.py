@@ -5,7 +5,6 @@ A modality's tab (`ui/piano.py`, `ui/speech.py`) says how its prompts are read a
 """
 
 import time
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,11 +16,12 @@ from shortcut_gen.errors import PromptError, ShortcutGenError
 from shortcut_gen.pipeline import Continuation, EncodedPrompt, Pipeline, Prompt
 from ui.asking import browser_of, page_of
 from ui.html import status, variations_html
-from ui.performance import Performance, finished
+from ui.opening import Opening
+from ui.performance import finished
 from ui.prompts import Prompts
+from ui.saving import origin_of
 from ui.sessions import Admission, Run
 from ui.settings import ON_PAGE, Asked, part, planned
-from ui.steps import Steps
 from ui.takes import step_of, where
 
 
@@ -51,15 +51,15 @@ def asked(
     )
 
 
-class Tab(Prompts, Steps):
+def check_kind(made: Continuation, pipeline: Pipeline) -> None:
+    """Raises PromptError where a model cannot go on from what another one has made."""
+    mine, theirs = pipeline.tokenizer, made.tokenizer
+    if (mine.vocab_size, mine.frame) != (theirs.vocab_size, theirs.frame):
+        raise PromptError("this variation was made by a model of another kind; choose that one to go on from it")
+
+
+class Tab(Prompts, Opening):
     """What a tab does. One object serves all pages; what belongs to a page is in its `Run`."""
-
-    most_seconds: float
-    """How long a run can go on, in seconds."""
-
-    @abstractmethod
-    def perform(self, run: Run, pipeline: Pipeline, params: SamplingParams, count: int) -> Performance:
-        """What makes a run's pictures and sounds. Raises PromptError where the model is none for this tab."""
 
     def begin(self, request: gr.Request) -> tuple[Any, Any, Any, str]:
         """Continue was clicked: a place for the run is asked for.
@@ -95,11 +95,12 @@ class Tab(Prompts, Steps):
         """Continue the prompt. Yields (variations, status, seed, Continue button, Stop button, tree) as it goes."""
 
         def prompt(run: Run, pipeline: Pipeline) -> Prompt:
-            whole_prompt = self.read_prompt(choice, upload)
-            if whole_prompt.media is None:
-                return whole_prompt
-            begins, length = part(self.duration(whole_prompt), start, used, self.most_used, ON_PAGE)
-            return replace(whole_prompt, start=begins, seconds=length)
+            given = self.read_prompt(choice, upload)
+            if given.media is not None:
+                begins, length = part(self.duration(given), start, used, self.most_used, ON_PAGE)
+                given = replace(given, start=begins, seconds=length)
+            run.origin = origin_of(given, None if upload else choice)
+            return given
 
         settings = asked(seconds, variations, temperature, top_p, fresh_seed, seed, checkpoint)
         yield from self._run(token, prompt, settings, request)
@@ -120,11 +121,16 @@ class Tab(Prompts, Steps):
         """Go on from a variation that there is, or from a point before its end. Yields as `run` does."""
 
         def prompt(run: Run, pipeline: Pipeline) -> EncodedPrompt:
-            number_, variation, at = where(origin)
-            step = step_of(self.sessions.steps(page_of(request), self.name), number_)
-            if variation is None or not 1 <= variation <= len(step.made):
-                raise PromptError(f"step {number_} has {len(step.made)} variations; one of them is needed")
-            run.parent = number_, variation
+            number, variation, at = where(origin)
+            step = step_of(self.sessions.steps(page_of(request), self.name), number)
+            run.origin = step.origin
+            if variation == 0:  # once more from the prompt that it had
+                run.parent, first = step.parent, step.made[0]
+                check_kind(first, pipeline)
+                return EncodedPrompt(prompt=first.prompt, ids=first.prompt_ids)
+            if variation is None or variation > len(step.made):
+                raise PromptError(f"step {number} has {len(step.made)} variations; one of them is needed")
+            run.parent = number, variation
             return self._onward(step.made[variation - 1], at, pipeline)
 
         settings = asked(seconds, variations, temperature, top_p, fresh_seed, seed, checkpoint)
@@ -133,12 +139,10 @@ class Tab(Prompts, Steps):
     @staticmethod
     def _onward(base: Continuation, at: float | None, pipeline: Pipeline) -> EncodedPrompt:
         """What there is up to so many seconds, as a prompt of the same ids. Raises PromptError."""
-        mine, theirs = pipeline.tokenizer, base.tokenizer
-        if (mine.vocab_size, mine.frame) != (theirs.vocab_size, theirs.frame):
-            raise PromptError("this variation was made by a model of another kind; choose that one to go on from it")
+        check_kind(base, pipeline)
         ids: Sequence[int] = base.prompt_ids + base.ids
         if at is not None and at < base.seconds - 0.05:
-            ids = mine.head(ids, at)
+            ids = pipeline.tokenizer.head(ids, at)
         if not ids:
             raise PromptError(f"nothing sounds in the first {at} s; a later point is needed")
         return EncodedPrompt(prompt=base.prompt, ids=tuple(ids))
@@ -159,6 +163,7 @@ class Tab(Prompts, Steps):
         try:
             plan = planned(settings, self.most_seconds, self.models.names, ON_PAGE)
             pipeline = self.models.pipeline(plan.checkpoint)
+            run.made_by = self.models.made_by(plan.checkpoint)
             given = prompt(run, pipeline)
             line = status("Reading the prompt.", "busy")
             yield gr.skip(), line, plan.params.seed, *buttons(running=True), gr.skip()
@@ -215,7 +220,7 @@ class Tab(Prompts, Steps):
                 stream.close()  # type: ignore[attr-defined]
             performance.finish(made)
             outcome = problem or performance.outcome(made, run.stop.is_set(), time.monotonic() - began)
-            drawing = finished(run, performance, made)
+            drawing = finished(run, performance, made, self.sessions, self.name)
             self.sessions.finish_step(run, made, drawing)
             # Still with its sound: a run may be over before the page has looked at it once.
             line = status(outcome, "error" if problem else "quiet", performance.live)
