@@ -5,12 +5,9 @@ same seed gives the same ids. Programs have one place to compute, beside those o
 call, `ui.harp` has the endpoints of DAWs.
 """
 
-import hashlib
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +19,11 @@ from shortcut_gen.errors import PromptError, SettingsError, ShortcutGenError
 from shortcut_gen.media import Score
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui.models import Models
+from ui.results import slug
 from ui.sessions import Run, Sessions
-from ui.tab import LEAST_SECONDS, LEAST_TOP_P, LEAST_USED, MAX_SEED, MAX_TEMPERATURE, MAX_VARIATIONS, Tab, slug
-from ui.values import chosen, number, shown, switch, whole
+from ui.settings import Asked, part, planned
+from ui.tab import Tab
+from ui.values import switch
 
 PLACE = "programs"
 """The queue in which programs wait for one another; pages have another one."""
@@ -33,16 +32,10 @@ EVERY_TOKENS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Call(Asked):
     """The values of a call, as they were sent."""
 
     prompt_seconds: object
-    seconds: object
-    variations: object = 1
-    temperature: object = 1.0
-    top_p: object
-    seed: object = None
-    checkpoint: object = None
     wav: object = True
 
 
@@ -53,7 +46,7 @@ class Endpoint:
         self.do, self.models, self.sessions = do, models, sessions
 
     def make(
-        self, request: gr.Request, file: object, asked: Asked, began: Callable[[Run], None] = lambda run: None
+        self, request: gr.Request, file: object, asked: Call, began: Callable[[Run], None] = lambda run: None
     ) -> tuple[list[list[Path]], dict[str, Any], tuple[Continuation, ...]]:
         """(the files of each variation, what is said of the run, the variations).
 
@@ -75,33 +68,27 @@ class Endpoint:
             self.sessions.end_run(run)
 
     def _make(
-        self, run: Run, file: object, asked: Asked
+        self, run: Run, file: object, asked: Call
     ) -> tuple[list[list[Path]], dict[str, Any], tuple[Continuation, ...]]:
-        params = SamplingParams(
-            temperature=number(asked.temperature, "temperature", 0, MAX_TEMPERATURE),
-            top_p=number(asked.top_p, "top_p", LEAST_TOP_P, 1),
-            seed=secrets.randbelow(MAX_SEED) if asked.seed is None else whole(asked.seed, "seed", 0, MAX_SEED),
-            seconds=number(asked.seconds, "seconds", LEAST_SECONDS, self.do.most_seconds),
-        )
-        count = whole(asked.variations, "variations", 1, MAX_VARIATIONS)
+        plan = planned(replace(asked, fresh=asked.seed is None), self.do.most_seconds, self.models.names, {})
+        params, name = plan.params, plan.checkpoint or self.models.default
         wav = switch(asked.wav, "wav")
-        name = chosen(asked.checkpoint, "checkpoint", self.models.names) or self.models.default
         prompt = self._prompt(file, asked.prompt_seconds)
         pipeline = self.models.pipeline(name)
         began = time.monotonic()
-        made = self._stream(run, pipeline, prompt, params, count)
+        made = self._stream(run, pipeline, prompt, params, plan.count)
         took = time.monotonic() - began
         files = [self._write(run, continuation, wav) for continuation in made]
         settings = {
             "prompt_seconds": prompt.seconds,
             "seconds": params.seconds,
-            "variations": count,
+            "variations": plan.count,
             "temperature": params.temperature,
             "top_p": params.top_p,
             "seed": params.seed,
         }
         said = {
-            "checkpoint": {"name": name, "sha256": self._digest(name)},
+            "checkpoint": {"name": name, "sha256": self.models.made_by(name).sha256},
             "settings": settings,
             "prompt": {
                 "name": prompt.name,
@@ -115,20 +102,16 @@ class Endpoint:
         }
         return files, said, made
 
-    def _prompt(self, file: object, part: object) -> Prompt:
+    def _prompt(self, file: object, prompt_seconds: object) -> Prompt:
         if file is None:
             return Prompt.empty()
         path = Path(str(file["path"] if isinstance(file, dict) else getattr(file, "path", "")))
         # The guard and Gradio have looked by now; what is read is checked where it is read.
         if not (path.resolve().is_relative_to(self.sessions.uploads.resolve()) and path.is_file()):
             raise PromptError("the file is not there any more; upload it again")
-        used = number(part, "prompt_seconds", 0, self.do.most_used)
         prompt = self.do.read_prompt(None, str(path))
-        duration = self.do.duration(prompt)
-        if duration <= LEAST_USED:  # one that is very short is used whole, as on the page
-            return replace(prompt, seconds=max(duration, 0.01))
-        if used < LEAST_USED:
-            raise PromptError(f"prompt_seconds is {shown(part)}; at least {LEAST_USED:g} is needed")
+        said = {"used": "prompt_seconds"}
+        _, used = part(self.do.duration(prompt), 0, prompt_seconds, self.do.most_used, said)
         return replace(prompt, seconds=used)
 
     def _stream(
@@ -153,17 +136,6 @@ class Endpoint:
             files.append(stem.with_name(f"{stem.name}.wav"))
             made.audio().write(files[-1])
         return files
-
-    def _digest(self, name: str) -> str:
-        folder = next(entry.folder for entry in self.models.entries if entry.name == name)
-        return _sha256(folder / "model.safetensors")
-
-
-@lru_cache(64)
-def _sha256(path: Path) -> str:
-    """Of a checkpoint's weights, which are read once for all calls."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _said(made: Continuation, files: list[Path]) -> dict[str, Any]:
@@ -220,7 +192,7 @@ def build_midi(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
             the files (for each variation a MIDI file of prompt and continuation and its sound)
             and an object with checkpoint, settings, prompt, tokens, time and variations (ids, seconds, names of files).
         """
-        asked = Asked(
+        asked = Call(
             prompt_seconds=prompt_seconds,
             seconds=seconds,
             variations=variations,
@@ -268,7 +240,7 @@ def build_recording(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
             the files (for each variation the sound of prompt and continuation)
             and an object with checkpoint, settings, prompt, tokens, time and variations (ids, seconds, names of files).
         """
-        asked = Asked(
+        asked = Call(
             prompt_seconds=prompt_seconds,
             seconds=seconds,
             variations=variations,

@@ -26,7 +26,7 @@ SCRIPTS = (
     *("pens.js", "notes.js", "roll.js"),
     *("keyboard-sound.js", "keyboard-take.js", "keyboard.js", "keyboard-record.js"),  # each needs those before it
 )
-STYLES = ("page.css", "keyboard.css")
+STYLES = ("page.css", "takes.css", "keyboard.css")
 MAX_FILE_SIZE = "50mb"
 """Of one upload: ten minutes of mp3 take about 10 MB, of CD sound 100. Of MIDI less is taken (`ui.piano`)."""
 QUEUE = 256

@@ -11,9 +11,9 @@ from typing import Any
 import gradio as gr
 from gradio import FileData
 
-from ui.api import PLACE, Asked, Endpoint, failure, given
+from ui.api import PLACE, Call, Endpoint, failure, given
 from ui.sessions import Run
-from ui.tab import LEAST_SECONDS, LEAST_TOP_P, LEAST_USED, MAX_SEED, MAX_TEMPERATURE
+from ui.settings import LEAST_SECONDS, LEAST_TOP_P, LEAST_USED, MAX_SEED, MAX_TEMPERATURE
 
 ANY_SEED = -1
 """A number box cannot be empty."""
@@ -71,7 +71,7 @@ def build(endpoint: Endpoint) -> None:
         """Continue a track. Answers its MIDI file and a label at the seam."""
         if midi is None:
             raise failure("no track was sent; a MIDI track is needed")
-        asked = Asked(
+        asked = Call(
             prompt_seconds=prompt_seconds,
             seconds=seconds,
             temperature=temperature,

@@ -8,7 +8,9 @@ from gradio.context import Context
 
 from ui.html import empty
 from ui.models import Models
-from ui.tab import LEAST_SECONDS, LEAST_TOP_P, LEAST_USED, MAX_SEED, MAX_TEMPERATURE, MAX_VARIATIONS, NO_PROMPT, Tab
+from ui.prompts import NO_PROMPT
+from ui.settings import LEAST_SECONDS, LEAST_TOP_P, LEAST_USED, MAX_SEED, MAX_TEMPERATURE, MAX_VARIATIONS, latest
+from ui.tab import Tab
 
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """How events that only draw are wired."""
@@ -107,12 +109,12 @@ def _settings(do: Tab, models: Models, look: Look, duration: float) -> tuple[Any
     """The fields of a run: (where in the prompt to begin, how much of it to use, the others in the order of `Tab.run`,
     the seed). duration: of the first prompt, in seconds.
     """
-    longest, latest = do.longest(duration), do.latest(duration)
+    longest, last = do.longest(duration), latest(duration)
 
     def named(name: str) -> dict[str, Any]:
         return {"elem_id": f"{look.prefix}{name}", "elem_classes": name}
 
-    start = gr.Slider(0, max(latest, 0.1), 0, step=0.1, label="Where in it to begin (seconds)", **named("start"))
+    start = gr.Slider(0, max(last, 0.1), 0, step=0.1, label="Where in it to begin (seconds)", **named("start"))
     used = gr.Slider(
         LEAST_USED,
         longest,
@@ -167,6 +169,7 @@ def _wire(do: Tab, look: Look, fields: Fields) -> None:
     upload.clear(do.clear_upload, None, [prompt, *part, choice], **QUICK)
     for slider in part:
         slider.change(do.change_part, [choice, upload, *part], [prompt], trigger_mode="always_last", **QUICK)
+    upload.upload(do.open_take, [upload], [fields.takes, fields.steps, fields.line, upload, *fields.others], **QUICK)
     # A place is asked for at once, so that the click has an answer also where others are served first.
     token = gr.Textbox(visible=False)
     # Buttons within the variations and the tree write here what they stand for, and press one of these.

@@ -1,8 +1,10 @@
 """The checkpoints that the page offers: found by their config.json, loaded when first played, one batch for all."""
 
+import hashlib
 import logging
 import threading
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from shortcut_gen.checkpoint import CheckpointInfo, check_checkpoint
@@ -13,6 +15,7 @@ from shortcut_gen.decoding.shared import ROWS
 from shortcut_gen.errors import CheckpointError, ShortcutGenError
 from shortcut_gen.media import Score
 from shortcut_gen.pipeline import Pipeline, Prompt
+from ui.saved import MadeBy
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +72,12 @@ def _rank(entry: Entry) -> tuple[bool, float, str]:
     return entry.name != entry.info.tokenizer, nll if isinstance(nll, int | float) else float("inf"), entry.name
 
 
+@lru_cache(64)
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class Models:
     """Pipelines by checkpoint name; each is loaded once and then shared, as nothing in it changes while it plays."""
 
@@ -99,6 +108,12 @@ class Models:
             if name not in self._loaded:
                 self._loaded[name] = Pipeline.from_pretrained(self._folders[name], "cpu", *self._engine, share=ROWS)
             return self._loaded[name]
+
+    def made_by(self, name: str | None = None) -> MadeBy:
+        """What tells a checkpoint from every other one. Its weights are read once."""
+        entry = next(each for each in self.entries if each.name == (name or self.default))
+        codec = (entry.info.codec or {}).get("sha256")
+        return MadeBy(name=entry.name, sha256=_sha256(entry.folder / "model.safetensors"), codec=codec)
 
     def copying(self, pipeline: Pipeline) -> Copying | None:
         """The index of the performances that a model was trained on, of its own checkpoint or of another one that was

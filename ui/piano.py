@@ -23,9 +23,12 @@ from ui.layout import QUICK, Look, lay_out
 from ui.live import address
 from ui.loudness import leveled
 from ui.models import Models
+from ui.performance import Performance, continues, said_stopped
 from ui.piano_figures import Roll, clock, count, piano_roll
+from ui.prompts import says_midi
+from ui.results import slug
 from ui.sessions import Run, Sessions
-from ui.tab import Performance, Tab, continues, said_stopped, says_midi, slug
+from ui.tab import Tab
 
 MAX_BYTES = 4_000_000
 MAX_EVENTS = 200_000
@@ -48,7 +51,7 @@ class PianoPerformance(Performance):
     every_tokens = 4
     redraw_seconds = 0.3
 
-    def __init__(self, run: Run, seconds: float, copying: Callable[[], Copying | None]) -> None:
+    def __init__(self, run: Run, seconds: float, copying: Callable[[], Copying | None], heard: bool = True) -> None:
         self._run = run
         self._copying = copying
         self._copied: list[str] = []
@@ -58,7 +61,7 @@ class PianoPerformance(Performance):
         self._rendered: float | None = None
         self._render: GrowingRender | None = None
         with contextlib.suppress(MediaError):  # without a renderer there is nothing to hear, and much to see
-            self._render = GrowingRender(RATE)
+            self._render = GrowingRender(RATE) if heard else None
         self.live = Live(address(run.folder.name), RATE, channels=2) if self._render else None
 
     def hear(self, first: Continuation) -> None:
@@ -153,6 +156,7 @@ class PianoTab(Tab):
     usual = PianoTokenizer.usual
     most_used = 120.0
     most_seconds = 120.0
+    most_opened = 1200.0
     recorded = most_used  # what was played goes on where it ended
 
     def read_file(self, path: str) -> Prompt:
@@ -212,9 +216,11 @@ class PianoTab(Tab):
         rest = prompt.start > 0 or end < score.duration
         return prompt_card(drawn, f"{facts}. {self.sees(prompt)}", kept=score.kept, rest=rest, sound=sound)
 
-    def perform(self, run: Run, pipeline: Pipeline, params: SamplingParams, count: int) -> Performance:
+    def perform(
+        self, run: Run, pipeline: Pipeline, params: SamplingParams, count: int, heard: bool = True
+    ) -> Performance:
         """As in `Tab`."""
-        return PianoPerformance(run, params.seconds or 0.0, lambda: self.models.copying(pipeline))
+        return PianoPerformance(run, params.seconds or 0.0, lambda: self.models.copying(pipeline), heard)
 
 
 def build(models: Models, sessions: Sessions) -> None:
@@ -224,7 +230,7 @@ def build(models: Models, sessions: Sessions) -> None:
     played = gr.File(type="filepath", elem_id="played", render=False)
     look = Look(
         without="the model begins by itself",
-        upload="Or a MIDI file of your own (.mid, .midi, .kar)",
+        upload="Or a MIDI file of your own (.mid, .midi, .kar), or a saved take (.json)",
         waiting=(
             "Here the piece goes on.",
             "Choose a beginning, then press <b>Continue</b>: you hear and see the notes as the model finds them.",

@@ -1,9 +1,12 @@
 """Files of results that are made when they are first asked for: most are never, and Stop is to end all work at once."""
 
 import contextlib
+import re
 import threading
+import unicodedata
+import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from shortcut_gen.errors import ShortcutGenError
+from shortcut_gen.errors import MediaError, ShortcutGenError
 
 MADE_AT_ONCE = 2
 """Files that are made at a time, over all pages: each keeps a core busy."""
@@ -24,9 +27,12 @@ _KINDS = {".mid": "audio/midi", ".wav": "audio/wav", ".zip": "application/zip", 
 class Result:
     """A file that is not there yet."""
 
-    def __init__(self, path: Path, write: Callable[[Path], None]) -> None:
-        """`write` makes the file at the path it is given, and may raise ShortcutGenError."""
-        self._path, self._write = path, write
+    def __init__(self, path: Path, write: Callable[[Path], None], fresh: bool = False, light: bool = False) -> None:
+        """`write` makes the file at the path it is given, and may raise ShortcutGenError. fresh: whenever it is asked
+        for, as what it tells of may have changed. light: no turn is needed to make it.
+        """
+        self._path, self._write, self.fresh = path, write, fresh
+        self._turns = contextlib.nullcontext() if light or fresh else _TURNS
         self._lock = threading.Lock()
 
     @property
@@ -37,10 +43,10 @@ class Result:
     def path(self) -> Path:
         """The file, made now if it was not yet. Raises ShortcutGenError, FileNotFoundError where its folder is gone."""
         with self._lock:
-            if not self._path.is_file():
+            if self.fresh or not self._path.is_file():
                 if not self._path.parent.is_dir():
                     raise FileNotFoundError(self._path)
-                with _TURNS:
+                with self._turns:
                     self._write(self._path)
         return self._path
 
@@ -61,6 +67,34 @@ class Made:
                 self._sizes.move_to_end(path)
             while sum(self._sizes.values()) > self._most and len(self._sizes) > 1:
                 self._sizes.popitem(last=False)[0].unlink(missing_ok=True)
+
+
+def together(parts: Sequence[Result], made: Made) -> Callable[[Path], None]:
+    """What writes a zip of other files, each made at need, one after another; none is held in memory whole."""
+
+    def write(path: Path) -> None:
+        beside = path.with_suffix(".part")
+        try:
+            with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as out:  # sound hardly shrinks
+                for part in parts:
+                    out.write(part.path(), part.name)
+                    made.used(part.path())
+            beside.replace(path)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError):  # its step is gone
+                raise
+            raise MediaError(f"{path.name} cannot be written ({error.strerror})") from error
+        finally:
+            beside.unlink(missing_ok=True)
+
+    return write
+
+
+def slug(name: str) -> str:
+    """A file name without spaces or accents, from a name that may have a suffix."""
+    plain = unicodedata.normalize("NFKD", re.sub(r"\.[a-z0-9]{2,4}$", "", name, flags=re.IGNORECASE))
+    words = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
+    return "-".join(words)[:48].strip("-") or "prompt"
 
 
 def address(token: str, name: str) -> str:
@@ -84,7 +118,7 @@ def route(find: Callable[[str, str], Result | None], made: Made) -> Route:
             made.used(path)
         else:
             return PlainTextResponse("the result is not there any more", 404)
-        headers = {"Cache-Control": "private, max-age=3600"}
+        headers = {"Cache-Control": "no-store" if result and result.fresh else "private, max-age=3600"}
         kind = _KINDS.get(path.suffix, "application/octet-stream")
         return FileResponse(path, media_type=kind, filename=name, content_disposition_type="inline", headers=headers)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.pipeline import Continuation
 from ui.live import LiveSound
-from ui.results import Made, Result, address
+from ui.results import Made, Result, address, together
+from ui.saved import MadeBy, Origin
 
 RUNS_AT_ONCE = 8
 """Over all tabs. They share the batch of their model, so that none waits for another's length."""
@@ -76,8 +77,13 @@ class Run:
     making: tuple[Continuation, ...] = ()
     """How far the variations have come, while it computes."""
     made: tuple[Continuation, ...] = ()
+    origin: Origin | None = None
+    """What its prompt is."""
+    made_by: MadeBy | None = None
     drawing: str = ""
     """What the page shows of it when it is done."""
+    draw: Callable[[], str] | None = None
+    """What makes the drawing of a step that was opened from a file, when it is first shown."""
     asked: bool = True
     """A place was asked for, and it has not begun."""
     asked_at: float = field(default_factory=time.monotonic)
@@ -85,9 +91,14 @@ class Run:
     ended: bool = False
     closed_at: float | None = None
 
-    def offer(self, name: str, write: Callable[[Path], None]) -> str:
-        """A file that is made when it is first asked for; where the page finds it."""
-        self.results[name] = Result(self.folder / name, write)
+    def offer(self, name: str, write: Callable[[Path], None], fresh: bool = False) -> str:
+        """A file that is made when it is first asked for, or whenever it is; where the page finds it."""
+        self.results[name] = Result(self.folder / name, write, fresh)
+        return address(self.folder.name, name)
+
+    def offer_together(self, name: str, parts: Sequence[Result], made: Made) -> str:
+        """A zip of some of its files; where the page finds it."""
+        self.results[name] = Result(self.folder / name, together(parts, made), light=True)
         return address(self.folder.name, name)
 
 
@@ -218,6 +229,31 @@ class Sessions:
                 self._shown[key] = run.number
             while len(run.older) >= KEEP_STEPS:
                 shutil.rmtree(run.older.pop().folder, ignore_errors=True)
+
+    def add(self, page: str, tab: str, browser: str) -> Run | None:
+        """A step that is there already, such as one of a file; None where the server ends."""
+        with self._lock:
+            if self.over:
+                return None
+            run = self._new_run((page, tab))
+            run.browser, run.asked, run.ended = browser, False, True
+            while len(run.older) >= KEEP_STEPS:
+                shutil.rmtree(run.older.pop().folder, ignore_errors=True)
+            return run
+
+    def beside(self, run: Run) -> list[Run]:
+        """The steps of the page that has a run, itself among them, in the order in which they were made."""
+        with self._lock:
+            for newest in self._runs.values():
+                if run is newest or run in newest.older:
+                    return [each for each in reversed([newest, *newest.older]) if each.made]
+            return []
+
+    def busy(self, page: str, tab: str) -> bool:
+        """Whether a run of the tab waits or goes on."""
+        with self._lock:
+            run = self._runs.get((page, tab))
+            return run is not None and not run.ended and not run.stop.is_set()
 
     def steps(self, page: str, tab: str = "") -> list[Run]:
         """The page's steps, in the order in which they were made."""

@@ -16,11 +16,14 @@ from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui.examples.listing import VOICES
 from ui.html import Live, Variation, prompt_card
 from ui.layout import QUICK, Look, lay_out
-from ui.live import address
+from ui.live import LiveSound, address
 from ui.models import Models
+from ui.performance import Performance, continues, said_stopped
+from ui.prompts import says_midi
+from ui.results import slug
 from ui.sessions import Run, Sessions
 from ui.speech_figures import Analysis, Sketch, drawing, sketch_of
-from ui.tab import Performance, Tab, continues, said_stopped, says_midi, slug
+from ui.tab import Tab
 
 SHOWN_SECONDS = 60.0
 """How much of a file is drawn: what may be used, and some of what follows."""
@@ -92,8 +95,8 @@ class SpeechPerformance(Performance):
 
     redraw_seconds = 0.5  # the playhead moves more often, by itself
 
-    def __init__(self, run: Run, tokenizer: SpeechTokenizer, seconds: float, count: int) -> None:
-        self._heard = run.sound
+    def __init__(self, run: Run, tokenizer: SpeechTokenizer, seconds: float, count: int, heard: bool = True) -> None:
+        self._heard = run.sound if heard else LiveSound()
         self._voices = [Voice(tokenizer, seconds) for _ in range(count)]
         self._over = False
         self.every_tokens = tokenizer.frame * max(round(PIECE_SECONDS * tokenizer.frame_rate), 1)
@@ -148,6 +151,7 @@ class SpeechTab(Tab):
     usual = SpeechTokenizer.usual
     most_used = 10.0
     most_seconds = 20.0
+    most_opened = 240.0
 
     def read_file(self, path: str) -> Prompt:
         """As in `Tab`."""
@@ -162,7 +166,7 @@ class SpeechTab(Tab):
     def check(self, prompt: Prompt, used: float) -> None:
         """As in `Tab`. Encoding is quick, and so a silent recording says so at once, not after a click on Continue."""
         with self.sessions.reading():
-            self.models.pipeline().encode(replace(prompt, seconds=used))
+            self.encoded(self.models.pipeline(), replace(prompt, seconds=used))
 
     def first_sound(self, prompt: Prompt) -> float:
         """As in `Tab`: when 20 ms are louder than a hundredth of the loudest."""
@@ -186,12 +190,14 @@ class SpeechTab(Tab):
         figure = drawing(sketch_of(audio, prompt.start, used))
         return prompt_card(figure, facts, kept=audio.kept, rest=rest, sound=sound)
 
-    def perform(self, run: Run, pipeline: Pipeline, params: SamplingParams, count: int) -> Performance:
+    def perform(
+        self, run: Run, pipeline: Pipeline, params: SamplingParams, count: int, heard: bool = True
+    ) -> Performance:
         """As in `Tab`."""
         tokenizer = pipeline.tokenizer
         if not isinstance(tokenizer, SpeechTokenizer):
             raise PromptError(f"a model of {tokenizer.name} makes no speech; choose another model")
-        return SpeechPerformance(run, tokenizer, params.seconds or 0.0, count)
+        return SpeechPerformance(run, tokenizer, params.seconds or 0.0, count, heard)
 
 
 def build(models: Models, sessions: Sessions) -> None:
@@ -202,7 +208,7 @@ def build(models: Models, sessions: Sessions) -> None:
     look = Look(
         prefix="speech-",
         without="the model begins by itself",
-        upload="Or a recording (.wav, .flac, .mp3, .ogg, .aiff)",
+        upload="Or a recording (.wav, .flac, .mp3, .ogg, .aiff), or a saved take (.json)",
         waiting=(
             "Here the voice goes on.",
             "Choose a voice, then press <b>Continue</b>: you hear the first variation while it is made.",

@@ -33,7 +33,7 @@ from tests.ui.test_ui_guard import JOIN, everything
 from ui import __main__ as command
 from ui import guard as guard_module
 from ui import programs as programs_module
-from ui.api import Asked, Endpoint
+from ui.api import Call, Endpoint
 from ui.app import build
 from ui.guard import Guard, Policy
 from ui.models import Models, find_checkpoints
@@ -228,8 +228,8 @@ def test_harp_ends_what_its_address_runs(page: gr.Blocks, monkeypatch: pytest.Mo
     assert stopped == [False, True]
 
 
-def asked(**changes: Any) -> Asked:
-    return Asked(**({"prompt_seconds": 5, "seconds": 3, "top_p": 0.9, "wav": False} | changes))
+def asked(**changes: Any) -> Call:
+    return Call(**({"prompt_seconds": 5, "seconds": 3, "top_p": 0.9, "wav": False} | changes))
 
 
 def test_a_call_that_fails_leaves_nothing(models: Models, sessions: Sessions) -> None:

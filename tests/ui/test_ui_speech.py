@@ -25,10 +25,10 @@ from ui.app import footer, header
 from ui.examples.listing import load_examples
 from ui.live import LiveSound, route
 from ui.models import Models, find_checkpoints
+from ui.prompts import NO_PROMPT
 from ui.registry import TABS, VOICES
 from ui.sessions import Sessions
 from ui.speech import SHOWN_SECONDS, SpeechTab
-from ui.tab import NO_PROMPT
 
 FIRST = load_examples(VOICES)[0].file
 SETTINGS: dict[str, Any] = {
@@ -91,7 +91,7 @@ def test_what_is_heard_is_the_continuation_sample_for_sample(do: SpeechTab, mode
     steps = list(run(do, variations=2))
     one, two = wavs(do)
     assert [one.name, two.name] == ["reader-3080-seed7-variation-1.wav", "reader-3080-seed7-variation-2.wav"]
-    assert (steps[-1][0].count("<audio"), steps[-1][0].count("download=")) == (2, 2)
+    assert (steps[-1][0].count("<audio"), steps[-1][0].count("download=")) == (2, 4)
     assert 'data-rate="16000"' in steps[1][1]
     live = heard(do.sessions.live(token(steps)))
     assert len(live) == 3 * 16000
@@ -418,3 +418,15 @@ def test_a_wrong_source_of_the_voices_is_one_line(
     monkeypatch.setattr(make_speech, "FOLDER", tmp_path / "out")
     assert make_speech.main(["--source", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_saved_take_is_opened_again(do: SpeechTab, models: Models) -> None:
+    list(run(do))
+    path = results_of(do.sessions, "-take.json")[0]
+    drawing, _, line, *_ = do.open_take(str(path), page("new"))
+    assert "1 step opened." in line
+    first, second = (do.sessions.steps(key, "speech")[0].made[0] for key in ("page", "new"))
+    assert first.ids == second.ids
+    assert drawing.count("<audio") == 1
+    one, two = (soundfile.read(path)[0] for path in wavs(do))
+    assert np.abs(one - two).max() < 1e-3  # decoded in other pieces

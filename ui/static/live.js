@@ -127,7 +127,7 @@
 
   document.addEventListener("click", (event) => {
     if (!event.target.closest) return;
-    const button = event.target.closest(".halt, .go, .onward button");
+    const button = event.target.closest(".halt, .go, .onward button, .together [data-where]");
     const aloud = button && button.closest(".columns").querySelector(".aloud input");
     if (!aloud) return;
     silence();

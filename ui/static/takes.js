@@ -25,6 +25,8 @@
       const at = range.value === range.max ? "" : `@${Number(range.value).toFixed(1)}`;
       press(box, box.dataset.where + at, ".onward-go");
     }
+    const again = event.target.closest(".together [data-where]");
+    if (again) press(again, again.dataset.where, ".onward-go");
     const node = event.target.closest(".tree [data-show]");
     if (node) press(node, node.dataset.show, ".show-step");
   });

@@ -1,0 +1,39 @@
+"""Running the piano tab as the page does, without a browser."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from ui.piano import PianoTab
+
+FIRST = "bach-prelude-c.mid"
+SETTINGS: dict[str, Any] = {
+    "start": 0.0,
+    "used": 5.0,
+    "seconds": 3.0,
+    "variations": 1,
+    "temperature": 1.0,
+    "top_p": 0.95,
+    "fresh_seed": False,
+    "seed": 7,
+    "checkpoint": None,
+}
+
+
+def page(key: str = "page") -> Any:
+    return SimpleNamespace(session_hash=key)
+
+
+def run(  # type: ignore[no-untyped-def]
+    do: PianoTab,
+    choice: str | None = FIRST,
+    upload: str | None = None,
+    key: str = "page",
+    token: str | None = None,
+    **changes: Any,
+):
+    return do.run(token, choice, upload, *(SETTINGS | changes).values(), request=page(key))
+
+
+def go_on(do: PianoTab, origin: Any, key: str = "page", **changes: Any) -> list[tuple[Any, ...]]:
+    settings = {name: value for name, value in (SETTINGS | changes).items() if name not in ("start", "used")}
+    return list(do.go_on(None, origin, *settings.values(), request=page(key)))

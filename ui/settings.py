@@ -1,0 +1,95 @@
+"""What a run is asked for, by the page or by a program: the values as they were sent, and their check, one for both."""
+
+import math
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from shortcut_gen.decoding.sampling import SamplingParams
+from shortcut_gen.errors import PromptError
+from ui.values import chosen, number, shown, switch, whole
+
+MAX_VARIATIONS = 4
+MAX_SEED = 2**31 - 1
+LEAST_SECONDS = 2.0
+"""A run goes on for so long at least."""
+LEAST_USED = 1.0
+"""Where the slider of the part that is used begins; a prompt that is no longer is used whole."""
+LEAST_TOP_P = 0.05
+MAX_TEMPERATURE = 2.0
+ON_PAGE = {
+    "start": "where to begin",
+    "used": "how much to use",
+    "seconds": "how long to go on",
+    "top_p": "top-p",
+    "fresh": "a new seed",
+}
+"""What the page calls values; programs, and those not here, by their own names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The settings of a run as they were sent."""
+
+    seconds: object
+    variations: object = 1
+    temperature: object = 1.0
+    top_p: object
+    fresh: object = False
+    """Whether a seed is to be drawn."""
+    seed: object = None
+    checkpoint: object = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The same, in order."""
+
+    params: SamplingParams
+    count: int
+    """Variations."""
+    checkpoint: str | None
+    """None for the usual one."""
+
+
+def planned(asked: Asked, most_seconds: float, checkpoints: Collection[str], said: Mapping[str, str]) -> Plan:
+    """Check settings. most_seconds: how long a run can be. said: what messages call a value, where not by its name.
+
+    Raises SettingsError.
+    """
+
+    def name(value: str) -> str:
+        return said.get(value, value)
+
+    params = SamplingParams(
+        temperature=number(asked.temperature, name("temperature"), 0, MAX_TEMPERATURE),
+        top_p=number(asked.top_p, name("top_p"), LEAST_TOP_P, 1),
+        seed=secrets.randbelow(MAX_SEED)
+        if switch(asked.fresh, name("fresh"))
+        else whole(asked.seed, name("seed"), 0, MAX_SEED),
+        seconds=number(asked.seconds, name("seconds"), LEAST_SECONDS, most_seconds),
+    )
+    count = whole(asked.variations, name("variations"), 1, MAX_VARIATIONS)
+    return Plan(params=params, count=count, checkpoint=chosen(asked.checkpoint, name("checkpoint"), checkpoints))
+
+
+def latest(duration: float) -> float:
+    """Where the part of a prompt to use can begin at the latest, in seconds. duration: the prompt's."""
+    return max(math.floor(10 * (duration - LEAST_USED)) / 10, 0.0)
+
+
+def part(
+    duration: float, start: object, used: object, most_used: float, said: Mapping[str, str]
+) -> tuple[float, float]:
+    """Where in a prompt to begin and how much of it to use, in seconds: one that is very short is used whole.
+
+    Raises SettingsError, PromptError.
+    """
+    name = said.get("used", "used")
+    length = number(used, name, 0, most_used)
+    begins = number(start, said.get("start", "start"), 0, max(latest(duration), 0.1))
+    if duration <= LEAST_USED:
+        return 0.0, max(duration, 0.01)
+    if length < LEAST_USED:
+        raise PromptError(f"{name} is {shown(used)}; at least {LEAST_USED:g} s are needed")
+    return begins, length
