@@ -14,6 +14,7 @@ from starlette.routing import Route
 from shortcut_gen.media import Note
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.pipeline import Continuation
+from ui import depth
 from ui.piano_figures import MAX_DRAWN, Roll, describe, numbers
 from ui.sessions import Run
 
@@ -45,20 +46,24 @@ def ended(notes: Iterable[Note], now: float | None) -> tuple[list[Note], list[No
     return in_order[:over], in_order[over:]
 
 
-def row(made: Continuation, done: bool, after: int) -> dict[str, Any]:
-    """One variation as the page reads it, without the first `after` notes, which it has.
+def row(made: Continuation, done: bool, after: int, bins: int = 0) -> dict[str, Any]:
+    """One variation as the page reads it, without the first `after` notes and `bins` of the strip, which it has.
 
-    notes, open: those that have ended and those that still sound, as `numbers` has them.
+    notes, open: those that have ended and those that still sound, as `numbers` has them. taps, drew, drewOpen, strip:
+    what `ui.depth` says of them, where the run was asked for it.
     """
-    over, still = ended(made.score.notes[:MAX_DRAWN], None if done else made.seconds)
-    roll = Roll(score=made.score, seam=made.seam_seconds, seconds=made.seconds)
-    return {
-        "after": min(after, len(over)),
-        "notes": numbers(over[after:]),
-        "open": numbers(still),
-        "facts": facts(made, done),
-        "said": describe(roll),
-    }
+    told: dict[str, Any] = {"after": 0, "notes": [], "open": []}
+    if isinstance(made.tokenizer, PianoTokenizer):
+        over, still = ended(made.score.notes[:MAX_DRAWN], None if done else made.seconds)
+        roll = Roll(score=made.score, seam=made.seam_seconds, seconds=made.seconds)
+        told = {"after": min(after, len(over)), "notes": numbers(over[after:]), "open": numbers(still)}
+        told |= {"facts": facts(made, done), "said": describe(roll)}
+        if made.depth is not None:
+            drew = depth.drawn(made, [*over, *still])
+            told |= {"drew": drew[after : len(over)], "drewOpen": drew[len(over) :]}
+    if made.depth is not None:
+        told |= {"taps": list(made.depth.taps), "strip": depth.strip(made, done, bins)}
+    return told
 
 
 def counts(text: str) -> list[int]:
@@ -67,30 +72,28 @@ def counts(text: str) -> list[int]:
     return [int(part) if part.isascii() and part.isdigit() and len(part) < 8 else 0 for part in parts]
 
 
-def rows(run: Run, after: Sequence[int]) -> dict[str, Any]:
+def rows(run: Run, after: Sequence[int], bins: Sequence[int] = ()) -> dict[str, Any]:
     """All variations of a run as they stand."""
     done = bool(run.made)
     made = run.made or run.making
-    known = [*after, *(0 for _ in made)]
-    drawn = [
-        row(each, done, have)
-        for each, have in zip(made, known, strict=False)
-        if isinstance(each.tokenizer, PianoTokenizer)
-    ]
-    return {"done": done, "over": done or run.ended, "rows": drawn}
+    known = zip([*after, *(0 for _ in made)], [*bins, *(0 for _ in made)], strict=False)
+    told = [row(each, done, *have) for each, have in zip(made, known, strict=False)]
+    return {"done": done, "over": done or run.ended, "rows": told}
 
 
 def route(find: Callable[[str], Run | None]) -> Route:
     """Serves the notes of the run that `find` gives for its token; 404 where there is none.
 
-    The query's `after` says how many notes of each variation the page has.
+    The query's `after` and `bins` say how many notes and bins of each variation the page has.
     """
 
     async def answer(request: Request) -> Response:
         run = find(request.path_params["token"])
         if run is None:
             return JSONResponse({"error": "this run is not there any more"}, 404)
-        found = await run_in_threadpool(rows, run, counts(request.query_params.get("after", "")))
+        asked = request.query_params
+        have, bins = counts(asked.get("after", "")), counts(asked.get("bins", ""))
+        found = await run_in_threadpool(rows, run, have, bins)
         return JSONResponse(found, headers={"Cache-Control": "no-store"})
 
     return Route("/notes/{token}", answer)

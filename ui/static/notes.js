@@ -5,6 +5,8 @@
   const KEPT = 40; // runs whose notes are kept
   const runs = new Map(); // address: { rows, done, asking }
 
+  const empty = () => ({ over: [], open: [], bins: [], taps: null });
+
   // Flat numbers, as in `ui.piano_figures.numbers`, to notes.
   const read = (numbers) => {
     const notes = [];
@@ -15,13 +17,27 @@
     return notes;
   };
 
+  // What the model drew on for a note, as `ui.depth` says it: the place of its id, nats, and each tap's share.
+  const drew = (notes, figures) => {
+    (figures || []).forEach(([place, nats, ...shares], k) => {
+      if (place !== undefined) notes[k].drew = { place, nats: nats / 100, shares: shares.map((share) => share / 1000) };
+    });
+    return notes;
+  };
+  const bin = ([nats, ...shares]) =>
+    nats === undefined ? null : { nats: nats / 100, shares: shares.map((share) => share / 1000) };
+
   const take = (run, answer) => {
     answer.rows.forEach((row, place) => {
-      const known = (run.rows[place] = run.rows[place] || { over: [], open: [] });
+      const known = (run.rows[place] = run.rows[place] || empty());
       known.over.length = row.after;
-      known.over.push(...read(row.notes));
-      known.open = read(row.open);
-      Object.assign(known, { facts: row.facts, said: row.said });
+      for (const note of drew(read(row.notes), row.drew)) known.over.push(note);
+      known.open = drew(read(row.open), row.drewOpen);
+      Object.assign(known, { facts: row.facts, said: row.said, taps: row.taps || null });
+      if (!row.strip) return;
+      known.bins.length = row.strip.after;
+      for (const each of row.strip.bins) known.bins.push(bin(each));
+      Object.assign(known, { width: row.strip.width, seam: row.strip.seam });
     });
     run.done = answer.done;
     run.over = answer.over;
@@ -32,8 +48,9 @@
 
   const ask = async (address, run, told) => {
     const after = run.rows.map((row) => row.over.length).join();
+    const bins = run.rows.map((row) => row.bins.length).join();
     try {
-      const answer = await fetch(`${address}?after=${after}`);
+      const answer = await fetch(`${address}?after=${after}&bins=${bins}`);
       if (!answer.ok) {
         run.over = true; // it is not kept any more
         return;
@@ -58,15 +75,15 @@
 
   // What there is of a roll's notes; `told(address)` is called as more come.
   const notesOf = (roll, told) => {
-    if (!roll.dataset.from) return { over: read(roll.dataset.notes.split(",").map(Number)), open: [] };
+    if (!roll.dataset.from) return { ...empty(), over: read(roll.dataset.notes.split(",").map(Number)) };
     const [address, place] = roll.dataset.from.split("#");
     const run = runs.get(address) || { rows: [], done: false };
     runs.delete(address);
     runs.set(address, run); // the one used last is the last to go
     while (runs.size > KEPT) runs.delete(runs.keys().next().value);
     follow(address, run, told);
-    return run.rows[Number(place)] || { over: [], open: [] };
+    return run.rows[Number(place)] || empty();
   };
 
-  window.figures.notesOf = notesOf;
+  Object.assign(window.figures, { notesOf, empty });
 }

@@ -152,7 +152,7 @@
   const look = () => {
     for (const roll of all()) {
       if (roll.figure) continue;
-      roll.figure = { over: [], open: [] };
+      roll.figure = figures.empty();
       sizes.observe(roll.querySelector(".field")); // a new one is told of once, before it is painted
       draw(roll);
     }
