@@ -23,7 +23,7 @@ from ui.values import take_as_sent
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = (
     *("page.js", "live.js", "record.js", "takes.js"),
-    *("pens.js", "notes.js", "depth.js", "roll.js"),
+    *("pens.js", "notes.js", "depth.js", "save.js", "roll.js"),
     *("keyboard-sound.js", "keyboard-take.js", "keyboard.js", "keyboard-record.js"),  # each needs those before it
 )
 STYLES = ("page.css", "takes.css", "keyboard.css")

@@ -1,6 +1,8 @@
 """What the page draws of notes, in headless Chromium."""
 
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -75,3 +77,56 @@ def test_a_step_that_is_shown_again_after_a_reload_has_its_notes(page: Any) -> N
     page.reload()
     page.wait_for_selector(".take .roll canvas")
     page.wait_for_function(f"{count} === {before}")
+
+
+# Colours of the middles of notes in a finished take that the model drew, and of the taps they drew on most.
+LAYERS = """() => {
+    const roll = document.querySelector(".take .roll");
+    const canvas = roll.querySelector(".field canvas");
+    const scene = window.figures.scene(roll);
+    const colours = window.figures.colours(roll);
+    const clear = ({ pitch, start, end }) => end - start > 0.2 && [4, 7, 9].includes(pitch % 12);
+    const wide = scene.notes.filter((note) => note.drew && clear(note));
+    return wide.slice(0, 5).map((note) => {
+        const [x, y, w, h] = window.figures.place(note, scene, canvas.width, canvas.height);
+        const found = canvas.getContext("2d").getImageData(x + w / 2, y + h / 2, 1, 1).data;
+        const { shares } = note.drew;
+        const hex = window.figures.shade(colours, shares.indexOf(Math.max(...shares)), shares.length);
+        return [[...found].slice(0, 3), [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16))];
+    });
+}"""
+
+
+def test_layers_are_shown_by_the_keyboard_and_saved_as_pictures(page: Any, tmp_path: Path) -> None:
+    shorter(page)
+    finish(page)
+    page.wait_for_selector("#takes .views:not([hidden])")
+    page.locator("#takes .views input").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#takes .roll.deep .strip canvas")
+    assert "block 2" in page.locator("#takes .views .key").inner_text()
+    assert "Attention, not cause" in page.locator("#takes .views .key").inner_text()
+    told = page.locator("#takes .strip").get_attribute("aria-label")
+    assert "block 8" in told
+    assert "nats" in told
+    colours = page.evaluate(LAYERS)
+    assert colours
+    for found, named in colours:
+        assert found == pytest.approx(named, abs=14)
+    svg = picture(page, "SVG", tmp_path)
+    assert svg.name.endswith("-layers.svg")
+    drawing = ElementTree.parse(svg)
+    texts = {each.text for each in drawing.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"taps", "nats", "block 8", "C4"} <= texts
+    assert any("Attention, not cause." in str(text) for text in texts)
+    png = picture(page, "PNG", tmp_path).read_bytes()
+    assert png.startswith(b"\x89PNG")
+    assert int.from_bytes(png[16:20], "big") == 2400
+
+
+def picture(page: Any, kind: str, folder: Path) -> Path:
+    with page.expect_download() as waiting:
+        page.locator(".take .picture", has_text=kind).first.click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path

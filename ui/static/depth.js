@@ -187,6 +187,7 @@
     const box = roll.closest(".outcome") && roll.closest(".outcome").querySelector(".views");
     if (box && taps) tend(box, taps);
     drawStrip(roll, scene, colour);
+    figures.offer(roll);
   };
 
   Object.assign(figures, { shows, fill, drawn, paintStrip, stripHeight, summary, shade, noteAt, saidOf, legend });
