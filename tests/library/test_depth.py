@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from shortcut_gen import Checkpoint, CheckpointInfo, Continuation, Pipeline, Prompt, SamplingParams
+from shortcut_gen import Continuation, Pipeline, Prompt, SamplingParams
 from shortcut_gen.decoding import native
 from shortcut_gen.decoding.engines import TorchEngine
 from shortcut_gen.decoding.native import NativeEngine
-from shortcut_gen.modalities import get_tokenizer
-from shortcut_gen.network.config import ModelConfig
-from shortcut_gen.network.model import ShortcutLM
 from shortcut_gen.pipeline import EncodedPrompt
+from tests.shared.small_models import small_pipeline
 from training.attention.taps import enter, last_block, take_apart
 
 needs_library = pytest.mark.skipif(native.problem() is not None, reason=native.problem() or "")
@@ -27,19 +25,6 @@ SHAPES: dict[str, dict[str, object]] = {
     "one-tap": {"taps": (2,), "value_residual": True},
     "baseline": {"taps": ()},
 }
-
-
-def pipeline(engine: str, share: int = 0, **changes: object) -> Pipeline:
-    torch.manual_seed(3)
-    shape = {"context": 48, "layers": 4, "width": 16, "heads": 2, "feedforward": 32, "taps": (1, 2)}
-    lm = ShortcutLM(ModelConfig(**{**shape, "feature_hidden": 16, "shortcut_heads": 4, **changes})).eval()  # type: ignore[arg-type]
-    with torch.no_grad():
-        for parameter in lm.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    checkpoint = Checkpoint(
-        model=lm, tokenizer=get_tokenizer("piano"), info=CheckpointInfo(model=lm.config, tokenizer="piano")
-    )
-    return Pipeline(checkpoint, engine, "f32", share)
 
 
 def made(
@@ -55,7 +40,7 @@ def made(
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_depth_of_each_id_is_that_of_its_window_and_no_id_changes(engine: str, shape: str, share: int) -> None:
     """Past slides of the window, in rows that wait, join and leave, of prompts of all lengths and of none."""
-    pipe = pipeline(engine, share, **SHAPES[shape])
+    pipe = small_pipeline(engine, share, **SHAPES[shape])
     params = SamplingParams(max_tokens=90, seed=2, top_p=0.95)
     without = made(pipe, params, depth=False)
     assert all(one.depth is None for one in without)
@@ -89,7 +74,7 @@ def test_the_depth_of_each_id_is_that_of_its_window_and_no_id_changes(engine: st
 @needs_library
 @pytest.mark.parametrize("threads", [1, 2])
 def test_watching_changes_no_bit_and_sees_the_same_with_every_instruction_set(threads: int) -> None:
-    lm = pipeline("torch", position="rotary", shortcut_heads=8, context=60).model
+    lm = small_pipeline("torch", position="rotary", shortcut_heads=8, context=60).model
     tokens = [(29 * at) % 388 for at in range(60)]
     theirs = TorchEngine(lm).decoding(2)
     theirs.look(1, watched=True)
@@ -115,14 +100,14 @@ def test_watching_changes_no_bit_and_sees_the_same_with_every_instruction_set(th
 
 
 def test_entropy_is_that_of_the_shares() -> None:
-    depth = made(pipeline("torch"), SamplingParams(max_tokens=20))[0].depth
+    depth = made(small_pipeline("torch"), SamplingParams(max_tokens=20))[0].depth
     assert depth is not None
     want = torch.distributions.Categorical(torch.from_numpy(depth.shares.copy())).entropy()
     np.testing.assert_allclose(depth.entropy, want, atol=1e-5)
 
 
 def test_rows_that_ask_and_rows_that_do_not_share_a_batch(tmp_path: Path) -> None:
-    pipe = pipeline("torch", share=4)
+    pipe = small_pipeline("torch", share=4)
     params = SamplingParams(max_tokens=60, seed=1)
     asking = pipe.stream_rows([(EncodedPrompt(prompt=Prompt.empty(), ids=PROMPT), 0)], params, 8, depth=True)
     first = next(asking).continuations[0]
@@ -134,6 +119,6 @@ def test_rows_that_ask_and_rows_that_do_not_share_a_batch(tmp_path: Path) -> Non
 
 
 def test_an_engine_that_cannot_look_gives_no_depth() -> None:
-    pipe = pipeline("torch")
+    pipe = small_pipeline("torch")
     pipe.sampler.engine = type(pipe.sampler.engine)(pipe.model, graphs=True)  # type: ignore[call-arg]
     assert [one.depth for one in made(pipe, SamplingParams(max_tokens=5))] == [None] * 8

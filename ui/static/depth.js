@@ -188,6 +188,7 @@
     if (box && taps) tend(box, taps);
     drawStrip(roll, scene, colour);
     figures.offer(roll);
+    figures.explainable(roll, scene);
   };
 
   Object.assign(figures, { shows, fill, drawn, paintStrip, stripHeight, summary, shade, noteAt, saidOf, legend });

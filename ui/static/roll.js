@@ -35,7 +35,7 @@
       step: Number(data.step),
       later: "unused" in data ? "unused" : "new",
       thin: roll.matches(".overview"),
-      shows: figures.shows ? figures.shows(roll) : "loudness",
+      shows: figures.shows(roll),
     };
   };
 
@@ -130,8 +130,10 @@
     if (!width || !height || !roll.isConnected) return; // in a tab that is not open
     roll.figure = figures.notesOf(roll, changed);
     const [now, colour, scale] = [scene(roll), colours(roll), window.devicePixelRatio || 1];
-    const fill = figures.fill ? figures.fill(roll, now, colour) : null;
-    paintField(new figures.CanvasPen(canvasOf(field), width, height, scale), now, width, height, colour, fill);
+    const fill = figures.fill(roll, now, colour);
+    const pen = new figures.CanvasPen(canvasOf(field), width, height, scale);
+    paintField(pen, now, width, height, colour, fill);
+    figures.mark(pen, roll, now, width, height, colour);
     const keys = roll.querySelector(".keys");
     if (keys) {
       const canvas = canvasOf(keys);
@@ -139,7 +141,7 @@
       nameOctaves(keys, now);
     }
     tell(roll);
-    if (figures.drawn) figures.drawn(roll, now, colour);
+    figures.drawn(roll, now, colour);
   };
 
   const all = () => document.querySelectorAll(".roll.notes");

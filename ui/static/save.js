@@ -22,6 +22,7 @@
     const fill = figures.fill(roll, scene, colour);
     pen.within(LEFT, y, wide, FIELD, () => {
       figures.paintField(pen, scene, wide, FIELD, colour, fill);
+      figures.mark(pen, roll, scene, wide, FIELD, colour);
       pen.rect((scene.seam / scene.seconds) * wide - 1, 0, 2, FIELD, colour.ink, 0.6);
     });
     pen.within(LEFT - figures.KEYS, y, figures.KEYS, FIELD, () => figures.paintKeys(pen, scene, FIELD));
