@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.shared.pages import fill, finish, shorter
+from tests.shared.pages import fill, finish, shorter, speech
 
 pytestmark = pytest.mark.browser
 
@@ -130,3 +130,45 @@ def picture(page: Any, kind: str, folder: Path) -> Path:
     path = folder / waiting.value.suggested_filename
     waiting.value.save_as(path)
     return path
+
+
+def test_a_click_on_a_note_says_what_it_attended_to(page: Any) -> None:
+    shorter(page)
+    finish(page)
+    page.wait_for_selector("#takes .views:not([hidden])")
+    page.locator("#takes .views input[value=surprise]").check()
+    said = page.locator(".take .why .said")
+    middle = page.evaluate(
+        """() => {
+            const roll = document.querySelector(".take .roll");
+            const field = roll.querySelector(".field");
+            field.scrollIntoView({ block: "center" });
+            const box = field.getBoundingClientRect();
+            const scene = window.figures.scene(roll);
+            const note = scene.notes.filter(({ drew, end }) => drew && end < scene.seconds).at(-1);
+            const [x, y, w, h] = window.figures.place(note, scene, box.width, box.height);
+            return [box.left + x + w / 2, box.top + y + h / 2];
+        }"""
+    )
+    page.mouse.click(*middle)
+    page.wait_for_function("document.querySelector('.why .said').textContent.includes('probability of')")
+    assert "Likeliest: " in said.inner_text()
+    assert "It attended most to " in said.inner_text()
+    assert page.evaluate("document.querySelector('.take audio').paused")  # the click explains, and does not play
+    before = said.inner_text()
+    page.locator(".why button", has_text="Note before").press("Enter")
+    page.wait_for_function(
+        "before => document.querySelector('.why .said').textContent.includes('probability of')"
+        " && document.querySelector('.why .said').textContent !== before",
+        arg=before,
+    )
+
+
+def test_speech_has_the_strip_too(page: Any) -> None:
+    tab = speech(page)
+    shorter(page, tab=tab)
+    finish(page, tab)
+    page.wait_for_selector("#speech-takes .views:not([hidden])")
+    assert page.locator("#speech-takes .views label:visible").all_inner_texts() == ["Loudness", "Layers", "Surprise"]
+    page.locator("#speech-takes .views input[value=layers]").check()
+    page.wait_for_selector("#speech-takes .strip[aria-label*='block 2']")

@@ -25,6 +25,7 @@
   const shows = (roll) => {
     const { taps } = roll.figure;
     if (!taps) return "loudness";
+    if (taps.length && shown === "unusual" && roll.matches(".sound")) return "layers"; // sound has no notes to colour
     return taps.length || shown === "surprise" ? shown : "loudness";
   };
 
@@ -107,19 +108,21 @@
   };
 
   // The choice, and what its colours mean.
-  const tend = (box, taps) => {
+  const tend = (box, roll) => {
+    const { taps } = roll.figure;
     box.hidden = false;
-    const now = taps.length || shown === "surprise" ? shown : "loudness";
+    const now = shows(roll);
     for (const radio of box.querySelectorAll("input")) {
       radio.name = `views-${box.parentElement.closest("[id]").id}`; // arrow keys go through one name
-      radio.closest("label").hidden = !taps.length && ["layers", "unusual"].includes(radio.value);
+      const notes = radio.value === "unusual" && roll.matches(".sound");
+      radio.closest("label").hidden = notes || (!taps.length && ["layers", "unusual"].includes(radio.value));
       radio.checked = radio.value === now;
     }
     const key = box.querySelector(".key");
     const said = `${now} ${taps}`;
     if (key.dataset.said === said) return;
     key.dataset.said = said;
-    key.replaceChildren(...legend(now, taps));
+    key.replaceChildren(...legend(box, now, taps));
   };
   const chip = (style) => {
     const made = document.createElement("span");
@@ -127,16 +130,17 @@
     Object.assign(made.style, style);
     return made;
   };
-  const legend = (now, taps) => {
+  const legend = (box, now, taps) => {
     if (now === "loudness") return [];
     const parts = [];
-    const strip = "Below, along time: ";
+    const strip = "Along time: ";
     if (taps.length) {
       named(taps).forEach((name, k) => {
         parts.push(chip({ background: `var(--tap${taps.length > 1 ? Math.round((k * (COLOURS - 1)) / (taps.length - 1)) : 0})` }), name);
       });
     }
-    const most = {
+    const sound = box.closest(".outcome").querySelector(".roll.sound");
+    const most = sound ? "" : {
       layers: "A note has the colour of the tap that its prediction attended to most. ",
       unusual: "A note has the colour of the tap that its prediction attended to more than the others here did. ",
       surprise: `Darker is more surprising, up to ${MOST_NATS} nats. `,
@@ -185,11 +189,12 @@
   const drawn = (roll, scene, colour) => {
     const { taps } = roll.figure;
     const box = roll.closest(".outcome") && roll.closest(".outcome").querySelector(".views");
-    if (box && taps) tend(box, taps);
+    if (box && taps) tend(box, roll);
     drawStrip(roll, scene, colour);
+    if (roll.matches(".sound")) return;
     figures.offer(roll);
     figures.explainable(roll, scene);
   };
 
-  Object.assign(figures, { shows, fill, drawn, paintStrip, stripHeight, summary, shade, noteAt, saidOf, legend });
+  Object.assign(figures, { shows, fill, drawn, paintStrip, stripHeight, summary, shade, noteAt, saidOf });
 }

@@ -129,22 +129,25 @@
     const [width, height] = [field.clientWidth, field.clientHeight];
     if (!width || !height || !roll.isConnected) return; // in a tab that is not open
     roll.figure = figures.notesOf(roll, changed);
-    const [now, colour, scale] = [scene(roll), colours(roll), window.devicePixelRatio || 1];
-    const fill = figures.fill(roll, now, colour);
-    const pen = new figures.CanvasPen(canvasOf(field), width, height, scale);
-    paintField(pen, now, width, height, colour, fill);
-    figures.mark(pen, roll, now, width, height, colour);
-    const keys = roll.querySelector(".keys");
-    if (keys) {
-      const canvas = canvasOf(keys);
-      if (canvas.offsetParent) paintKeys(new figures.CanvasPen(canvas, KEYS, height, scale), now, height);
-      nameOctaves(keys, now);
-    }
+    const [now, colour] = [scene(roll), colours(roll)];
+    if (roll.matches(".notes")) drawNotes(roll, now, colour, width, height); // sound is drawn by the server
     tell(roll);
     figures.drawn(roll, now, colour);
   };
 
-  const all = () => document.querySelectorAll(".roll.notes");
+  const drawNotes = (roll, now, colour, width, height) => {
+    const scale = window.devicePixelRatio || 1;
+    const pen = new figures.CanvasPen(canvasOf(roll.querySelector(".field")), width, height, scale);
+    paintField(pen, now, width, height, colour, figures.fill(roll, now, colour));
+    figures.mark(pen, roll, now, width, height, colour);
+    const keys = roll.querySelector(".keys");
+    if (!keys) return;
+    const canvas = canvasOf(keys);
+    if (canvas.offsetParent) paintKeys(new figures.CanvasPen(canvas, KEYS, height, scale), now, height);
+    nameOctaves(keys, now);
+  };
+
+  const all = () => document.querySelectorAll(".roll.notes, .roll[data-from]");
   const changed = (address) => {
     for (const roll of all()) if ((roll.dataset.from || "").split("#")[0] === address) draw(roll);
   };
