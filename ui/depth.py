@@ -27,7 +27,8 @@ def starts(made: Continuation) -> NDArray[np.float64]:
         return times[len(made.prompt_ids) :]
     frame = made.tokenizer.frame
     per_frame = made.seconds * frame / max(len(ids), 1)
-    return np.arange(len(made.prompt_ids), len(ids)) // frame * per_frame
+    frames = np.arange(len(made.prompt_ids), len(ids)) // frame
+    return frames.astype(np.float64) * per_frame
 
 
 def note_places(made: Continuation, notes: Sequence[Note]) -> list[int]:

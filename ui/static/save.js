@@ -7,6 +7,10 @@
   const FIELD = 420;
   const SHARP = 2; // pixels of the PNG per unit
 
+  const LINE = 165; // letters
+
+  const lines = (text) => text.match(new RegExp(`\\S.{0,${LINE - 2}}(?=\\s|$)`, "g")) || [];
+
   const compose = (pen, roll, height) => {
     const [scene, colour] = [figures.scene(roll), figures.colours(roll)];
     const { figure } = roll;
@@ -57,8 +61,12 @@
     y += 24;
     const told = take.closest(".outcome").querySelector(".views .told");
     const caption = scene.shows === "loudness" ? figure.said || "" : told ? told.textContent : "";
-    say(LEFT, y, caption, { size: 12, fill: colour.faint });
-    return y + 24;
+    const why = roll.chosen && scene.shows !== "loudness" ? take.querySelector(".why .said").textContent : "";
+    for (const line of [...lines(why), ...lines(caption)]) {
+      say(LEFT, y, line, { size: 12, fill: colour.faint });
+      y += 18;
+    }
+    return y + 8;
   };
 
   const measure = (roll) => compose(new figures.SvgPen(WIDTH, 1), roll, 1);
