@@ -80,7 +80,7 @@ def why(made: Continuation, place: int, models: Mapping[str, Models], name: str 
     ids, before = made.prompt_ids + made.ids, len(made.prompt_ids)
     pipeline = models[made.tokenizer.name].pipeline(name)
     with _TURN:
-        explanation = explain(pipeline, ids[: before + place + 1], before + place, before, READ)
+        explanation = explain(pipeline, ids[: before + place + 1], before + place, before, READ, made.params.tap_gains)
     found = told(explanation, ids)
     return found | {"likeliest": found["likeliest"][:LIKELIEST]}
 

@@ -82,7 +82,7 @@ class BatchSettings:
     def recorded(self, usual: Usual) -> dict[str, Any]:
         """The settings that decide the result, as the manifest has them (the seed has a field of its own)."""
         values = dataclasses.asdict(self.params(usual)) | {"prompt_seconds": self.prompt_seconds}
-        return {name: value for name, value in values.items() if name != "seed"}
+        return {name: value for name, value in values.items() if name not in ("seed", "tap_gains")}
 
 
 def _parser() -> ArgumentParser:

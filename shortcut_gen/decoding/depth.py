@@ -74,7 +74,7 @@ class DepthLog:
 
 
 class Seen(NamedTuple):
-    """What was seen of some rows when their last tokens were read."""
+    """What was seen of some rows when their last tokens were read; more rows may stand behind them."""
 
     shares: NDArray[np.float32]
     """(rows, H, L): the taps' shares of the last block's attention; L is 0 without taps."""

@@ -17,7 +17,7 @@ from shortcut_gen.decoding.native import NativeEngine, Precision
 from shortcut_gen.decoding.sampling import Settings
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.network.cache import DecodeCache
-from shortcut_gen.network.look import Look
+from shortcut_gen.network.look import Look, biases
 from shortcut_gen.network.model import ShortcutLM
 
 EngineName = Literal["auto", "torch", "native"]
@@ -84,10 +84,10 @@ class Decoding(Protocol):
 
 @runtime_checkable
 class Looking(Decoding, Protocol):
-    """A decoding that says, where it is asked to, what the last block attended to."""
+    """A decoding that says, where it is asked to, what the last block attended to, and turns taps up and down."""
 
-    def look(self, row: int, *, watched: bool) -> None:
-        """Whether a row is watched from now on; none is at first."""
+    def look(self, row: int, *, watched: bool, gains: Sequence[float] = ()) -> None:
+        """Whether a row is watched from now on, and its taps' gains, none for 1; so it is at first."""
         ...
 
     @property
@@ -166,6 +166,7 @@ class TorchDecoding:
         self._device = weight.device
         self._cache = DecodeCache.create(model.config, batch, weight.device, weight.dtype)
         self._watched = [False] * batch
+        self._gains: list[Sequence[float]] = [()] * batch
         self.seen: Seen | None = None
 
     piece = PIECE
@@ -179,19 +180,24 @@ class TorchDecoding:
     @torch.inference_mode()
     def read(self, row: int, tokens: Sequence[int], *, start: int = 0) -> Tensor:
         """Read tokens into a row behind its first `start`. Logits, (1, V)."""
-        cache, look = self._cache.row(row, start), self._look()
+        cache, look = self._cache.row(row, start), self._look(row, row + 1)
         logits = self._model(torch.tensor([list(tokens)], device=self._device), cache, look)[:, -1]
         self._cache.lengths[row] = start + len(tokens)
-        self.seen = _seen(look, range(1)) if look else None
+        self.seen = _seen(look, range(1)) if look and look.watched else None
         return logits
 
-    def look(self, row: int, *, watched: bool) -> None:
-        """Whether a row is watched from now on."""
-        self._watched[row] = watched
+    def look(self, row: int, *, watched: bool, gains: Sequence[float] = ()) -> None:
+        """Whether a row is watched from now on, and its taps' gains."""
+        self._watched[row], self._gains[row] = watched, gains
 
-    def _look(self) -> Look | None:
-        """What a pass is asked for besides."""
-        return Look() if any(self._watched) else None
+    def _look(self, first: int, end: int) -> Look | None:
+        """What a pass over some rows is asked for besides."""
+        watched, gains = any(self._watched), self._gains[first:end]
+        if not any(gains):
+            return Look() if watched else None
+        even = (1.0,) * self._model.config.sources
+        bias = torch.tensor([biases(some or even) for some in gains], device=self._device)
+        return Look(bias, watched=watched)
 
     @torch.inference_mode()
     def read_all(self, rows: Sequence[int], windows: Sequence[Sequence[int]]) -> Tensor:
@@ -215,7 +221,7 @@ class TorchDecoding:
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with some of the rows alone, in that order."""
         self._cache = self._cache.take(list(rows))
-        self._watched = [self._watched[row] for row in rows]
+        self._watched, self._gains = [self._watched[row] for row in rows], [self._gains[row] for row in rows]
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int], rows: Sequence[int] | None = None) -> Tensor:
@@ -232,11 +238,11 @@ class TorchDecoding:
         # The others write where they will be read on, or, if they are full, anew.
         lengths = [length if row in rows or length < whole.context else 0 for row, length in enumerate(whole.lengths)]
         some = DecodeCache([block.rows(slice(first, end)) for block in whole.blocks], whole.context, lengths[first:end])
-        look = self._look()
+        look = self._look(first, end)
         logits = self._model(ids.unsqueeze(1), some, look)[:, -1]
         for row in rows:
             whole.lengths[row] += 1
-        self.seen = _seen(look, there.tolist()) if look else None
+        self.seen = _seen(look, there.tolist()) if look and look.watched else None
         return logits[there]
 
     @torch.inference_mode()

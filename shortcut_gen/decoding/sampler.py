@@ -123,6 +123,14 @@ class Sampler:
         """Ids of a full window that are read again, at most."""
         self.engine = engine or TorchEngine(model)
 
+    def check(self, params: SamplingParams) -> None:
+        """Raises SettingsError where the model does not have as many taps as there are gains, or the engine none."""
+        gains, sources = params.tap_gains, self.model.config.sources
+        if gains and len(gains) != sources:
+            raise SettingsError(f"tap_gains has {len(gains)} numbers; the model has {sources} taps and needs as many")
+        if gains and not self.engine.looks:
+            raise SettingsError(f"tap_gains is {gains}, but on this device all taps count as trained; none are needed")
+
     def window(self, ids: Sequence[int], place: int, prompt: int) -> list[int]:
         """What the model has read when it draws the id at `place`, of ids whose first `prompt` were the prompt."""
         context = self.model.config.context
@@ -137,8 +145,9 @@ class Sampler:
 
         The window slides without end: when a stream fills the context, its oldest ids are dropped and the rest are
         read again. Close the generator to cancel. Same streams and params, same ids, on the same machine. Raises
-        CheckpointError where the weights give no usable logits.
+        CheckpointError where the weights give no usable logits, SettingsError for gains that cannot be.
         """
+        self.check(params)
         if not streams:
             return
         rows = [Row(stream, number, params, self.tokenizer) for number, stream in enumerate(streams)]
@@ -197,9 +206,9 @@ class Sampler:
 
 
 def look(decoding: Decoding, place: int, row: Row) -> None:
-    """Have a row of a decoding watched where its depth is asked for, and not where an earlier row's was."""
+    """Have a row of a decoding watched where its depth is asked for, with its own gains; an earlier row's are gone."""
     if isinstance(decoding, Looking):
-        decoding.look(place, watched=row.depth is not None)
+        decoding.look(place, watched=row.depth is not None, gains=row.params.tap_gains)
 
 
 def first_ids(
@@ -232,9 +241,12 @@ def next_ids(
 
 def _seen(decoding: Decoding, rows: Sequence[Row]) -> Seen | None:
     """What was seen of rows that were just read; None where nobody asks, which costs nothing."""
-    if all(row.depth is None for row in rows) or not isinstance(decoding, Looking):
-        return None
-    return decoding.seen
+    for row in rows:
+        if row.depth is not None:
+            # Asking whether it is `Looking` would take a fifth of a step.
+            seen: Seen | None = getattr(decoding, "seen", None)
+            return seen
+    return None
 
 
 def checked(token: int) -> int:

@@ -160,7 +160,10 @@ class SharedSampler:
             return sum(seat is not None for seat in self._places), len(self._waiting)
 
     def submit(self, streams: Sequence[Stream], params: SamplingParams) -> Request:
-        """Hand streams in; they play as soon as there are places. Close what this returns, or take it to its end."""
+        """Hand streams in; they play as soon as there are places. Close what this returns, or take it to its end.
+
+        Raises SettingsError for gains that cannot be."""
+        self.sampler.check(params)
         request = Request(self, streams, params)
         with self._lock:
             waiting = [seat for seat in request._seats if not seat.done]
@@ -291,6 +294,7 @@ class SharedSampler:
                 other
                 for other in self._places
                 if other is not None and other.reads and not other.read and other.window == seat.window
+                if other.row.params.tap_gains == seat.row.params.tap_gains
             ]
         for other in same:
             assert other.place is not None

@@ -64,13 +64,13 @@ class Step:
         keys, values = (x if x.dim() == 5 else x.unsqueeze(3) for x in stored)
         if look:
             look.see(query, keys, self.positions)
-        return cached_attention(query, keys, values, self.positions)
+        return cached_attention(query, keys, values, self.positions, look.bias if look else None)
 
     def attend_within(self, query: Tensor, keys: Tensor, values: Tensor, look: Look | None = None) -> Tensor:
         """Attention of queries, (B, H, T, E), to the keys of the same T positions, (B, H, T, L, E)."""
         if look:
             look.see(query, keys, self.positions)
-        return prefix_attention(query, keys, values)
+        return prefix_attention(query, keys, values, bias=look.bias if look else None)
 
 
 class Attention(nn.Module):
@@ -276,6 +276,10 @@ class ShortcutLM(nn.Module):
 
     def compute(self, tokens: Tensor, step: Step) -> Tensor:
         """`forward` at the positions of a step, through its caches, which count nothing. (B, T) to (B, T, V)."""
+        return self.above(*self.below(tokens, step), step)
+
+    def below(self, tokens: Tensor, step: Step) -> tuple[Tensor, list[Tensor]]:
+        """`compute` up to the shortcut block: its input, (B, T, D), and the tapped values, L of (B, T, D)."""
         cache = step.cache
         x = self.embedding(tokens)  # (B, T, D)
         if self.positions is not None:
@@ -286,7 +290,12 @@ class ShortcutLM(nn.Module):
             x = self._handed_on(number + 1, block(x, step, cache.blocks[number] if cache else None))
             if number + 1 in self.config.taps:
                 tapped.append(x)
+        return x, tapped
+
+    def above(self, x: Tensor, tapped: list[Tensor], step: Step) -> Tensor:
+        """`compute` from what `below` gives on. Returns logits, (B, T, V)."""
         if self.shortcut is not None:
+            cache = step.cache
             x = self.shortcut(x, tapped, step, cache.blocks[-1] if cache else None)
             x = self._handed_on(self.config.layers, x)
         # The embedding is the output matrix too, as in GPT-2.

@@ -20,6 +20,7 @@ from shortcut_gen.decoding.native.packing import padded, shape, tensors
 from shortcut_gen.decoding.sampling import SamplingParams, Settings, of_each
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.network.config import ModelConfig
+from shortcut_gen.network.look import biases
 from shortcut_gen.network.model import ShortcutLM
 
 Precision = Literal["f32", "bf16", "int8"]
@@ -38,6 +39,9 @@ PIECE = 64
 NEAR = 0.5
 """Share of the processor's last cache that keys and values of a shared batch may fill: the weights, and all else that
 runs on the machine, want theirs."""
+
+NO_SCORE = -1e30
+"""Added to a score, it takes all of its weight (attend.h)."""
 
 KNOWN_MASKS = 256
 """Masks whose place a decoding remembers, at most."""
@@ -199,6 +203,7 @@ class NativeDecoding:
         heads = self._config.shortcut_heads if self._config.taps else 1
         self._shares = np.zeros((batch, heads, self._config.sources), np.float32)
         self._surprise = np.zeros(batch, np.float32)
+        self._buffers = Seen(self._shares, self._surprise)
         self.seen: Seen | None = None
 
     def _hold(self, slots: list[int], lengths: list[int]) -> None:
@@ -251,8 +256,14 @@ class NativeDecoding:
         self.seen = Seen(np.concatenate(shares), None) if shares else None
         return torch.cat(logits)
 
-    def look(self, row: int, *, watched: bool) -> None:
-        """Whether a row is watched from now on; what is seen lies in the engine's own memory until the next pass."""
+    def look(self, row: int, *, watched: bool, gains: Sequence[float] = ()) -> None:
+        """Whether a row is watched from now on, and its taps' gains, none for 1. What is seen lies in one memory, until
+        the next pass."""
+        bias = (ctypes.c_float * len(gains))(*(max(one, NO_SCORE) for one in biases(gains))) if gains else None
+        if gains and len(gains) != self._config.sources:
+            raise ValueError(f"{len(gains)} gains are given; the model has {self._config.sources} sources")
+        if self._library.shortcut_bias(self._state, self._slots[row], bias):
+            raise MemoryError("there is not enough memory for a row's gains")
         self._watched[row] = watched
         self._watch()
 
@@ -295,7 +306,7 @@ class NativeDecoding:
         draw.fill(count, masks, params, uniforms)
         self._advance(tokens, rows, draw.address)
         if self._watching:
-            self.seen = Seen(self._shares[:count], self._surprise[:count])
+            self.seen = self._buffers
         return draw.ids[:count]
 
     def _advance(self, tokens: Sequence[int], rows: Sequence[int] | None, draw: int | None) -> None:
