@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from shortcut_gen.media.render import renderer_name
-from ui import api, keyboard, live, results
+from ui import api, keyboard, live, notes, results, why
 from ui.guard import Guard, Policy
 from ui.models import Entry, Models
 from ui.programs import Programs, files_of
@@ -23,6 +23,7 @@ from ui.values import take_as_sent
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = (
     *("page.js", "live.js", "record.js", "takes.js"),
+    *("pens.js", "notes.js", "depth.js", "why.js", "save.js", "roll.js"),  # the last draws with those before it
     *("keyboard-sound.js", "keyboard-take.js", "keyboard.js", "keyboard-record.js"),  # each needs those before it
 )
 STYLES = ("page.css", "takes.css", "keyboard.css")
@@ -147,6 +148,8 @@ def application(
         openapi_url=None,
         routes=[
             live.route(sessions.live),
+            notes.route(sessions.run_of),
+            why.route(sessions.run_of, models),
             results.route(sessions.result, sessions.made),
             *keyboard.routes(),
             Route("/static/page.js", script),

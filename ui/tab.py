@@ -203,7 +203,8 @@ class Tab(Prompts, Opening):
             every = performance.every_tokens
             if isinstance(prompt, Prompt):
                 prompt = EncodedPrompt(prompt=prompt, ids=self.encoded(pipeline, prompt))
-            stream = pipeline.stream_rows([(prompt, k) for k in range(count)], params, every_tokens=every)
+            rows = [(prompt, k) for k in range(count)]
+            stream = pipeline.stream_rows(rows, params, every_tokens=every, depth=True)
             try:
                 for progress in stream:
                     if progress.queue and not any(each.ids for each in progress.continuations):

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.browser
 
 FILE = 2
 """Where a run's values have the uploaded file."""
-NEW_NOTES = """() => [...document.querySelectorAll('.take path.new')]
-    .reduce((sum, path) => sum + path.getAttribute('d').split('M').length - 1, 0)"""
+NEW_NOTES = """() => [...document.querySelectorAll('.take .roll')].reduce((sum, roll) => sum
+    + window.figures.scene(roll).notes.filter(({ start }) => start >= Number(roll.dataset.seam)).length, 0)"""
 
 # The pieces that were played, all their samples, and how far from these the browser's own mixing of them is.
 PLAYED = """async () => {

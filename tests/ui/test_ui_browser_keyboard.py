@@ -297,7 +297,7 @@ def test_a_duet_answers_after_the_pause_and_stops_at_a_key(midi: Any) -> None:
     midi.wait_for_timeout(1500)
     assert "duet" not in midi.locator("#prompt").inner_text()  # a key is down: that is no pause
     midi.keyboard.up("KeyE")
-    midi.wait_for_selector("#takes .take path.new", state="attached")
+    midi.wait_for_selector("#takes .take canvas", state="attached")
     assert "duet-1.mid: 2 notes" in midi.locator("#prompt").inner_text()
     midi.keyboard.press("KeyT")  # the player goes on
     midi.wait_for_function("document.querySelector('#status').textContent.includes('Stopped.')")

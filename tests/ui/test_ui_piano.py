@@ -108,7 +108,7 @@ def test_stop_keeps_what_is_there(do: PianoTab, monkeypatch: pytest.MonkeyPatch)
     lengths = [read_score(path).duration for path in files(do, ".mid")]
     assert all(length < 100 for length in lengths)
     # The picture spans what there is, not what was asked for.
-    spans = {float(seconds) for seconds in re.findall(r'class="roll" data-seconds="([0-9.]+)"', last[0])}
+    spans = {float(seconds) for seconds in re.findall(r'class="roll notes" data-seconds="([0-9.]+)"', last[0])}
     assert max(spans) == pytest.approx(5 + max(map(float, said)), abs=1.1)
 
 
@@ -224,7 +224,7 @@ def test_any_part_of_a_long_file_is_continued(do: PianoTab, tmp_path: Path) -> N
     assert [note.pitch for note in prompt[:10]] == [40 + k % 40 for k in range(96, 106)]
     assert prompt[0].start == pytest.approx(0.0, abs=0.02)
     card = do.change_part(None, path, 100.0, 10.0, page())
-    assert 'class="roll overview"' in card
+    assert 'class="roll notes overview"' in card
     assert 'data-choose="303.8' in card
     assert "From 100.0 s, 10.0 s are used" in card
     found = re.search(r'src="results/(\w+)/([^"]+)"', card)
