@@ -123,7 +123,7 @@ def views() -> str:
 def variations_html(variations: Sequence[Variation]) -> str:
     """One fills the width, several stand side by side where there is room."""
     cards = "".join(
-        f'<article class="card take"><h3>Variation {each.number}<span class="facts">{escape(each.facts)}</span></h3>'
+        f'<article class="card take"><h2>Variation {each.number}<span class="facts">{escape(each.facts)}</span></h2>'
         f'<p class="facts of">{escape(each.prompt)}</p>{each.figure}{_copied(each)}{_listen(each)}</article>'
         for each in variations
     )

@@ -9,7 +9,7 @@ import mido
 import pytest
 
 from shortcut_gen.media import Score, read_score
-from tests.shared.pages import fill, finish
+from tests.shared.pages import fill, finish, more
 
 pytestmark = pytest.mark.browser
 
@@ -108,6 +108,7 @@ def test_keys_are_held_and_let_go_and_shift_by_octaves(piano: Any) -> None:
 
 
 def test_text_fields_other_tabs_and_a_closed_keyboard_do_not_sound(piano: Any) -> None:
+    more(piano)
     piano.locator("#seed input").focus()
     piano.keyboard.press("q")
     piano.keyboard.press("3")
