@@ -268,7 +268,7 @@ def _seen(look: Look, rows: Sequence[int]) -> Seen:
     """What a look saw of some of its rows."""
     if look.shares is None:  # the baseline
         return Seen(np.empty((len(rows), 1, 0), np.float32), None)
-    return Seen(look.shares[list(rows)].cpu().numpy(), None)
+    return Seen(look.shares.cpu().numpy()[list(rows)], None)
 
 
 def resolve(

@@ -205,9 +205,13 @@ class Sampler:
         return [chosen[index] for index in range(len(rows))]
 
 
-def look(decoding: Decoding, place: int, row: Row) -> None:
-    """Have a row of a decoding watched where its depth is asked for, with its own gains; an earlier row's are gone."""
-    if isinstance(decoding, Looking):
+def look(decoding: Decoding, place: int, row: Row | None) -> None:
+    """Have a row of a decoding watched where its depth is asked for, with its own gains; None where a row has left."""
+    if not isinstance(decoding, Looking):
+        return
+    if row is None:
+        decoding.look(place, watched=False)
+    else:
         decoding.look(place, watched=row.depth is not None, gains=row.params.tap_gains)
 
 

@@ -260,6 +260,8 @@ class SharedSampler:
                 for place, seat in enumerate(self._places):
                     if seat is not None and seat.done:
                         self._places[place] = None
+                        if seat.row.depth is not None and self._decoding is not None:
+                            look(self._decoding, place, None)  # or all who stay would pay for it
                 self._admit()
                 seats = [seat for seat in self._places if seat is not None]
                 if not seats:

@@ -30,15 +30,15 @@ def prefix_attention(
     `auto` is the C++ form where it was built and fits, the fastest of PyTorch's elsewhere. bias: (B, L), added to the
     scores of each source's keys, in one form for all devices; without gradients.
     """
-    if bias is not None:
-        return _blocks(query, keys, values, bias)
-    if form == "native" or (form == "auto" and takes(query, keys, values)):
+    if bias is None and (form == "native" or (form == "auto" and takes(query, keys, values))):
         return native_attention(query, keys, values)
     dtype = query.dtype
     if query.device.type == "cpu" and dtype in (torch.bfloat16, torch.float16):
         query, keys, values = query.float(), keys.float(), values.float()
     with torch.autocast(query.device.type, enabled=False):
-        if keys.shape[3] == 1:
+        if bias is not None:
+            out = _blocks(query, keys, values, bias)
+        elif keys.shape[3] == 1:
             out = F.scaled_dot_product_attention(query, keys.squeeze(3), values.squeeze(3), is_causal=True)
         else:
             out = _FORMS["blocks" if form == "auto" else form](query, keys, values)

@@ -29,20 +29,22 @@ class Look:
         """(B, H, L): the share of the attention that each tap has, over all positions."""
         return None if self.weights is None else self.weights.sum(dim=2)
 
-    def see(self, query: Tensor, keys: Tensor, positions: Tensor) -> None:
+    def see(self, query: Tensor, keys: Tensor, positions: Tensor | None) -> None:
         """Weights of queries, (B, H, T, E), of which the last counts, over keys, (B, H, K, L, E).
 
-        positions: (B or 1, T), the queries' own: each sees the keys up to there.
+        positions: (B or 1, T), the queries' own: each sees the keys up to there; None where the last sees all of them.
         """
         if not self.watched:
             return
         length, sources = keys.shape[2:4]
-        scores = query[:, :, -1:] @ keys.flatten(2, 3).transpose(2, 3) * query.shape[-1] ** -0.5  # (B, H, 1, K*L)
+        query = query[:, :, -1:] * query.shape[-1] ** -0.5
+        scores = query @ keys.flatten(2, 3).transpose(2, 3)  # (B, H, 1, K*L)
         scores = scores.float().unflatten(3, (length, sources)).squeeze(2)  # (B, H, K, L)
         if self.bias is not None:
             scores = scores + self.bias[:, None, None]
-        later = torch.arange(length, device=keys.device) > positions[:, -1:]  # (B or 1, K)
-        scores = scores.masked_fill(later[:, None, :, None], -torch.inf)
+        if positions is not None:
+            later = torch.arange(length, device=keys.device) > positions[:, -1:]  # (B or 1, K)
+            scores = scores.masked_fill(later[:, None, :, None], -torch.inf)
         self.weights = scores.flatten(2).softmax(dim=-1).unflatten(2, (length, sources))
 
 

@@ -63,13 +63,13 @@ class Step:
         stored = (cache.keys[:, :, :end], cache.values[:, :, :end])
         keys, values = (x if x.dim() == 5 else x.unsqueeze(3) for x in stored)
         if look:
-            look.see(query, keys, self.positions)
+            look.see(query, keys, self.positions if len(self.positions) > 1 else None)
         return cached_attention(query, keys, values, self.positions, look.bias if look else None)
 
     def attend_within(self, query: Tensor, keys: Tensor, values: Tensor, look: Look | None = None) -> Tensor:
         """Attention of queries, (B, H, T, E), to the keys of the same T positions, (B, H, T, L, E)."""
         if look:
-            look.see(query, keys, self.positions)
+            look.see(query, keys, None)
         return prefix_attention(query, keys, values, bias=look.bias if look else None)
 
 
