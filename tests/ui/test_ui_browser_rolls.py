@@ -53,7 +53,7 @@ def test_what_grows_is_sent_once_and_not_built_anew(page: Any) -> None:
     page.click("#go")
     page.wait_for_selector(".take .roll canvas")
     page.evaluate("window.first = document.querySelector('.take .roll')")
-    page.wait_for_function("document.querySelector('.take h3 .facts').textContent.includes(' of 60 s')")
+    page.wait_for_function("document.querySelector('.take h2 .facts').textContent.includes(' of 60 s')")
     page.wait_for_timeout(1500)
     assert page.evaluate("window.first.isConnected")
     page.click("#stop")
