@@ -20,7 +20,7 @@ from ui.saved import MadeBy, Origin
 
 RUNS_AT_ONCE = 8
 """Over all tabs. They share the batch of their model, so that none waits for another's length."""
-WAITING_RUNS = 32
+WAITING_RUNS = 200
 """Runs that wait for their turn at most; one more is refused."""
 RUNS_OF_BROWSER = 6
 """Runs of one browser's pages that compute or wait at most."""
@@ -369,7 +369,7 @@ class Sessions:
         over = len(alike) + (keep not in alike) - (KEEP_PROGRAMS if program else KEEP_RUNS)
         for place, (key, run) in enumerate(alike.items()):
             late = run.closed_at is not None and now - run.closed_at > GRACE_SECONDS
-            if key != keep and (place < over or late):
+            if key != keep and (late or (place < over and not self._takes(key[0], run))):
                 self._discard(key)
 
     def _discard(self, key: tuple[str, str]) -> None:

@@ -564,14 +564,14 @@ def test_places_are_few_and_nobody_holds_one_that_is_gone(
     sessions.stop("page 3")
     assert sessions.ask("late")[0] is Admission.WAITS
     # Who asked and was never heard of again loses the place; an open page keeps it.
-    sessions.alive("page 5", 1)
+    sessions.alive("page 200", 1)
     monkeypatch.setattr(sessions_module, "TAKEN_WITHIN", -1.0)
     assert sessions.ask("one more")[0] is Admission.SERVED
-    sessions.alive("page 6", 1)
-    sessions.alive("page 7", 1)
+    sessions.alive("page 201", 1)
+    sessions.alive("page 202", 1)
     assert sessions.ask("yet one")[0] is Admission.WAITS
-    sessions.alive("page 5", -1)
-    sessions.alive("page 6", -1)
+    sessions.alive("page 200", -1)
+    sessions.alive("page 201", -1)
     assert sessions.ask("and one")[0] is Admission.SERVED
 
 
