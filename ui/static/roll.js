@@ -120,7 +120,7 @@
     const { said, facts } = roll.figure;
     const field = roll.querySelector(".field");
     if (said && field.getAttribute("aria-label") !== said) field.setAttribute("aria-label", said);
-    const line = facts && roll.closest(".take") && roll.closest(".take").querySelector("h3 .facts");
+    const line = facts && roll.closest(".take") && roll.closest(".take").querySelector("h2 .facts");
     if (line && line.textContent !== facts) line.textContent = facts;
   };
 

@@ -18,8 +18,8 @@
     const take = roll.closest(".take");
     const say = (x, y, text, more = {}) => pen.text(x, y, text, { fill: colour.ink, ...more });
     pen.rect(0, 0, WIDTH, height, colour.sheet);
-    const [facts, of] = [take.querySelector("h3 .facts"), take.querySelector(".of")];
-    say(LEFT, 28, `${take.querySelector("h3").firstChild.textContent} ${of.textContent}`, { size: 18, bold: true });
+    const [facts, of] = [take.querySelector("h2 .facts"), take.querySelector(".of")];
+    say(LEFT, 28, `${take.querySelector("h2").firstChild.textContent} ${of.textContent}`, { size: 18, bold: true });
     say(WIDTH - SIDE, 28, facts.textContent, { size: 13, align: "right", fill: colour.faint });
     let y = 52;
     const rows = scene.high - scene.low + 1;
@@ -108,7 +108,7 @@
       button.textContent = `Picture, ${kind.toUpperCase()}`;
       const hidden = document.createElement("span");
       hidden.className = "hidden";
-      hidden.textContent = ` of ${take.querySelector("h3").firstChild.textContent.toLowerCase()}`;
+      hidden.textContent = ` of ${take.querySelector("h2").firstChild.textContent.toLowerCase()}`;
       button.append(hidden);
       row.append(button);
     }
