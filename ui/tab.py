@@ -204,7 +204,7 @@ class Tab(Prompts, Opening):
             if performance.live:  # the page opens its ear before there is anything to hear
                 line = status("Reading the prompt.", "busy", performance.live)
                 yield gr.skip(), line, *(gr.skip(),) * 4
-            began, drawn, problem = time.monotonic(), 0.0, ""
+            began, drawn, problem, before = time.monotonic(), 0.0, "", ""
             busy = status("Generating. Stop keeps what is done.", "busy", performance.live)
             made: tuple[Continuation, ...] = ()
             every = performance.every_tokens
@@ -227,7 +227,9 @@ class Tab(Prompts, Opening):
                     if time.monotonic() - drawn >= performance.redraw_seconds:
                         drawn = time.monotonic()
                         drawing = variations_html(performance.draw(made, progress.done))
-                        yield drawing, busy, *(gr.skip(),) * 4
+                        # A roll grows by itself.
+                        yield from () if drawing == before else ((drawing, busy, *(gr.skip(),) * 4),)
+                        before = drawing
             except ShortcutGenError as error:
                 if not made:
                     raise
