@@ -22,6 +22,7 @@ from ui.settings import (
     MAX_VARIATIONS,
     latest,
 )
+from ui.shortcuts import sliders
 from ui.tab import Tab
 
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -156,11 +157,12 @@ def _settings(do: Tab, models: Models, look: Look, duration: float) -> tuple[Any
             seed = gr.Number(0, label="Seed", minimum=0, maximum=MAX_SEED, **named("seed"))
             fresh = gr.Checkbox(True, label="A new seed each time", container=False, **named("fresh"))
         temperature, top_p, top_k, min_p = _sampling(do, named)
+    gains = sliders(models, named)
     drawn = (temperature, top_p)
     daring.input(do.dare, [daring], [*drawn], **QUICK)
     for slider in drawn:
         slider.change(do.dared, [*drawn], [daring], **QUICK)
-    return start, used, (seconds, variations, *drawn, top_k, min_p, fresh, seed, checkpoint), seed
+    return start, used, (seconds, variations, *drawn, top_k, min_p, fresh, seed, checkpoint, gains), seed
 
 
 def _sampling(do: Tab, named: Callable[[str], dict[str, Any]]) -> tuple[Any, Any, Any, Any]:

@@ -3,6 +3,7 @@
 `static/notes.js` asks again and again while a run goes on, and says how many notes of each variation it has.
 """
 
+import gzip
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -87,13 +88,18 @@ def route(find: Callable[[str], Run | None]) -> Route:
     The query's `after` and `bins` say how many notes and bins of each variation the page has.
     """
 
-    async def answer(request: Request) -> Response:
+    async def serve(request: Request) -> Response:
         run = find(request.path_params["token"])
         if run is None:
             return JSONResponse({"error": "this run is not there any more"}, 404)
         asked = request.query_params
         have, bins = counts(asked.get("after", "")), counts(asked.get("bins", ""))
         found = await run_in_threadpool(rows, run, have, bins)
-        return JSONResponse(found, headers={"Cache-Control": "no-store"})
+        answer = JSONResponse(found, headers={"Cache-Control": "no-store", "Vary": "Accept-Encoding"})
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            answer.body = gzip.compress(answer.body, 5)
+            answer.headers["Content-Encoding"] = "gzip"
+            answer.headers["Content-Length"] = str(len(answer.body))
+        return answer
 
-    return Route("/notes/{token}", answer)
+    return Route("/notes/{token}", serve)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
-from shortcut_gen.decoding.sampling import SamplingParams
+from shortcut_gen.decoding.sampling import MOST_GAIN, SamplingParams
 from shortcut_gen.errors import MediaError, SettingsError
 
 FORMAT, VERSION = "shortcut-gen take", 1
@@ -24,6 +24,9 @@ _HASH = 64
 _STEP = ("number", "parent", "prompt", "settings", "checkpoint", "codec", "variations")
 _PROMPT = ("name", "example", "start", "seconds", "ids")
 _SETTINGS = ("temperature", "top_k", "top_p", "min_p", "seed", "seconds")
+_GAINS = "tap_gains"
+"""A setting that is there where a tap was turned."""
+MAX_TAPS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +100,7 @@ def write(saved: Saved) -> bytes:
                 "number": step.number,
                 "parent": step.parent if step.parent and step.parent[0] in known else None,
                 "prompt": asdict(step.origin) | {"ids": ids},
-                "settings": {name: settings[name] for name in _SETTINGS},
+                "settings": {name: settings[name] for name in (*_SETTINGS, *((_GAINS,) if settings[_GAINS] else ()))},
                 "checkpoint": {"name": made_by.name, "sha256": made_by.sha256},
                 "codec": {"sha256": made_by.codec} if made_by.codec else None,
                 "variations": [{"ids": list(each)} for each in step.variations],
@@ -177,9 +180,13 @@ def _step(value: Any, at: str, before: Mapping[int, Step], vocab: int, frame: in
         ids = whole[: _whole(prompt["ids"], f"{at}.prompt.ids", 1, len(whole))]
     else:
         ids = _ids(prompt["ids"], f"{at}.prompt.ids", vocab, MAX_IDS)
-    settings = _object(value["settings"], f"{at}.settings", _SETTINGS)
-    for name, each in settings.items():
-        _number(each, f"{at}.settings.{name}", 0, 2**63)
+    turned = isinstance(value["settings"], dict) and _GAINS in value["settings"]
+    settings = _object(value["settings"], f"{at}.settings", (*_SETTINGS, *((_GAINS,) if turned else ())))
+    for name in _SETTINGS:
+        _number(settings[name], f"{at}.settings.{name}", 0, 2**63)
+    if turned:
+        gains = _list(settings[_GAINS], f"{at}.settings.{_GAINS}", 1, MAX_TAPS)
+        settings[_GAINS] = tuple(_number(each, f"{at}.settings.{_GAINS}", 0, MOST_GAIN) for each in gains)
     codec = value["codec"] and _object(value["codec"], f"{at}.codec", ("sha256",))["sha256"]
     checkpoint = _object(value["checkpoint"], f"{at}.checkpoint", ("name", "sha256"))
     variations = tuple(

@@ -47,6 +47,8 @@ class Asked:
     """Whether a seed is to be drawn."""
     seed: object = None
     checkpoint: object = None
+    gains: object = ""
+    """How the taps are turned, as `ui.shortcuts.gains_of` reads it, once the model is known."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from ui.prompts import Prompts
 from ui.saving import origin_of
 from ui.sessions import Admission, Run
 from ui.settings import ON_PAGE, Asked, pair_of, part, planned, word_of
+from ui.shortcuts import cost, gains_of
 from ui.takes import step_of, where
 
 
@@ -40,6 +41,7 @@ def asked(
     fresh: object,
     seed: object,
     checkpoint: object,
+    gains: object,
 ) -> Asked:
     """The settings in the order in which the page's events are sent them."""
     return Asked(
@@ -52,6 +54,7 @@ def asked(
         fresh=fresh,
         seed=seed,
         checkpoint=checkpoint,
+        gains=gains,
     )
 
 
@@ -96,6 +99,7 @@ class Tab(Prompts, Opening):
         fresh_seed: bool,
         seed: float | None,
         checkpoint: str | None,
+        gains: str | None,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """Continue the prompt. Yields (variations, status, seed, Continue button, Stop button, tree) as it goes."""
@@ -108,7 +112,7 @@ class Tab(Prompts, Opening):
             run.origin = origin_of(given, None if upload else choice)
             return given
 
-        settings = asked(seconds, variations, temperature, top_p, top_k, min_p, fresh_seed, seed, checkpoint)
+        settings = asked(seconds, variations, temperature, top_p, top_k, min_p, fresh_seed, seed, checkpoint, gains)
         yield from self._run(token, prompt, settings, request)
 
     def go_on(
@@ -124,6 +128,7 @@ class Tab(Prompts, Opening):
         fresh_seed: bool,
         seed: float | None,
         checkpoint: str | None,
+        gains: str | None,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """Go on from a variation that there is, or from a point before its end. Yields as `run` does."""
@@ -141,7 +146,7 @@ class Tab(Prompts, Opening):
             run.parent = number, variation
             return self._onward(step.made[variation - 1], at, pipeline)
 
-        settings = asked(seconds, variations, temperature, top_p, top_k, min_p, fresh_seed, seed, checkpoint)
+        settings = asked(seconds, variations, temperature, top_p, top_k, min_p, fresh_seed, seed, checkpoint, gains)
         yield from self._run(token, prompt, settings, request)
 
     @staticmethod
@@ -175,7 +180,9 @@ class Tab(Prompts, Opening):
             given = prompt(run, pipeline)
             line = status("Reading the prompt.", "busy")
             yield gr.skip(), line, plan.params.seed, *buttons(running=True), gr.skip()
-            yield from self._perform(page, run, pipeline, given, plan.params, plan.count)
+            gains = gains_of(settings.gains, pipeline.model.config.sources)
+            params = replace(plan.params, tap_gains=gains)
+            yield from self._perform(page, run, pipeline, given, params, plan.count)
         except ShortcutGenError as error:
             # The variations on the page stay as they are.
             yield gr.skip(), status(str(error), "error"), gr.skip(), *buttons(running=False), gr.skip()
@@ -197,7 +204,7 @@ class Tab(Prompts, Opening):
             if performance.live:  # the page opens its ear before there is anything to hear
                 line = status("Reading the prompt.", "busy", performance.live)
                 yield gr.skip(), line, *(gr.skip(),) * 4
-            began, drawn, problem = time.monotonic(), 0.0, ""
+            began, drawn, problem, before = time.monotonic(), 0.0, "", ""
             busy = status("Generating. Stop keeps what is done.", "busy", performance.live)
             made: tuple[Continuation, ...] = ()
             every = performance.every_tokens
@@ -220,7 +227,9 @@ class Tab(Prompts, Opening):
                     if time.monotonic() - drawn >= performance.redraw_seconds:
                         drawn = time.monotonic()
                         drawing = variations_html(performance.draw(made, progress.done))
-                        yield drawing, busy, *(gr.skip(),) * 4
+                        # A roll grows by itself.
+                        yield from () if drawing == before else ((drawing, busy, *(gr.skip(),) * 4),)
+                        before = drawing
             except ShortcutGenError as error:
                 if not made:
                     raise
@@ -229,6 +238,7 @@ class Tab(Prompts, Opening):
                 stream.close()  # type: ignore[attr-defined]
             performance.finish(made)
             outcome = problem or performance.outcome(made, run.stop.is_set(), time.monotonic() - began)
+            outcome += "" if run.stop.is_set() else cost(pipeline, prompt.ids, params.tap_gains)
             drawing = finished(run, performance, made, self.sessions, self.name)
             self.sessions.finish_step(run, made, drawing)
             # Still with its sound: a run may be over before the page has looked at it once.

@@ -18,6 +18,7 @@ SETTINGS: dict[str, Any] = {
     "fresh_seed": False,
     "seed": 7,
     "checkpoint": None,
+    "gains": "",
 }
 
 

@@ -118,7 +118,7 @@ def test_layers_are_shown_by_the_keyboard_and_saved_as_pictures(page: Any, tmp_p
     drawing = ElementTree.parse(svg)
     texts = {each.text for each in drawing.iter("{http://www.w3.org/2000/svg}text")}
     assert {"taps", "nats", "block 8", "C4"} <= texts
-    assert any("Attention, not cause." in str(text) for text in texts)
+    assert "Attention, not cause." in " ".join(str(text) for text in drawing.getroot().itertext())
     png = picture(page, "PNG", tmp_path).read_bytes()
     assert png.startswith(b"\x89PNG")
     assert int.from_bytes(png[16:20], "big") == 2400
@@ -172,3 +172,16 @@ def test_speech_has_the_strip_too(page: Any) -> None:
     assert page.locator("#speech-takes .views label:visible").all_inner_texts() == ["Loudness", "Layers", "Surprise"]
     page.locator("#speech-takes .views input[value=layers]").check()
     page.wait_for_selector("#speech-takes .strip[aria-label*='block 2']")
+
+
+def test_a_tap_is_turned_down_and_what_it_costs_is_said(page: Any) -> None:
+    shorter(page)
+    page.locator("#tabs .shortcuts button").first.click()
+    fill(page, "tap-2", 0)
+    page.wait_for_function("document.querySelector('#gains textarea, #gains input').value === '0,1,1,1'")
+    finish(page)
+    assert "nats a token" in page.locator("#status").inner_text()
+    page.wait_for_selector("#takes .views:not([hidden])")
+    shares = page.evaluate("window.figures.scene(document.querySelector('.take .roll')).notes.at(-1).drew.shares")
+    assert shares[0] == pytest.approx(0, abs=0.001)
+    assert sum(shares) == pytest.approx(1, abs=0.01)

@@ -43,6 +43,7 @@ SETTINGS: dict[str, Any] = {
     "fresh_seed": False,
     "seed": 7,
     "checkpoint": None,
+    "gains": "",
 }
 
 

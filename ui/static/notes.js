@@ -1,7 +1,9 @@
 () => {
   // The notes of each roll. Those of a prompt are in the page; those of a run are asked for (ui/notes.py) until it is
   // over, each once. What was asked for stays here, so that a step that is shown again is drawn at once.
-  const WAIT = 300; // milliseconds between two askings of a run
+  const WAIT = 300; // milliseconds between two askings of a run at first
+  const SLOWER = 5; // more, each time, as what comes is ever less of what there is
+  const SLOWEST = 1000;
   const KEPT = 40; // runs whose notes are kept
   const runs = new Map(); // address: { rows, done, asking }
 
@@ -65,10 +67,10 @@
   const follow = async (address, run, told) => {
     if (run.asking || run.done) return;
     run.asking = true;
-    while (!run.done && wanted(address)) {
+    for (let turn = 0; !run.done && wanted(address); turn++) {
       await ask(address, run, told);
       if (run.over) break;
-      await new Promise((resolve) => setTimeout(resolve, WAIT));
+      await new Promise((resolve) => setTimeout(resolve, Math.min(WAIT + SLOWER * turn, SLOWEST)));
     }
     run.asking = false;
   };
