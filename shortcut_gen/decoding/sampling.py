@@ -38,6 +38,8 @@ class SamplingParams:
     """Most new ids; None for no limit in tokens."""
     seconds: float | None = None
     """Length of the continuation in seconds of music or speech; None for no limit in seconds."""
+    ending: float | None = None
+    """Go on past `seconds` by so many at most, to where the model comes to rest by itself; None ends there at once."""
 
     def __post_init__(self) -> None:
         def check(name: str, ok: bool, need: str) -> None:
@@ -61,6 +63,8 @@ class SamplingParams:
             check("max_tokens", whole(self.max_tokens) and self.max_tokens >= 1, "a whole number of at least 1")
         if self.seconds is not None:
             check("seconds", number(self.seconds) and 0 < self.seconds <= 86_400, "a number above 0, at most 86400")
+        if self.ending is not None:
+            check("ending", number(self.ending) and 0 < self.ending <= 600, "a number above 0, at most 600")
         if self.max_tokens is None and self.seconds is None:
             raise SettingsError("neither max_tokens nor seconds is given; at least one length is needed")
 
