@@ -2,9 +2,9 @@
 
 Starts the demo on the shipped checkpoints. So many people, each with a browser of their own, open the page and ask
 within a second for a continuation: three of four of piano, one of speech. They speak to the server as the page's script
-does, with one connection that stays and one for what comes. Printed for each number of people: how many were answered,
-told their place first, or refused; the seconds to the first notes and to the whole, median and slowest; what `GET /`
-took meanwhile; and the server's memory.
+does, and say now and then that the page is open. Printed for each number of people: how many were answered, told their
+place first, or refused; the seconds to the first notes and to the whole, median and slowest; what `GET /` took
+meanwhile; and the server's memory.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ from training.corpus.shards import write_json
 API = "/gradio_api"
 LIMIT = 1800.0
 """Seconds after which a person gives up."""
+ALIVE_SECONDS = 4.0
 SPEECH_EVERY = 4
 """Every so many-th person asks for speech."""
 
@@ -106,10 +107,13 @@ async def visit(url: str, number: int, seconds: float, spread: float) -> Visit:
 
 
 async def _stay(browser: httpx.AsyncClient, key: str) -> None:
-    """The connection by which the server knows that the page is open."""
-    async with browser.stream("GET", f"{API}/heartbeat/{key}") as answer:
-        async for _ in answer.aiter_raw():
-            pass
+    """Say again and again that the page is open, until this is cancelled; then that it is closed."""
+    try:
+        while True:
+            await browser.get(f"/alive/{key}")
+            await asyncio.sleep(ALIVE_SECONDS)
+    finally:
+        await browser.post(f"/alive/{key}")
 
 
 async def _follow(browser: httpx.AsyncClient, key: str, clicked: float, mine: Visit) -> None:

@@ -17,7 +17,8 @@ from shortcut_gen.decoding.sampler import Sampler, Stream
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.decoding.shared import AHEAD, SharedSampler
 from shortcut_gen.errors import PromptError, SettingsError
-from shortcut_gen.media import Audio, Score
+from shortcut_gen.files import write_whole
+from shortcut_gen.media import Audio, Score, performed
 from shortcut_gen.media.render import render
 from shortcut_gen.modalities.base import Media, Tokenizer
 
@@ -119,6 +120,18 @@ class Continuation:
     def seconds(self) -> float:
         """How long prompt and continuation last together."""
         return self.tokenizer.seconds(self.prompt_ids + self.ids)
+
+    def write_midi(self, path: str | Path, marker: str | None = None) -> None:
+        """Write a MIDI file, whole or not at all, that has of the prompt what the prompt's file had: keys and pedal as
+        they were played, tempo and time signatures. marker: text of a mark at the seam. Raises MediaError.
+        """
+        given = self.prompt.media
+        mark = (self.seam_seconds, marker) if marker and self.prompt_ids else None
+        if isinstance(given, Score) and given.played is not None and self.prompt_ids:
+            until = min(self.seam_seconds, self.prompt.seconds or math.inf)
+            write_whole(path, performed(self.score, given, self.prompt.start, until, mark))
+        else:
+            self.score.write(path, mark)
 
     def audio(self) -> Audio:
         """The sound of prompt and continuation: a score rendered anew at each call, 44.1 kHz stereo; speech as the

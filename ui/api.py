@@ -131,7 +131,7 @@ class Endpoint:
             if not made.media.notes:  # nothing to hear
                 return []
             files.append(stem.with_name(f"{stem.name}.mid"))
-            made.score.write(files[-1])
+            made.write_midi(files[-1])
         if wav:
             files.append(stem.with_name(f"{stem.name}.wav"))
             made.audio().write(files[-1])

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
@@ -12,8 +13,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from shortcut_gen.media.render import renderer_name
-from ui import api, keyboard, live, notes, results, why
+from ui import alive, api, keyboard, live, notes, results, why
 from ui.guard import Guard, Policy
+from ui.layout import QUICK
+from ui.links import reader, tab_of
 from ui.models import Entry, Models
 from ui.programs import Programs, files_of
 from ui.registry import TABS, VOICES
@@ -75,11 +78,18 @@ def build(models: Mapping[str, Models], sessions: Sessions) -> gr.Blocks:
     # Uploads are Gradio's own files: looked over every quarter of an hour, gone after an hour.
     with gr.Blocks(title="shortcut-gen", analytics_enabled=False, delete_cache=(900, 3600)) as page:
         gr.HTML(header(list(models)), elem_id="top")
-        with gr.Tabs(elem_id="tabs"):
+        with gr.Tabs(elem_id="tabs") as tabs:
             for name, of_modality in models.items():
                 with gr.Tab(TABS[name].title, id=name):
                     TABS[name].build(of_modality, sessions)
         gr.HTML(footer(models), elem_id="bottom")
+        came = gr.Textbox(visible=False)
+
+        def opened(query: str | None) -> Any:
+            tab = tab_of(query or "", list(models))
+            return gr.Tabs(selected=tab) if tab else gr.skip()
+
+        page.load(opened, [came], [tabs], js=f"() => ({reader('')})()[0]", **QUICK)
         api.build(models, sessions)
 
         def unload(request: gr.Request) -> None:
@@ -137,10 +147,12 @@ def application(
 ) -> tuple[ASGIApp, gr.Blocks]:
     """(the guarded page as an ASGI application, the page). mcp: offer the endpoints by MCP too."""
     page = build(models, sessions)
-    scripts = _scripts()
 
-    async def script(_: object) -> Response:
-        return Response(scripts, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+    def script(name: str, text: str) -> Route:
+        async def answer(_: object) -> Response:
+            return Response(text, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
+        return Route(f"/static/{name}", answer)
 
     app = FastAPI(
         docs_url=None,
@@ -150,9 +162,11 @@ def application(
             live.route(sessions.live),
             notes.route(sessions.run_of),
             why.route(sessions.run_of, models),
+            alive.route(sessions.alive, sessions.close),
             results.route(sessions.result, sessions.made),
             *keyboard.routes(),
-            Route("/static/page.js", script),
+            script("page.js", _scripts()),
+            script("alive.js", (STATIC / "alive.js").read_text(encoding="utf-8")),
         ],
     )
     gr.mount_gradio_app(
@@ -175,4 +189,4 @@ def application(
     def inputs() -> dict[int, list[bool]]:
         return {number: files_of(event.inputs) for number, event in page.fns.items()}
 
-    return Guard(app, policy, sessions.uploads, inputs, sessions.alive, Programs(page, mcp)), page
+    return Guard(app, policy, sessions.uploads, inputs, Programs(page, mcp)), page

@@ -46,6 +46,8 @@ TEXT_LENGTH = 1000
 """Of a value in it."""
 PAGES = 10_000
 """Pages whose browser is remembered; the one unused for longest is forgotten first, and must be reloaded."""
+FIRST = b'<script src="static/alive.js"></script>'
+"""What the page is to run before Gradio, which has its own way of adding scripts, and adds them late."""
 NO_COOKIE = "the page's cookie is missing; reload the page, and allow it its cookie"
 UPLOADED_BYTES = 2 * 1024**3
 """Of all uploads that are kept at a time."""
@@ -54,12 +56,14 @@ UPLOADED_SECONDS = 2 * 3600
 
 _READ = re.compile(
     r"/(config/?|theme\.css|robots\.txt|favicon\.ico|manifest\.json|(assets|static|svelte)/[^?]*|(live|notes)/[0-9a-f]+"
-    r"|results/[0-9a-f]+/[^/]+|why/[0-9a-f]+/[0-9]{1,2}/[0-9]{1,7}"
+    r"|results/[0-9a-f]+/[^/]+|why/[0-9a-f]+/[0-9]{1,2}/[0-9]{1,7}|alive/[0-9A-Za-z-]+"
     rf"|{API[1:]}/(config/?|info/?|theme\.css|startup-events|app_id/?|upload_progress|queue/data|heartbeat/[^/]+|file=.*))?"
 )
-_HEARTBEAT = f"{API}/heartbeat/"
+_ALIVE = "/alive/"
+_SPEAKS = (f"{API}/heartbeat/", _ALIVE)
+"""Addresses that end in a page's name."""
 _FRAGILE = (f"{API}/upload", f"{API}/queue/data", f"{API}/call", f"{API}/mcp")
-_WRITE = re.compile(rf"{API}/(queue/join|run/predict|cancel|reset|upload)/?")
+_WRITE = re.compile(rf"{API}/(queue/join|run/predict|cancel|reset|upload)/?|{_ALIVE}[0-9A-Za-z-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,15 +137,13 @@ class Guard:
         policy: Policy,
         uploads: Path,
         inputs: Callable[[], Mapping[int, Sequence[bool]]],
-        alive: Callable[[str, int], None] = lambda page, change: None,
         programs: "Programs | None" = None,
     ) -> None:
         """uploads: where uploaded files lie. inputs: whether each value that an event is sent is a file, by the event's
-        number. alive: told of a page whose connection that stays is opened (1) or has ended (-1).
-        programs: what callers without a page may ask for; None lets none in.
+        number. programs: what callers without a page may ask for; None lets none in.
         """
         self._app, self._policy, self._uploads, self._inputs = app, policy, uploads.resolve(), inputs
-        self._alive, self._programs = alive, programs
+        self._programs = programs
         self._owners = Owners()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -156,9 +158,6 @@ class Guard:
         except RefusalError as refusal:
             program = self._programs is not None and answer.browser is None
             return await refused(refusal, program)(scope, receive, answer)
-        page = scope["path"].rsplit("/", 1)[1] if scope["path"].startswith(_HEARTBEAT) else ""
-        if page:
-            self._alive(page, 1)
         try:
             await self._app(scope, receive, answer)
         except Exception as error:
@@ -167,9 +166,6 @@ class Guard:
                 raise
             log.warning("a request to %s failed: %s", scope["path"], " ".join(str(error).split())[:200])
             await answer.end()
-        finally:
-            if page:
-                self._alive(page, -1)
 
     async def _admit(self, scope: Scope, receive: Receive, browser: str | None) -> Receive:
         """Raises RefusalError. Returns what the application is to read the body from."""
@@ -185,7 +181,7 @@ class Guard:
         if not known and not (program and self._programs and self._programs.answers(method, path)):
             raise RefusalError(404, "there is nothing at this address")
         pages = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [])
-        if path.startswith(_HEARTBEAT):
+        if path.startswith(_SPEAKS):
             pages.append(path.rsplit("/", 1)[1])
         speaker = browser or program
         if program and self._programs and (pages or not reads):
@@ -194,7 +190,7 @@ class Guard:
             raise RefusalError(403, NO_COOKIE)
         if path.startswith(f"{API}/upload") and not reads:
             self._check_uploads(UPLOADED_BYTES // 2 if program else UPLOADED_BYTES)
-        elif not reads:
+        elif not reads and not path.startswith(_ALIVE):  # its body is not read
             receive = await self._check_body(path, receive, pages, bool(program))
         for page in pages:
             self._owners.check(page, str(speaker))
@@ -318,7 +314,8 @@ class _Answer:
             self._body += message.get("body", b"")
             if message.get("more_body"):
                 return
-            body = re.sub(rb"<script(?=[\s>])", f'<script nonce="{self._nonce}"'.encode(), self._body)
+            body = re.sub(rb"<head(\s[^>]*)?>", rb"\g<0>" + FIRST, self._body, count=1)
+            body = re.sub(rb"<script(?=[\s>])", f'<script nonce="{self._nonce}"'.encode(), body)
             MutableHeaders(raw=self._start["headers"])["content-length"] = str(len(body))
             await self._send(self._start)
             message = {"type": "http.response.body", "body": body}

@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.context import Context
 
 from ui.html import empty
+from ui.links import reader, writer
 from ui.models import Models
 from ui.prompts import NO_PROMPT
 from ui.settings import (
@@ -219,6 +220,16 @@ def _wire(do: Tab, look: Look, fields: Fields) -> None:
             api_visibility="private",
         )
     assert Context.root_block is not None
-    Context.root_block.load(do.restore, None, [fields.takes, fields.steps], **QUICK)
+    came = [gr.Textbox(visible=False), gr.Textbox(visible=False)]
+    Context.root_block.load(
+        do.arrive,
+        came,
+        [fields.takes, fields.steps, fields.line, prompt, *part, choice, upload, *fields.others],
+        js=reader(do.name),
+        **QUICK,
+    )
+    values = [choice, upload, *part, *fields.others]
+    for each in values:
+        each.change(None, values, None, js=writer(do.name), **QUICK)
     show.click(do.show_step, [where], [fields.takes, fields.steps, fields.line], **QUICK)
     fields.halt.click(do.stop, None, [fields.line, fields.go, fields.halt], **QUICK)

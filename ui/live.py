@@ -1,12 +1,14 @@
-"""Sound that a page plays while it is made: plain 16-bit samples over one growing HTTP answer.
+"""Sound that a page plays while it is made: plain 16-bit samples, over short HTTP answers.
 
 Gradio's own streaming audio is encoded by a program named ffmpeg, which must be installed, and what the listener gets
 is not the samples that were made. These are, to a 16th bit, and without a gap: `static/live.js` puts each piece at the
-very sample where the one before it ends.
+very sample where the one before it ends. No answer stays open: a browser has six connections to a host, for all tabs.
 """
 
 import asyncio
+import re
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 
 import numpy as np
@@ -17,6 +19,9 @@ from starlette.routing import Route
 
 POLL_SECONDS = 0.02
 """How often an answer looks for more; well under what a page has buffered."""
+WAIT_SECONDS = 0.5
+"""How long an answer goes on."""
+_PLACE = re.compile(r"[0-9]{1,12}")
 FULL_SCALE = 32767
 """What 1.0 is as a 16-bit sample, as in the WAV files."""
 
@@ -57,29 +62,40 @@ def address(token: str) -> str:
 
 
 def route(find: Callable[[str], LiveSound | None]) -> Route:
-    """Serves the sound that `find` gives for a run's token, from its start until it is closed; 404 where it has none.
+    """Serves the sound that `find` gives for a run's token, from the byte `?from=` on: what there is, and what comes
+    within a moment; `&wait=0` asks for what there is alone. The header X-Last says that it is closed and no more will
+    come; 404 where there is no sound, 400 for a wrong place.
 
-    Little-endian 16-bit samples, channel by channel; the page has been told their rate and number. It is heard once.
+    Little-endian 16-bit samples, channel by channel; the page has been told their rate and number. Who is told that
+    nothing is left has heard it all, and it is forgotten.
     """
 
-    async def pieces(sound: LiveSound) -> AsyncIterator[bytes]:
-        position = 0
+    async def pieces(sound: LiveSound, position: int, seconds: float) -> AsyncIterator[bytes]:
+        until = time.monotonic() + seconds
         while True:
             piece, last = sound.after(position)
+            position += len(piece)
             if piece:
-                position += len(piece)
                 yield piece
-            if last:
-                sound.forget()
+            if last or time.monotonic() >= until:
                 return
-            if not piece:
-                await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def answer(request: Request) -> Response:
         sound = find(request.path_params["token"])
         if sound is None:
             return Response("there is no such sound", status_code=404, media_type="text/plain")
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(pieces(sound), media_type="application/octet-stream", headers=headers)
+        place = _PLACE.fullmatch(request.query_params.get("from", "0"))
+        if place is None:
+            return Response("from is no place in the sound", status_code=400, media_type="text/plain")
+        position = int(place[0])
+        piece, last = sound.after(position)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"} | ({"X-Last": "1"} if last else {})
+        if last and not piece:
+            sound.forget()
+        if last or request.query_params.get("wait") == "0":
+            return Response(piece, media_type="application/octet-stream", headers=headers)
+        body = pieces(sound, position, WAIT_SECONDS)
+        return StreamingResponse(body, media_type="application/octet-stream", headers=headers)
 
     return Route(f"/{address('{token}')}", answer)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from shortcut_gen.pipeline import Continuation, Prompt
 from ui.html import Live, Onward, Variation, variations_html
+from ui.links import link
 from ui.results import slug
 from ui.saving import save
 from ui.sessions import Run, Sessions
@@ -87,4 +88,4 @@ def finished(run: Run, performance: Performance, made: Sequence[Continuation], s
     if every:
         parts = [run.results[name] for name in (*every, take)]
         links.append(("All files, ZIP", f"{stem}.zip", run.offer_together(f"{stem}.zip", parts, sessions.made)))
-    return variations_html(variations) + together(run, links)
+    return variations_html(variations) + together(run, links, link(run, made, tab))

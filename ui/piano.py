@@ -116,9 +116,8 @@ class PianoPerformance(Performance):
         if not score.notes:
             return ()
         new = score.after(continuation.seam_seconds)
-        marked = (continuation.seam_seconds, "the model goes on") if continuation.prompt_ids else None
         whole = (
-            ("MIDI", ".mid", lambda path: score.write(path, marked)),
+            ("MIDI", ".mid", lambda path: continuation.write_midi(path, "the model goes on")),
             ("WAV", ".wav", lambda path: leveled(render(score)).write(path)),
         )
         if not continuation.prompt_ids or not new.notes:

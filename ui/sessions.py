@@ -22,8 +22,10 @@ RUNS_AT_ONCE = 8
 """Over all tabs. They share the batch of their model, so that none waits for another's length."""
 WAITING_RUNS = 200
 """Runs that wait for their turn at most; one more is refused."""
-RUNS_OF_BROWSER = 6
-"""Runs of one browser's pages that compute or wait at most."""
+RUNS_OF_BROWSER = 4
+"""Runs of one browser's pages that compute or wait at most: each holds one of its six connections to this server."""
+OPEN_SECONDS = 90.0
+"""For which a page is taken to be open that has said so: one out of sight may speak once a minute."""
 TAKEN_WITHIN = 15.0
 """Seconds for which a place is held for a page of which nothing is heard any more."""
 REFUSED = "refused"
@@ -117,7 +119,8 @@ class Sessions:
         self.made = Made(MADE_BYTES)
         self._shown: dict[tuple[str, str], int] = {}
         """The number of the step that a page shows."""
-        self._alive: dict[str, int] = {}
+        self._alive: dict[str, float] = {}
+        """When an open page last said that it is."""
         self._prompts: dict[tuple[str, str], tuple[str, str, Result]] = {}
         """The source of each, its token, its sound."""
         self.over = False
@@ -147,14 +150,19 @@ class Sessions:
         if run.ended or not run.asked:
             return not run.ended
         young = time.monotonic() - run.asked_at < TAKEN_WITHIN
-        return not run.stop.is_set() and (young or self._alive.get(page, 0) > 0)
+        return not run.stop.is_set() and (young or self._is_open(page))
 
-    def alive(self, page: str, change: int) -> None:
-        """A page has opened a connection that stays (1), or one has ended (-1)."""
+    def alive(self, page: str) -> None:
+        """A page says that it is open."""
+        now = time.monotonic()
         with self._lock:
-            self._alive[page] = self._alive.get(page, 0) + change
-            if self._alive[page] <= 0:
-                del self._alive[page]
+            self._alive = {each: at for each, at in self._alive.items() if now - at < OPEN_SECONDS} | {page: now}
+            for key, run in self._runs.items():
+                if key[0] == page:
+                    run.closed_at = None  # it may have been left, and come back to
+
+    def _is_open(self, page: str) -> bool:
+        return time.monotonic() - self._alive.get(page, -OPEN_SECONDS) < OPEN_SECONDS
 
     def start_run(self, page: str, tab: str = "", token: str | None = None) -> Run | None:
         """The run of the place that was asked for, or a new one without a token.
@@ -193,6 +201,7 @@ class Sessions:
         before = self._runs.pop(key, None)
         if before is not None:
             before.stop.set()
+            before.sound.forget()  # nobody is to hear it any more
         older = [] if before is None else [before, *before.older]
         kept = [each for each in older if each.made]
         for each in older:
@@ -280,7 +289,7 @@ class Sessions:
                 return False
             mine = [key for key, run in self._runs.items() if key[1] == tab and run.browser == browser]
             for key in reversed(mine):
-                if not self._alive.get(key[0]):
+                if not self._is_open(key[0]):
                     run = self._runs[page, tab] = self._runs.pop(key)
                     self._shown[page, tab] = self._shown.pop(key, 0)
                     run.stop.set()  # nobody looks at it any more
@@ -349,9 +358,12 @@ class Sessions:
     def close(self, page: str) -> None:
         """The page was closed: its runs end, their results go a while later."""
         with self._lock:
+            self._alive.pop(page, None)
             for key, run in self._runs.items():
                 if key[0] == page:
                     run.stop.set()
+                    run.sound.close()
+                    run.sound.forget()
                     run.closed_at = time.monotonic()
 
     def clear(self) -> None:

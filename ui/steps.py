@@ -37,7 +37,7 @@ class Steps:
         return drawing, self._tree(page), ""
 
     def restore(self, request: gr.Request) -> tuple[Any, Any]:
-        """The page is there: it was reloaded, maybe. Returns (variations, tree) of the page before."""
+        """(variations, tree) of the page before, where this one was reloaded."""
         page = page_of(request)
         until = time.monotonic() + CLOSES_WITHIN
         while self.sessions.adopt(page, browser_of(request), self.name) and time.monotonic() < until:

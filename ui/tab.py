@@ -7,6 +7,7 @@ A modality's tab (`ui/piano.py`, `ui/speech.py`) says how its prompts are read a
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,9 +17,10 @@ from shortcut_gen.errors import PromptError, ShortcutGenError
 from shortcut_gen.pipeline import Continuation, EncodedPrompt, Pipeline, Prompt
 from ui.asking import browser_of, page_of
 from ui.html import status, variations_html
-from ui.opening import Opening
+from ui.links import from_link, from_page
+from ui.opening import SETTINGS, Opening
 from ui.performance import finished
-from ui.prompts import Prompts
+from ui.prompts import NO_PROMPT, Prompts
 from ui.saving import origin_of
 from ui.sessions import Admission, Run
 from ui.settings import ON_PAGE, Asked, pair_of, part, planned, word_of
@@ -67,6 +69,34 @@ def check_kind(made: Continuation, pipeline: Pipeline) -> None:
 
 class Tab(Prompts, Opening):
     """What a tab does. One object serves all pages; what belongs to a page is in its `Run`."""
+
+    def arrive(self, query: str | None, kept: str | None, request: gr.Request) -> tuple[Any, ...]:
+        """The page is there, by a link or after a reload, maybe; `ui.links.reader` says with what.
+
+        Returns (variations, tree, status, prompt card, the two sliders, list of examples, upload, the settings in the
+        order of `run`).
+        """
+        before = self.restore(request)
+        choices, models = [*self.examples, NO_PROMPT], self.models.names
+        most = (self.most_used, self.most_seconds)
+        line: Any = gr.skip()
+        try:
+            fields = from_link(query or "", self.name, choices, self.usual, most, models)
+        except ShortcutGenError as error:
+            fields, line = None, status(str(error), "error")
+        fields = fields or from_page(kept or "", choices, most, models, self._is_upload)
+        if fields is None or not (fields.choice or fields.upload):
+            return *before, line, *(gr.skip(),) * (5 + SETTINGS)
+        shown = self.show(page_of(request), fields.choice, fields.upload, fields.start, fields.used)
+        return *before, line, *shown, None if fields.upload else fields.choice, fields.upload, *fields.settings
+
+    def _is_upload(self, path: str) -> bool:
+        """Whether a path is that of an upload that is there."""
+        try:
+            there = Path(path).resolve()
+            return there.is_relative_to(self.sessions.uploads.resolve()) and there.is_file()
+        except (OSError, RuntimeError, ValueError):
+            return False
 
     def begin(self, request: gr.Request) -> tuple[Any, Any, Any, str]:
         """Continue was clicked: a place for the run is asked for.

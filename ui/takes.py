@@ -74,16 +74,17 @@ def tree(steps: Sequence[Run], shown: Run | None) -> str:
     return f'<nav class="tree" aria-label="Steps">{sides}{branch(None)}</nav>'
 
 
-def together(run: Run, links: Sequence[tuple[str, str, str]]) -> str:
+def together(run: Run, links: Sequence[tuple[str, str, str]], query: str = "") -> str:
     """Under a step's variations: what can be had of all of them, and the button that makes others of its prompt.
 
-    links: labels, names of files and their addresses.
+    links: labels, names of files and their addresses. query: of a link that sets its prompt and settings.
     """
     files = "".join(
         f'<a class="button" href="{escape(where)}" download="{escape(name)}">{escape(label)}</a>'
         for label, name, where in links
     )
+    copy = f'<button type="button" class="button" data-link="{escape(query)}">Copy link</button>' if query else ""
     return (
-        f'<div class="together" role="group" aria-label="All of step {run.number}">{files}'
+        f'<div class="together" role="group" aria-label="All of step {run.number}">{files}{copy}'
         f'<button type="button" class="button" data-where="{run.number}.0">Once more from its prompt</button></div>'
     )

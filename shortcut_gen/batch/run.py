@@ -206,7 +206,7 @@ class Batch:
         }
         if "midi" in wanted:
             files["midi"] = f"{piece.name}.mid"
-            continuation.score.write(self.settings.out / files["midi"])
+            continuation.write_midi(self.settings.out / files["midi"])
             figures |= {"notes": len(continuation.score.notes), "seconds": round(continuation.score.duration, 3)}
         if "wav" in wanted:
             try:

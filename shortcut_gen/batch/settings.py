@@ -42,6 +42,8 @@ class BatchSettings:
     """Keep the fewest ids whose probabilities reach p, 1 all; {music} for music, {speech} for speech if not given."""
     min_p: float = 0.0
     """Keep ids at least this share as likely as the likeliest; 0 keeps all."""
+    ending: float | None = None
+    """Go on past the length by so many seconds at most, to a rest where the music can end; not at all if not given."""
     prompt_seconds: float | None = None
     """Use only this much of each prompt's start; all of it if not given."""
     from_scratch: int = 0
@@ -75,14 +77,20 @@ class BatchSettings:
 
     def params(self, usual: Usual) -> SamplingParams:
         """The sampler's part of the settings; `usual` is for what is not set."""
-        values = {name: getattr(self, name) for name in ("temperature", "top_k", "min_p", "seed", "seconds", "top_p")}
-        unset = {name for name, value in values.items() if value is None}
+        values = {
+            name: getattr(self, name)
+            for name in ("temperature", "top_k", "min_p", "seed", "seconds", "top_p", "ending")
+        }
+        unset = {name for name, value in values.items() if value is None and name != "ending"}
         return SamplingParams(**values | {name: getattr(usual, name) for name in unset})
 
     def recorded(self, usual: Usual) -> dict[str, Any]:
         """The settings that decide the result, as the manifest has them (the seed has a field of its own)."""
         values = dataclasses.asdict(self.params(usual)) | {"prompt_seconds": self.prompt_seconds}
-        return {name: value for name, value in values.items() if name not in ("seed", "tap_gains")}
+        left_out = {"seed", "tap_gains"}
+        if self.ending is None:  # what was made before it was an option
+            left_out.add("ending")
+        return {name: value for name, value in values.items() if name not in left_out}
 
 
 def _parser() -> ArgumentParser:

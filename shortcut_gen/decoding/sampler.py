@@ -97,7 +97,8 @@ class Row:
         if params.seconds is None:
             return False
         # A hair less, or the difference of two times could fall short of the length it stands for.
-        return self.grammar.seconds - self.start_seconds >= params.seconds - 1e-9
+        over = self.grammar.seconds - self.start_seconds - params.seconds + 1e-9
+        return over >= 0 and (params.ending is None or self.grammar.at_rest or over >= params.ending)
 
 
 class Sampler:

@@ -43,6 +43,8 @@ class SamplingParams:
     tap_gains: tuple[float, ...] = ()
     """How many times as much each tap's keys count in the last block's attention: a number from 0, which removes the
     tap, to 4 for each; empty, or all 1, as trained."""
+    ending: float | None = None
+    """Go on past `seconds` by so many at most, to where the model comes to rest by itself; None ends there at once."""
 
     def __post_init__(self) -> None:
         def check(name: str, ok: bool, need: str) -> None:
@@ -67,6 +69,8 @@ class SamplingParams:
         if self.seconds is not None:
             check("seconds", number(self.seconds) and 0 < self.seconds <= 86_400, "a number above 0, at most 86400")
         self._check_gains(number)
+        if self.ending is not None:
+            check("ending", number(self.ending) and 0 < self.ending <= 600, "a number above 0, at most 600")
         if self.max_tokens is None and self.seconds is None:
             raise SettingsError("neither max_tokens nor seconds is given; at least one length is needed")
 

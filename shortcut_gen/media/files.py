@@ -52,9 +52,9 @@ def _read_bytes(path: Path, limit: int) -> bytes:
 
 
 def read_score(path: str | os.PathLike[str], most_events: int = MAX_EVENTS) -> Score:
-    """The notes of a MIDI file, as `parse_score` has them. Raises MediaError on anything else."""
+    """The notes of a MIDI file, as `parse_score` has them, and how they were played. Raises MediaError on all else."""
     path = Path(path)
-    return parse_score(_read_bytes(path, MAX_MIDI_BYTES), str(path), most_events)
+    return parse_score(_read_bytes(path, MAX_MIDI_BYTES), str(path), most_events, played=True)
 
 
 def read_audio(path: str | os.PathLike[str], seconds: float | None = None, most_values: int | None = None) -> Audio:

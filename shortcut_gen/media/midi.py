@@ -54,6 +54,8 @@ class Events:
     tracks: NDArray[np.int64]
     tempos: list[tuple[int, int]]
     """(tick, microseconds a quarter note)."""
+    meters: list[tuple[int, int, int]]
+    """Time signatures: (tick, beats in a bar, which part of a whole note is one)."""
     last_tick: int
     """Where the last track ends."""
 
@@ -64,6 +66,7 @@ class _Track:
 
     events: "array[int]" = field(default_factory=lambda: array("q"))
     tempos: list[tuple[int, int]] = field(default_factory=list)
+    meters: list[tuple[int, int, int]] = field(default_factory=list)
     last_tick: int = 0
     end: int = 0
     """Where in the file it ends."""
@@ -266,6 +269,8 @@ def _system(data: bytes, status: int, at: int, size: int, tick: int, port: int, 
             raise IndexError
         if kind == 0x51 and length >= 3:
             track.tempos.append((tick, int.from_bytes(data[at : at + 3], "big")))
+        elif kind == 0x58 and length >= 2 and data[at] and data[at + 1] < 8:
+            track.meters.append((tick, data[at], 1 << data[at + 1]))
         elif kind == 0x21 and length:
             port = data[at]
         return at + length, port, False
@@ -293,5 +298,6 @@ def _joined(tracks: list[_Track], number: int) -> Events:
         second=packed >> _SECOND & 0x7F,
         tracks=owner,
         tempos=[(tick, tempo or DEFAULT_TEMPO) for track in tracks for tick, tempo in track.tempos],
+        meters=sorted(meter for track in tracks for meter in track.meters),
         last_tick=max(track.last_tick for track in tracks),
     )

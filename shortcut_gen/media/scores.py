@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from shortcut_gen.errors import MediaError
 from shortcut_gen.media.midi import MAX_EVENTS
-from shortcut_gen.media.midi_notes import MidiNotes, read_notes
-from shortcut_gen.media.types import Note, Score, pretty_midi
+from shortcut_gen.media.midi_notes import Course, MidiNotes, read_notes
+from shortcut_gen.media.types import Note, Played, Score, pretty_midi
 
 MAX_MIDI_BYTES = 64 * 1024 * 1024
 """A larger file is refused before it is read: a MIDI file of 200,000 notes takes under 2 MB."""
@@ -26,11 +26,11 @@ _KINDS = {
 }
 
 
-def parse_score(data: bytes, name: str = "the file", most_events: int = MAX_EVENTS) -> Score:
+def parse_score(data: bytes, name: str = "the file", most_events: int = MAX_EVENTS, played: bool = False) -> Score:
     """The notes of a MIDI file's bytes, the sustain pedal folded into their ends. Raises MediaError on anything else.
 
     Piano programs are kept if there are any, else every other pitched program; drums are left out. A note struck again
-    while it sounds ends first. name: what errors call the bytes.
+    while it sounds ends first. name: what errors call the bytes. played: keep how the notes were played.
     """
     if len(data) > MAX_MIDI_BYTES:
         raise MediaError(f"{name} has {len(data):,} bytes; at most {MAX_MIDI_BYTES:,} are read as MIDI")
@@ -40,7 +40,7 @@ def parse_score(data: bytes, name: str = "the file", most_events: int = MAX_EVEN
     if data[:4] == b"RIFF" and data[8:12] == b"WAVE":
         raise MediaError(f"{name} is a WAV sound file; a MIDI file is needed")
     try:
-        notes, mended = read_notes(data, most_events)
+        notes, mended, course = read_notes(data, most_events, played)
     except MediaError as error:
         raise MediaError(f"{name} {error}") from None
     chosen, said = _chosen(notes)
@@ -50,11 +50,25 @@ def parse_score(data: bytes, name: str = "the file", most_events: int = MAX_EVEN
     last = float(chosen.end.max())
     if last > MAX_SECONDS:
         raise MediaError(f"{name} lasts {last / 3600:,.1f} hours; at most {MAX_SECONDS / 3600:.0f} are read")
-    columns = (chosen.pitch, chosen.velocity, chosen.start, _ends(chosen))
+    ends = _ends(chosen)
+    columns = (chosen.pitch, chosen.velocity, chosen.start, ends)
     notes_kept = zip(*(column.tolist() for column in columns), strict=True)
     return Score(
         notes=tuple(Note(pitch=pitch, velocity=loud, start=start, end=end) for pitch, loud, start, end in notes_kept),
         kept=kept,
+        played=_played(chosen, ends, course),
+    )
+
+
+def _played(notes: MidiNotes, ends: NDArray[np.float64], course: Course | None) -> Played | None:
+    """How the notes were played; None where several keyboards would have to share a pedal."""
+    if course is None or (notes.channel != notes.channel[0]).any():
+        return None
+    return Played(
+        ups=np.minimum(notes.up, ends),
+        pedal=course.pedal[course.pedal_channels == notes.channel[0]],
+        tempos=course.tempos,
+        meters=course.meters,
     )
 
 

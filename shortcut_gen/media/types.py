@@ -5,7 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import mido
 import numpy as np
@@ -34,6 +34,20 @@ class Note:
     """When it falls silent, the sustain pedal counted in; not before start."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Played:
+    """How the notes of a score were played, as its file has it; times in seconds."""
+
+    ups: NDArray[np.float64]
+    """When the key of each note is let go, (N,), which the pedal may outlast."""
+    pedal: NDArray[np.float64]
+    """Changes of the sustain pedal, (P, 2): when, and its value from 0 to 127."""
+    tempos: tuple[tuple[float, int], ...]
+    """(when, microseconds a quarter note); empty where the file does not say."""
+    meters: tuple[tuple[float, int, int], ...]
+    """Time signatures: (when, beats in a bar, which part of a whole note is one)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """Notes in order of start and pitch."""
@@ -41,6 +55,8 @@ class Score:
     notes: tuple[Note, ...]
     kept: str = ""
     """What was kept of a file, left out and mended, in one line; "" where it was all piano and nothing was wrong."""
+    played: Played | None = field(default=None, compare=False, repr=False)
+    """How the notes were played, of a score that was read from a file and is whole."""
 
     @property
     def duration(self) -> float:

@@ -32,6 +32,11 @@ class Grammar(Protocol):
         """Time passed since the first id, in seconds of music or speech."""
         ...
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether the stream could end here: a pause after a phrase, where the modality knows of any."""
+        ...
+
     def advance(self, token: int) -> None:
         """Take the next id of the stream, allowed or not."""
         ...

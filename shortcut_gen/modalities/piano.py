@@ -3,8 +3,9 @@
 Constants: performance_lib.py and performance_encoder_decoder.py of github.com/magenta/note-seq; arXiv 1809.04281.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,13 @@ MAX_NOTE_SECONDS = 6.0
 longer it hardly ever ends (docs/experiments.md)."""
 MAX_SOUNDING = 31
 """Most notes generated to sound at once, as at 99.9% of MAESTRO's note-ons, pedal folded in (docs/experiments.md)."""
+
+REST_SECONDS = 0.8
+"""A rest is so long at least: a pianist's own after a last chord is longer, within a phrase most are shorter."""
+REST_GAPS = 3.0
+"""And so many times the median gap between onsets: slow music leaves 0.8 s between two notes of a phrase."""
+ONSETS = 24
+"""Gaps that make that median."""
 
 _BIN_WIDTH = 4  # velocities 1-4 are bin 0, 125-127 are bin 31, as in note-seq
 _START_BINS = (8, 22)  # velocities 33 to 88 begin most performances
@@ -289,6 +297,8 @@ class PianoGrammar:
         self._tick = 0
         self._sounding: OrderedDict[int, int] = OrderedDict()
         """Start tick of each sounding pitch, earliest first."""
+        self._struck: deque[int] = deque([0], maxlen=ONSETS + 1)
+        """The last ticks at which a note was struck."""
         self._after_velocity = False
         # Bytes that tensors look into: what the keys alone permit, and of that what may follow a velocity; both follow
         # each id. And room for what is rarely needed.
@@ -304,6 +314,15 @@ class PianoGrammar:
         return self._tick / TICKS_PER_SECOND
 
     @property
+    def at_rest(self) -> bool:
+        """Whether nothing was struck for REST_SECONDS, and for REST_GAPS times the usual gap of the notes before."""
+        quiet = self._tick - self._struck[-1]
+        if quiet < REST_SECONDS * TICKS_PER_SECOND:
+            return False
+        gaps = sorted(after - before for before, after in pairwise(self._struck))
+        return not gaps or quiet >= REST_GAPS * gaps[len(gaps) // 2]
+
+    @property
     def sounding(self) -> tuple[int, ...]:
         """Pitches that sound now, longest first."""
         return tuple(self._sounding)
@@ -314,6 +333,8 @@ class PianoGrammar:
         if token < NOTE_OFF:
             self._sounding.pop(token, None)
             self._sounding[token] = self._tick
+            if self._struck[-1] != self._tick:
+                self._struck.append(self._tick)
             self._free[token] = self._notes[token] = False
             self._free[token + NOTE_OFF] = True
         elif token < TIME_SHIFT:

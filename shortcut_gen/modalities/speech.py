@@ -150,6 +150,11 @@ class SpeechGrammar:
         """Time of the whole frames since the first id."""
         return self._count // self._codebooks / self._frame_rate
 
+    @property
+    def at_rest(self) -> bool:
+        """Speech that is no words has no ends of phrases: it can end anywhere."""
+        return True
+
     def advance(self, token: int) -> None:
         """Take the next id, allowed or not: the turn passes on."""
         self._count += 1

@@ -206,6 +206,11 @@ class TextGrammar:
         """How long the ids so far take to read."""
         return self._count / self._rate
 
+    @property
+    def at_rest(self) -> bool:
+        """What a text's ids leave open is not known here: it can end anywhere."""
+        return True
+
     def advance(self, token: int) -> None:
         """Take the next id."""
         self._count += 1

@@ -188,6 +188,57 @@ def test_variations_are_gone_on_from_undone_and_there_after_a_reload(page: Any, 
     assert score.duration > seam + 3
 
 
+def test_a_link_sets_the_fields_and_a_reload_keeps_them(page: Any, server: str, tmp_path: Path) -> None:
+    def value(name: str) -> str:
+        return str(page.locator(f"#{name} input[type=number]").input_value())
+
+    page.goto(f"{server}/?tab=piano&prompt=satie-gymnopedie.mid&used=6&seconds=5&seed=77&variations=2")
+    page.wait_for_function("document.querySelector('#prompt')?.textContent.includes('Satie')")
+    page.wait_for_function("document.querySelector('#seed input')?.value === '77'")
+    assert (value("used"), value("seconds")) == ("6", "5")
+    assert not page.locator("#fresh input").is_checked()
+    assert page.locator(".take").count() == 0  # it does not run by itself
+    finish(page)
+    assert page.locator(".take").count() == 2
+    assert "seed=77" in page.locator("[data-link]").get_attribute("data-link")
+    Score(notes=(Note(pitch=60, velocity=80, start=0.0, end=9.0),)).write(tmp_path / "mine.mid")
+    page.locator("#upload input[type=file]").set_input_files(tmp_path / "mine.mid")
+    page.wait_for_function("document.querySelector('#prompt').textContent.includes('mine.mid: 1 note')")
+    fill(page, "used", 7)
+    fill(page, "seconds", 9)
+    page.wait_for_timeout(500)
+    page.reload()
+    page.wait_for_function("document.querySelector('#prompt')?.textContent.includes('mine.mid: 1 note')")
+    page.wait_for_function("document.querySelectorAll('.take').length === 2")
+    assert (value("used"), value("seconds"), value("seed")) == ("7", "9", "77")
+    assert page.locator("#upload").inner_text().count("mine") == 1
+    fill(page, "seconds", 4)
+    finish(page)
+    assert "of mine.mid" in page.locator(".take").first.inner_text()
+    page.goto(f"{server}/?tab=speech&seed=x")
+    page.wait_for_selector("#speech-status [role=alert]")
+    assert "seed is 'x'" in page.locator("#speech-status").inner_text()
+
+
+def test_a_take_is_saved_and_opened(page: Any, tmp_path: Path) -> None:
+    shorter(page)
+    finish(page)
+    with page.expect_download() as waiting:
+        page.locator(".together a", has_text="Save take").click()
+    path = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    shorter(page, seed=9)
+    finish(page)
+    page.locator("#upload input[type=file]").set_input_files(path)
+    page.wait_for_function("document.querySelector('#status').textContent.includes('1 step opened')")
+    assert page.locator("#steps .node").count() == 3
+    assert "seed 5" in page.locator(".take h3").inner_text()
+    page.wait_for_function("document.querySelector('#seed input').value === '5'")
+    page.locator(".together button", has_text="Once more").click()
+    page.wait_for_selector("#steps .node[data-show='4'][aria-current]")
+    assert "seed 5" in page.locator(".take h3").inner_text()
+
+
 def test_piano_is_heard_while_it_is_made_without_a_gap(page: Any, tmp_path: Path) -> None:
     shorter(page)
     finish(page)
@@ -344,7 +395,6 @@ def check_looks(page: Any, width: int) -> None:
 
 
 def test_a_click_while_others_are_served_says_so_and_can_be_taken_back(page: Any, browser: Any, server: str) -> None:
-    # Each in a browser of its own, as one opens six connections to a server at most, and a page keeps up to two.
     others = [browser.new_context().new_page() for _ in range(2)]
     for other in others:
         other.goto(server)
@@ -361,6 +411,25 @@ def test_a_click_while_others_are_served_says_so_and_can_be_taken_back(page: Any
     for other in others:
         other.click("#stop")
         other.context.close()
+
+
+def test_four_tabs_of_one_browser_leave_each_other_connections(page: Any, server: str) -> None:
+    """A browser opens six to a host. With --runs 2 two of the tabs are served, and two wait for their turn."""
+    tabs = [page, *(page.context.new_page() for _ in range(3))]
+    for other in tabs[1:]:
+        other.goto(server)
+        other.wait_for_selector("#go:not([disabled])")
+    for each in tabs:
+        fill(each, "seconds", 120)
+        each.click("#go")
+        each.wait_for_selector("#status .busy")
+    for each in tabs[:2]:
+        each.wait_for_function("window.pieces === undefined || window.pieces.length > 3")
+    for each in reversed(tabs):
+        each.click("#stop")
+        each.wait_for_function("document.querySelector('#status').textContent.includes('Stopped')", timeout=10_000)
+    for other in tabs[1:]:
+        other.close()
 
 
 def test_a_short_prompt_and_the_next_one(page: Any, tmp_path: Path) -> None:
@@ -393,7 +462,7 @@ def test_another_browser_ends_no_run_and_a_wrong_value_is_a_line(
     for path in ("queue/join", "cancel", "reset"):
         answer = stranger.request.post(f"{server}/gradio_api/{path}", data=mine | {"event_id": "x"})
         assert answer.status == 403
-    assert stranger.request.get(f"{server}/gradio_api/heartbeat/{mine['session_hash']}").status == 403
+    assert stranger.request.get(f"{server}/alive/{mine['session_hash']}").status == 403
     stranger.close()
     for place in range(len(mine["data"])):
         for wrong in (None, True, -1, 1e300, "x", "../..", "", 0.5):

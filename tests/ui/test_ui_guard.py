@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from shortcut_gen.errors import SettingsError
+from ui import alive
 from ui import guard as guard_module
 from ui.__main__ import parse_args, policy_of
 from ui.guard import COOKIE, Guard, Policy
@@ -115,7 +118,7 @@ def test_each_page_has_a_nonce_of_its_own(uploads: Path) -> None:
     for page in pages:
         found = set(re.findall(r'<script nonce="([^"]+)"', page.text))
         assert len(found) == 1
-        assert page.text.count("<script nonce=") == page.text.count("<script") == 2
+        assert page.text.count("<script nonce=") == page.text.count("<script") == 3  # alive.js with the two
         assert f"'nonce-{min(found)}'" in page.headers["content-security-policy"]
         assert int(page.headers["content-length"]) == len(page.content)
         nonces += found
@@ -273,14 +276,16 @@ def test_the_command_line_names_hosts_and_frames() -> None:
             policy_of(parse_args(wrong))
 
 
-def test_a_page_is_alive_while_its_heartbeat_is(uploads: Path) -> None:
-    told: list[tuple[str, int]] = []
-    app = Guard(everything, Policy(), uploads, lambda: {0: [False]}, lambda page, change: told.append((page, change)))
+def test_a_page_alone_says_that_it_is_open_or_closed(uploads: Path) -> None:
+    told: list[str] = []
+    says = alive.route(lambda page: told.append(f"{page} open"), lambda page: told.append(f"{page} closed"))
+    app = Guard(Starlette(routes=[says, Route("/", lambda _: HTMLResponse(""))]), Policy(), uploads, lambda: {0: []})
     client = browser(app)
-    client.get("/gradio_api/heartbeat/abc123")
-    client.post(JOIN, json=body())
-    assert told == [("abc123", 1), ("abc123", -1)]
-    assert browser(app, opened=False).get("/gradio_api/heartbeat/abc123").status_code == 403
+    assert client.get("/alive/abc123").status_code == 204
+    assert client.post("/alive/abc123", content=b"whatever").status_code == 204
+    assert told == ["abc123 open", "abc123 closed"]
+    for other in (browser(app), browser(app, opened=False)):
+        assert {other.get("/alive/abc123").status_code, other.post("/alive/abc123").status_code} == {403}
     assert len(told) == 2
 
 

@@ -341,22 +341,22 @@ def test_steps_are_undone_and_redone_and_a_reload_brings_them_back(
     assert do.show_step("forward", page("old"))[0] == last[0]
     assert do.show_step("1", page("old"))[0] == drawing
     assert "step 7 is not there" in do.show_step("7", page("old"))[2]
-    sessions.alive("old", 1)
+    sessions.alive("old")
     assert do.restore(opened("new", "me"))[0] == gr.skip()  # the old page is still open: this is a second one
-    sessions.alive("old", -1)
+    sessions.close("old")
     assert do.restore(opened("stranger", "you"))[0] == gr.skip()
     assert do.restore(opened("new", "me")) == (drawing, steps)
-    sessions.alive("new", 1)
+    sessions.alive("new")
     # It is reloaded while a run goes on: that ends, and the steps are there.
     begun = do.begin(opened("new", "me"))[3]
     steps_of_run = do.run(begun, FIRST, None, *(SETTINGS | {"seconds": 120.0}).values(), request=opened("new", "me"))
     next(steps_of_run), next(steps_of_run)
-    sessions.alive("new", -1)
+    sessions.close("new")
     assert do.restore(opened("newer", "me")) == (drawing, steps)
     list(steps_of_run)
     assert [step.number for step in sessions.steps("newer", "piano")] == [1, 2, 3]
     assert sessions.shown("newer", "piano").number == 3  # type: ignore[union-attr]
-    sessions.alive("newer", 1)
+    sessions.alive("newer")
     assert do.restore(opened("third", "me"))[0] == gr.skip()
 
 
@@ -564,14 +564,14 @@ def test_places_are_few_and_nobody_holds_one_that_is_gone(
     sessions.stop("page 3")
     assert sessions.ask("late")[0] is Admission.WAITS
     # Who asked and was never heard of again loses the place; an open page keeps it.
-    sessions.alive("page 200", 1)
+    sessions.alive("page 200")
     monkeypatch.setattr(sessions_module, "TAKEN_WITHIN", -1.0)
     assert sessions.ask("one more")[0] is Admission.SERVED
-    sessions.alive("page 201", 1)
-    sessions.alive("page 202", 1)
+    sessions.alive("page 201")
+    sessions.alive("page 202")
     assert sessions.ask("yet one")[0] is Admission.WAITS
-    sessions.alive("page 200", -1)
-    sessions.alive("page 201", -1)
+    sessions.close("page 200")
+    sessions.close("page 201")
     assert sessions.ask("and one")[0] is Admission.SERVED
 
 

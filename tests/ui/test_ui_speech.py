@@ -1,6 +1,5 @@
 """The speech tab, and the sound that is heard while it is made, without a browser."""
 
-import asyncio
 import json
 import re
 import threading
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import ShortcutGenError
@@ -367,22 +368,22 @@ def test_the_example_voices_are_small_credited_and_of_use() -> None:
 def test_the_route_gives_sound_as_it_grows() -> None:
     sound = LiveSound()
     sound.push(np.array([0.0, 0.5], np.float32))
-    answer: Any = route({"abc": sound}.get).endpoint
-    sent: list[bytes] = []
-
-    async def ask(token: str) -> Any:
-        return await answer(SimpleNamespace(path_params={"token": token}))
-
-    async def listen() -> None:
-        response = await ask("abc")
-        threading.Timer(0.1, lambda: (sound.push(np.array([-1.0, 2.0], np.float32)), sound.close())).start()
-        async for piece in response.body_iterator:
-            sent.append(piece)
-
-    asyncio.run(listen())
-    assert len(sent) >= 2
-    assert np.frombuffer(b"".join(sent), "<i2").tolist() == [0, 16384, -32767, 32767]
-    assert asyncio.run(ask("abd")).status_code == 404
+    client = TestClient(Starlette(routes=[route({"abc": sound}.get)]))
+    first = client.get("/live/abc?from=0&wait=0")
+    nothing = client.get("/live/abc?from=4")
+    threading.Timer(0.1, lambda: sound.push(np.array([-1.0, 2.0], np.float32))).start()
+    second = client.get("/live/abc?from=4")
+    assert nothing.content == b""
+    assert not any("X-Last" in each.headers for each in (first, nothing, second))
+    assert np.frombuffer(first.content + second.content, "<i2").tolist() == [0, 16384, -32767, 32767]
+    sound.close()
+    again = client.get("/live/abc?from=6")  # as where an answer was lost
+    assert (again.content, again.headers["X-Last"]) == (second.content[2:], "1")
+    assert client.get("/live/abc?from=8").headers["X-Last"] == "1"
+    assert sound.after(0) == (b"", True)  # all was heard
+    assert client.get("/live/abd").status_code == 404
+    for wrong in ("-1", "x", "9" * 400, ""):
+        assert client.get("/live/abc", params={"from": wrong}).status_code == 400
 
 
 def test_a_missing_codec_leaves_the_tab_out_or_is_said(

@@ -4,6 +4,9 @@
   const LEAD = 0.25; // seconds there must be before sound begins: what comes late by less is not noticed
   const AGAIN = 0.6; // the same after it has run dry, and twice as much each time: few pauses rather than many
   const MOST = 5;
+  const ENOUGH = 1.5; // seconds there are, with which there is no hurry to ask for more
+  const PAUSE = 200; // milliseconds until then
+  const TRIES = 5; // of a request that fails, before the server is taken to be gone
   const STEP = 40; // milliseconds between two places of the playhead: the model may want the same processor
 
   let context = null;
@@ -24,27 +27,50 @@
     }
 
     async listen() {
+      // Over short answers, so that no connection is held: a browser has six to a host, for all its tabs.
+      const frame = 2 * this.channels; // bytes of one moment
+      let from = 0;
+      let failed = 0;
+      while (failed < TRIES) {
+        try {
+          const hurry = this.ahead < ENOUGH;
+          const answer = await fetch(`${this.address}?from=${from}${hurry ? "" : "&wait=0"}`, {
+            signal: this.asked.signal,
+          });
+          if (!answer.ok) return this.stop();
+          const came = await this.read(answer.body.getReader(), frame);
+          from += came;
+          failed = 0;
+          if (!came && answer.headers.has("X-Last")) break;
+        } catch {
+          if (this.asked.signal.aborted) return;
+          failed += 1; // once the server is gone for good, what has come is still played
+        }
+        if (failed || this.ahead > ENOUGH) await new Promise((go) => setTimeout(go, PAUSE));
+      }
+      this.last = true;
+      this.give();
+    }
+
+    // Takes an answer piece by piece; how many bytes there were of whole moments.
+    async read(reader, frame) {
+      let odd = new Uint8Array(0); // part of a moment, where a network parted one
+      let came = 0;
       try {
-        const answer = await fetch(this.address, { signal: this.asked.signal });
-        if (!answer.ok) return this.stop();
-        const reader = answer.body.getReader();
-        const frame = 2 * this.channels; // bytes of one moment
-        let odd = new Uint8Array(0); // part of a moment, where a network parted one
         for (;;) {
           const { done, value } = await reader.read();
-          if (done) break;
+          if (done) return came;
           const bytes = new Uint8Array(odd.length + value.length);
           bytes.set(odd);
           bytes.set(value, odd.length);
           const whole = bytes.length - (bytes.length % frame);
           odd = bytes.slice(whole);
           this.take(new DataView(bytes.buffer, 0, whole));
+          came += whole;
         }
       } catch {
-        // Stopped, or the server went away: what has come is still played.
+        return came; // it broke off: the rest is asked for again
       }
-      this.last = true;
-      this.give();
     }
 
     take(bytes) {
@@ -79,6 +105,11 @@
       }
       this.waiting = [];
       this.count = 0;
+    }
+
+    // Seconds of sound that there is to play.
+    get ahead() {
+      return (this.count + Math.max(this.next - context.currentTime * this.rate, 0)) / this.rate;
     }
 
     // Seconds of the continuation that have been heard.

@@ -11,6 +11,18 @@
     setTimeout(() => tab.querySelector(button).click(), 30);
   };
 
+  // Pages that are not at https, nor at localhost, have no clipboard: there the link is shown to be copied by hand.
+  const copy = async (button) => {
+    const address = `${location.origin}${location.pathname}${button.dataset.link}`;
+    try {
+      await navigator.clipboard.writeText(address);
+      button.textContent = "Link copied";
+      setTimeout(() => (button.textContent = "Copy link"), 2000);
+    } catch {
+      window.prompt("The link:", address);
+    }
+  };
+
   document.addEventListener("input", (event) => {
     const range = event.target.closest && event.target.closest(".onward input[type=range]");
     if (range) range.nextElementSibling.textContent = `${Number(range.value).toFixed(1)} s`;
@@ -27,6 +39,8 @@
     }
     const again = event.target.closest(".together [data-where]");
     if (again) press(again, again.dataset.where, ".onward-go");
+    const link = event.target.closest("[data-link]");
+    if (link) copy(link);
     const node = event.target.closest(".tree [data-show]");
     if (node) press(node, node.dataset.show, ".show-step");
   });
