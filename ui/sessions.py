@@ -379,10 +379,11 @@ class Sessions:
         now = time.monotonic()
         alike = {key: run for key, run in self._runs.items() if (run.browser == PROGRAM) == program}
         over = len(alike) + (keep not in alike) - (KEEP_PROGRAMS if program else KEEP_RUNS)
-        for place, (key, run) in enumerate(alike.items()):
-            late = run.closed_at is not None and now - run.closed_at > GRACE_SECONDS
-            if key != keep and (late or (place < over and not self._takes(key[0], run))):
-                self._discard(key)
+        others = [(key, run) for key, run in alike.items() if key != keep]
+        spare = [key for key, run in others if program or not self._takes(key[0], run)]
+        late = [key for key, run in others if run.closed_at is not None and now - run.closed_at > GRACE_SECONDS]
+        for key in {*spare[: max(over, 0)], *late}:
+            self._discard(key)
 
     def _discard(self, key: tuple[str, str]) -> None:
         self._shown.pop(key, None)

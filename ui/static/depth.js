@@ -143,7 +143,7 @@
     const most = sound ? "" : {
       layers: "A note has the colour of the tap that its prediction attended to most. ",
       unusual: "A note has the colour of the tap that its prediction attended to more than the others here did. ",
-      surprise: `Darker is more surprising, up to ${MOST_NATS} nats. `,
+      surprise: `The stronger a colour, the more surprising the note, up to ${MOST_NATS} nats. `,
     }[now];
     const line = taps.length ? "each tap's share, a line for their entropy, and the surprise in nats. " : "the surprise in nats. ";
     const told = document.createElement("span");

@@ -50,7 +50,7 @@
     let x = LEFT;
     const chips =
       scene.shows === "loudness" || scene.shows === "surprise"
-        ? [[colour.old, "prompt"], [colour.new, scene.shows === "surprise" ? "more surprising is darker" : "continuation; paler is softer"]]
+        ? [[colour.old, "prompt"], [colour.new, scene.shows === "surprise" ? "stronger is more surprising" : "continuation; paler is softer"]]
         : figure.taps.map((tap, k) => [figures.shade(colour, k, figure.taps.length), `block ${tap}`]);
     if (scene.shows !== "loudness") chips[0] = scene.shows === "surprise" ? [colour.unused, "prompt"] : chips[0];
     for (const [shade, name] of chips) {
