@@ -10,6 +10,7 @@ from shortcut_gen.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint,
 from shortcut_gen.codec.base import Codec
 from shortcut_gen.codec.encodec import EncodecCodec
 from shortcut_gen.codec.finding import open_codec
+from shortcut_gen.decoding.depth import Depth
 from shortcut_gen.decoding.sampler import Sampler, Stream
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import ShortcutGenError
@@ -30,6 +31,7 @@ __all__ = [
     "CheckpointInfo",
     "Codec",
     "Continuation",
+    "Depth",
     "EncodecCodec",
     "ModelConfig",
     "Note",

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -11,6 +11,7 @@ import torch
 
 from shortcut_gen import media
 from shortcut_gen.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
+from shortcut_gen.decoding.depth import Depth, DepthLog
 from shortcut_gen.decoding.engines import make_engine, resolve
 from shortcut_gen.decoding.sampler import Sampler, Stream
 from shortcut_gen.decoding.sampling import SamplingParams
@@ -85,6 +86,9 @@ class Continuation:
     variation: int
     params: SamplingParams
     tokenizer: Tokenizer
+    depth: Depth | None = field(default=None, compare=False)
+    """Of each of `ids`, what of the layers its prediction drew on, where that was asked for and the engine can say it:
+    attention, not cause."""
 
     def __repr__(self) -> str:
         return (
@@ -208,40 +212,61 @@ class Pipeline:
                 )
         return tuple(ids)
 
-    def continue_prompt(self, prompt: Prompt, params: SamplingParams, variation: int = 0) -> Continuation:
-        """The continuation of one prompt. Raises PromptError."""
-        ids = self.encode(prompt)
-        *_, last = self.stream_rows([(EncodedPrompt(prompt=prompt, ids=ids), variation)], params, every_tokens=AHEAD)
+    def continue_prompt(
+        self, prompt: Prompt, params: SamplingParams, variation: int = 0, depth: bool = False
+    ) -> Continuation:
+        """The continuation of one prompt, with its depth if that is asked for. Raises PromptError."""
+        encoded = EncodedPrompt(prompt=prompt, ids=self.encode(prompt))
+        *_, last = self.stream_rows([(encoded, variation)], params, every_tokens=AHEAD, depth=depth)
         return last.continuations[0]
 
     def stream(
-        self, prompts: Sequence[Prompt], params: SamplingParams, variations: int = 1, every_tokens: int = 16
+        self,
+        prompts: Sequence[Prompt],
+        params: SamplingParams,
+        variations: int = 1,
+        every_tokens: int = 16,
+        depth: bool = False,
     ) -> Iterator[Progress]:
         """Continue prompts side by side, yielding what there is every so many tokens; the last has all done.
 
-        Order: the first prompt's variations, then the second's. Close the generator to cancel.
+        Order: the first prompt's variations, then the second's. Close the generator to cancel. `depth` asks for
+        `Continuation.depth`, which costs a little and changes no id.
         """
         if variations < 1:
             raise SettingsError(f"variations is {variations}; a whole number of at least 1 is needed")
-        return self._stream(prompts, params, variations, every_tokens)
+        return self._stream(prompts, params, variations, every_tokens, depth)
 
     def _stream(
-        self, prompts: Sequence[Prompt], params: SamplingParams, variations: int, every_tokens: int
+        self, prompts: Sequence[Prompt], params: SamplingParams, variations: int, every_tokens: int, depth: bool
     ) -> Iterator[Progress]:
         # Encoded when first asked for: whoever waits for the first ids can be told so before.
         encoded = [EncodedPrompt(prompt=prompt, ids=self.encode(prompt)) for prompt in prompts]
         rows = [(each, variation) for each in encoded for variation in range(variations)]
-        yield from self.stream_rows(rows, params, every_tokens)
+        yield from self.stream_rows(rows, params, every_tokens, depth)
 
     def stream_rows(
-        self, rows: Sequence[tuple[EncodedPrompt, int]], params: SamplingParams, every_tokens: int = 16
+        self,
+        rows: Sequence[tuple[EncodedPrompt, int]],
+        params: SamplingParams,
+        every_tokens: int = 16,
+        depth: bool = False,
     ) -> Iterator[Progress]:
         """`stream` for any choice of prompts, which are encoded, and variation numbers, in that order.
 
         In a shared batch each row goes on at its own pace, and what there is comes as soon as one has so many new ids,
         or the queue before one that waits has changed.
         """
-        streams = [Stream(prompt=encoded.ids, seed=params.seed, variation=k) for encoded, k in rows]
+        asked = depth and self.sampler.engine.looks
+        streams = [
+            Stream(
+                prompt=encoded.ids,
+                seed=params.seed,
+                variation=k,
+                depth=DepthLog(self.model.config) if asked else None,
+            )
+            for encoded, k in rows
+        ]
         owners = [encoded.prompt for encoded, _ in rows]
         made: list[list[int]] = [[] for _ in streams]
 
@@ -279,4 +304,5 @@ class Pipeline:
             variation=stream.variation,
             params=params,
             tokenizer=self.tokenizer,
+            depth=None if stream.depth is None else stream.depth.depth(len(ids)),
         )

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from shortcut_gen.media.render import renderer_name
-from ui import alive, api, keyboard, live, results
+from ui import alive, api, keyboard, live, notes, results, why
 from ui.guard import Guard, Policy
 from ui.layout import QUICK
 from ui.links import reader, tab_of
@@ -26,6 +26,7 @@ from ui.values import take_as_sent
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = (
     *("page.js", "live.js", "record.js", "takes.js"),
+    *("pens.js", "notes.js", "depth.js", "why.js", "save.js", "roll.js"),  # the last draws with those before it
     *("keyboard-sound.js", "keyboard-take.js", "keyboard.js", "keyboard-record.js"),  # each needs those before it
 )
 STYLES = ("page.css", "takes.css", "keyboard.css")
@@ -160,6 +161,8 @@ def application(
         routes=[
             live.route(sessions.live),
             alive.route(sessions.alive, sessions.close),
+            notes.route(sessions.run_of),
+            why.route(sessions.run_of, models),
             results.route(sessions.result, sessions.made),
             *keyboard.routes(),
             script("page.js", _scripts()),

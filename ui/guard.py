@@ -55,8 +55,8 @@ UPLOADED_SECONDS = 2 * 3600
 """After which a file goes with the next upload. Gradio deletes its own after an hour, but forgets those sent by MCP."""
 
 _READ = re.compile(
-    r"/(config/?|theme\.css|robots\.txt|favicon\.ico|manifest\.json|(assets|static|svelte)/[^?]*|live/[0-9a-f]+"
-    r"|results/[0-9a-f]+/[^/]+|alive/[0-9A-Za-z-]+"
+    r"/(config/?|theme\.css|robots\.txt|favicon\.ico|manifest\.json|(assets|static|svelte)/[^?]*|(live|notes)/[0-9a-f]+"
+    r"|results/[0-9a-f]+/[^/]+|why/[0-9a-f]+/[0-9]{1,2}/[0-9]{1,7}|alive/[0-9A-Za-z-]+"
     rf"|{API[1:]}/(config/?|info/?|theme\.css|startup-events|app_id/?|upload_progress|queue/data|heartbeat/[^/]+|file=.*))?"
 )
 _ALIVE = "/alive/"

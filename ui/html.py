@@ -102,11 +102,29 @@ def _copied(variation: Variation) -> str:
     return f'<p class="facts copied">{escape(variation.copied)}</p>' if variation.copied else ""
 
 
+VIEWS = {
+    "loudness": "Loudness",
+    "layers": "Layers",
+    "unusual": "Layers beyond the usual",
+    "surprise": "Surprise",
+}
+"""What the colours of a take can show; `static/depth.js` shows the choice where there is one."""
+
+
+def views() -> str:
+    """The choice of what the drawings show, out of sight until a script has something to choose from."""
+    options = "".join(
+        f'<label><input type="radio" value="{value}"{" checked" if value == "loudness" else ""}>{label}</label>'
+        for value, label in VIEWS.items()
+    )
+    return f'<fieldset class="views" hidden><legend>Show</legend>{options}<p class="key"></p></fieldset>'
+
+
 def variations_html(variations: Sequence[Variation]) -> str:
     """One fills the width, several stand side by side where there is room."""
     cards = "".join(
-        f'<article class="card take"><h3>Variation {each.number}<span class="facts">{escape(each.facts)}</span></h3>'
+        f'<article class="card take"><h2>Variation {each.number}<span class="facts">{escape(each.facts)}</span></h2>'
         f'<p class="facts of">{escape(each.prompt)}</p>{each.figure}{_copied(each)}{_listen(each)}</article>'
         for each in variations
     )
-    return f'<div class="takes n{len(variations)}">{cards}</div>{legend()}'
+    return f'{views()}<div class="takes n{len(variations)}">{cards}</div>{legend()}'

@@ -1,5 +1,6 @@
 """Layout that the tabs share: the fields of a run, its buttons, and the wiring of the events."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,18 @@ from ui.html import empty
 from ui.links import reader, writer
 from ui.models import Models
 from ui.prompts import NO_PROMPT
-from ui.settings import LEAST_SECONDS, LEAST_TOP_P, LEAST_USED, MAX_SEED, MAX_TEMPERATURE, MAX_VARIATIONS, latest
+from ui.settings import (
+    DARING,
+    LEAST_SECONDS,
+    LEAST_TOP_P,
+    LEAST_USED,
+    MAX_MIN_P,
+    MAX_SEED,
+    MAX_TEMPERATURE,
+    MAX_TOP_K,
+    MAX_VARIATIONS,
+    latest,
+)
 from ui.tab import Tab
 
 QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
@@ -135,6 +147,25 @@ def _settings(do: Tab, models: Models, look: Look, duration: float) -> tuple[Any
     variations = gr.Radio(
         list(range(1, MAX_VARIATIONS + 1)), value=1, label="Variations", type="value", **named("variations")
     )
+    daring = gr.Radio(list(DARING), value="usual", label="Safer or bolder", **named("daring"))
+    names = [(entry.label, entry.name) for entry in models.entries]
+    checkpoint = gr.Dropdown(
+        names, value=models.default, label="Model", visible=len(names) > 1, filterable=False, **named("checkpoint")
+    )
+    with gr.Accordion("More settings", open=False, elem_id=f"{look.prefix}more", elem_classes="more"):
+        with gr.Row(elem_classes="pair"):
+            seed = gr.Number(0, label="Seed", minimum=0, maximum=MAX_SEED, **named("seed"))
+            fresh = gr.Checkbox(True, label="A new seed each time", container=False, **named("fresh"))
+        temperature, top_p, top_k, min_p = _sampling(do, named)
+    drawn = (temperature, top_p)
+    daring.input(do.dare, [daring], [*drawn], **QUICK)
+    for slider in drawn:
+        slider.change(do.dared, [*drawn], [daring], **QUICK)
+    return start, used, (seconds, variations, *drawn, top_k, min_p, fresh, seed, checkpoint), seed
+
+
+def _sampling(do: Tab, named: Callable[[str], dict[str, Any]]) -> tuple[Any, Any, Any, Any]:
+    """The fields of how ids are drawn, by the field's own terms: (temperature, top-p, top-k, min-p)."""
     with gr.Row(elem_classes="pair"):
         temperature = gr.Slider(
             0, MAX_TEMPERATURE, 1.0, step=0.05, label="Temperature", info="Higher is bolder.", **named("temperature")
@@ -143,13 +174,9 @@ def _settings(do: Tab, models: Models, look: Look, duration: float) -> tuple[Any
             LEAST_TOP_P, 1, do.usual.top_p, step=0.01, label="Top-p", info="Lower is safer.", **named("top-p")
         )
     with gr.Row(elem_classes="pair"):
-        seed = gr.Number(0, label="Seed", minimum=0, maximum=MAX_SEED, **named("seed"))
-        fresh = gr.Checkbox(True, label="A new seed each time", container=False, **named("fresh"))
-    names = [(entry.label, entry.name) for entry in models.entries]
-    checkpoint = gr.Dropdown(
-        names, value=models.default, label="Model", visible=len(names) > 1, filterable=False, **named("checkpoint")
-    )
-    return start, used, (seconds, variations, temperature, top_p, fresh, seed, checkpoint), seed
+        top_k = gr.Slider(0, MAX_TOP_K, 0, step=1, label="Top-k", info="0 keeps all.", **named("top-k"))
+        min_p = gr.Slider(0, MAX_MIN_P, 0, step=0.01, label="Min-p", info="Higher is safer.", **named("min-p"))
+    return temperature, top_p, top_k, min_p
 
 
 def _buttons(prefix: str) -> tuple[Any, Any, Any]:

@@ -19,10 +19,10 @@ from ui.performance import Performance, finished
 from ui.prompts import says_take
 from ui.saved import MAX_BYTES, MadeBy, Saved, Step, read
 from ui.sessions import Run
-from ui.settings import LEAST_SECONDS, LEAST_TOP_P, MAX_SEED, MAX_TEMPERATURE
+from ui.settings import LEAST_SECONDS, LEAST_TOP_P, MAX_MIN_P, MAX_SEED, MAX_TEMPERATURE, MAX_TOP_K
 from ui.steps import Steps
 
-SETTINGS = 7
+SETTINGS = 9
 """How many fields of settings a run has."""
 
 
@@ -86,6 +86,8 @@ class Opening(Steps):
             len(run.made),
             min(params.temperature, MAX_TEMPERATURE),
             max(params.top_p, LEAST_TOP_P),
+            min(params.top_k, MAX_TOP_K),
+            min(params.min_p, MAX_MIN_P),
             False,
             min(params.seed, MAX_SEED),
             model,

@@ -16,6 +16,7 @@ from shortcut_gen.media import Score, read_score
 from shortcut_gen.media.render import GrowingRender, render
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
+from ui import notes
 from ui.html import Live, Variation, prompt_card
 from ui.keyboard import panel
 from ui.layout import QUICK, Look, lay_out
@@ -37,6 +38,7 @@ WHOLE_SECONDS = 90.0
 AROUND_SECONDS = 10.0
 BEFORE_SECONDS = 30.0
 """How much of what comes before is rendered in silence: no note lasts longer, and its echo is gone."""
+GROWING = "Piano roll, still being made."
 RATE = 44100
 """Samples a second of what is heard, in Hz."""
 PIECE_SECONDS = 0.1
@@ -50,6 +52,7 @@ class PianoPerformance(Performance):
     redraw_seconds = 0.3
 
     def __init__(self, run: Run, seconds: float, copying: Callable[[], Copying | None], heard: bool = True) -> None:
+        self._run = run
         self._copying = copying
         self._copied: list[str] = []
         self._heard = run.sound
@@ -83,7 +86,7 @@ class PianoPerformance(Performance):
             self._heard.push(self._render.rest(made[0].score))
         self._heard.close()
         if self._stopped():
-            self._seconds = max((new_seconds(each) for each in made), default=0.0)
+            self._seconds = max((notes.new_seconds(each) for each in made), default=0.0)
         index = self._copying()
         self._copied = [copied(index.longest(each.score, each.seam_seconds)) for each in made] if index else []
 
@@ -93,18 +96,19 @@ class PianoPerformance(Performance):
             self._render.close()
 
     def draw(self, made: Sequence[Continuation], done: Sequence[bool]) -> list[Variation]:
-        """As in `Performance`."""
-        drawn = [self._drawn(each, over) for each, over in zip(made, done, strict=True)]
+        """As in `Performance`. Until all is done the drawing stays what it was: the page asks for the notes itself."""
+        self._run.making = tuple(made)
+        drawn = [self._drawn(place, each, all(done)) for place, each in enumerate(made)]
         if len(self._copied) == len(drawn):
             return [replace(each, copied=copied) for each, copied in zip(drawn, self._copied, strict=True)]
         return drawn
 
-    def _drawn(self, made: Continuation, done: bool) -> Variation:
-        new = new_seconds(made)
-        roll = Roll(score=made.score, seam=made.seam_seconds, seconds=made.seam_seconds + self._seconds)
-        length = f"{new:.1f} s new" if done else f"{new:.1f} of {self._seconds:.0f} s"
-        facts = f"{length}, seed {made.seed}"
-        return Variation(figure=piano_roll(roll), number=made.variation + 1, prompt=continues(made), facts=facts)
+    def _drawn(self, place: int, made: Continuation, done: bool) -> Variation:
+        score = made.score if done else Score(notes=())
+        roll = Roll(score=score, seam=made.seam_seconds, seconds=made.seam_seconds + self._seconds)
+        figure = piano_roll(roll, notes.address(self._run.folder.name, place), "" if done else GROWING)
+        facts = notes.facts(made, done) if done else f"{self._seconds:.0f} s, seed {made.seed}"
+        return Variation(figure=figure, number=made.variation + 1, prompt=continues(made), facts=facts)
 
     def files(self, place: int, continuation: Continuation) -> tuple[tuple[str, str, Callable[[Path], None]], ...]:
         """As in `Performance`."""
@@ -126,7 +130,7 @@ class PianoPerformance(Performance):
 
     def outcome(self, made: Sequence[Continuation], stopped: bool, took: float) -> str:
         """As in `Performance`."""
-        lengths = [new_seconds(each) for each in made]
+        lengths = [notes.new_seconds(each) for each in made]
         if stopped:
             return said_stopped(lengths)
         tokens = sum(len(part.ids) for part in made)
@@ -142,11 +146,6 @@ def copied(run: CommonRun) -> str:
         longest = f"{run.notes} notes" if run.notes else f"at most {LEAST}"
         return f"No more in common with the training performances than usual: the longest run has {longest}; {usual}."
     return f"More in common with a training performance than usual: {told(run)}."
-
-
-def new_seconds(made: Continuation) -> float:
-    """How long a continuation lasts without its prompt."""
-    return max(made.seconds - made.seam_seconds, 0.0)
 
 
 class PianoTab(Tab):

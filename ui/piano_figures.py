@@ -1,26 +1,19 @@
-"""Pictures of music for the page: a piano roll as a few lines of SVG and HTML, cheap enough to redraw while it grows.
+"""Pictures of music for the page: a piano roll's frame, its notes as numbers, and what it shows in words.
 
-Notes of one colour and loudness are one SVG path, so that a minute of music is a few kilobytes. Text is HTML laid over
-the drawing, so that it keeps its size on a narrow screen. Colours are CSS variables of `static/page.css`.
+The page draws the notes itself (`static/roll.js`): those of a prompt are in the frame, those of a run are asked for at
+an address (`ui/notes.py`), so that what grows is sent once. Text is HTML beside the drawing.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
 from shortcut_gen.media import Note, Score
 
 NAMES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
-BLACK = frozenset({1, 3, 6, 8, 10})
-LOWEST, HIGHEST = 36, 95
-"""C2 to B6 are always shown; the drawing reaches further by octaves where the notes do."""
-SHADES = 6
-"""Steps of loudness, drawn as opacity."""
 UNITS = 100
-"""Drawing units per second: the tokens' grid of 10 ms."""
-ROW = 4
-"""Drawing units per semitone."""
+"""Parts of a second in which a note's times are told: the tokens' grid of 10 ms."""
 MAX_DRAWN = 20_000
 """Notes drawn of one score at most: past that the eye sees a solid block and the browser a slow page."""
 
@@ -49,14 +42,6 @@ class Roll:
 def pitch_name(pitch: int) -> str:
     """`C4` for 60, middle C."""
     return f"{NAMES[pitch % 12]}{pitch // 12 - 1}"
-
-
-def pitch_range(notes: Iterable[Note]) -> tuple[int, int]:
-    """Lowest and highest row, in whole octaves from C to B, so that the picture seldom moves while it grows."""
-    pitches = [note.pitch for note in notes]
-    low = min([LOWEST, *pitches]) // 12 * 12
-    high = max([HIGHEST, *pitches]) // 12 * 12 + 11
-    return low, high
 
 
 def time_step(seconds: float, most: int = 8) -> float:
@@ -115,73 +100,32 @@ def describe(roll: Roll) -> str:
     return f"{text}; from {pitch_name(low)} to {pitch_name(high)}."
 
 
-def _paths(notes: Sequence[Note], name: str, high: int) -> str:
-    """One path per step of loudness; each note is a horizontal stroke on its row."""
-    strokes: list[list[str]] = [[] for _ in range(SHADES)]
+def numbers(notes: Iterable[Note]) -> list[int]:
+    """Notes as the page reads them: pitch, velocity, start and length of each, one after the other."""
+    found: list[int] = []
     for note in notes:
-        width = max(round((note.end - note.start) * UNITS), 4)
-        y = (high - note.pitch) * ROW + ROW // 2
-        strokes[min(note.velocity, 127) * SHADES // 128].append(f"M{round(note.start * UNITS)} {y}h{width}")
-    return "".join(
-        f'<path class="{name}" opacity="{0.4 + 0.6 * shade / (SHADES - 1):.2f}" d="{"".join(shades)}"/>'
-        for shade, shades in enumerate(strokes)
-        if shades
-    )
+        start = round(note.start * UNITS)
+        found += (note.pitch, min(note.velocity, 127), start, max(round(note.end * UNITS) - start, 1))
+    return found
 
 
-def _restrikes(notes: Sequence[Note], high: int) -> str:
-    """A hairline where a key is struck again as it falls silent: two notes must not look like one."""
-    ends: dict[int, float] = {}
-    marks = []
-    for note in notes:
-        if note.start - ends.get(note.pitch, -1.0) < 0.05:
-            marks.append(f"M{round(note.start * UNITS)} {(high - note.pitch) * ROW}v{ROW}")
-        ends[note.pitch] = note.end
-    return f'<path class="restrike" d="{"".join(marks)}"/>'
+def piano_roll(roll: Roll, address: str = "", said: str = "") -> str:
+    """The roll's frame as HTML: what `static/roll.js` draws the keyboard, the notes and the seam in.
 
-
-def _rows(low: int, high: int, width: int) -> str:
-    """Shaded rows of the black keys, and a line under every C."""
-    black = "".join(f"M0 {(high - p) * ROW + ROW // 2}h{width}" for p in range(low, high + 1) if p % 12 in BLACK)
-    octaves = "".join(f"M0 {(high - p + 1) * ROW}h{width}" for p in range(low, high + 1) if p % 12 == 0)
-    return f'<path class="black" d="{black}"/><path class="octave" d="{octaves}"/>'
-
-
-def _keyboard(low: int, high: int) -> str:
-    """The pitch axis: a keyboard on its side, the Cs named."""
-    rows = high - low + 1
-    black = "".join(f"M0 {(high - p) * ROW + ROW // 2}h6" for p in range(low, high + 1) if p % 12 in BLACK)
-    # White keys meet at the lower edge of C and of F.
-    edges = "".join(f"M0 {(high - p + 1) * ROW}h10" for p in range(low, high + 1) if p % 12 in (0, 5))
-    names = "".join(
-        f'<span style="top:{100 * (high - p + 0.5) / rows:.2f}%">{pitch_name(p)}</span>'
-        for p in range(low, high + 1)
-        if p % 12 == 0
-    )
-    return (
-        f'<div class="keys"><svg viewBox="0 0 10 {rows * ROW}" preserveAspectRatio="none">'
-        f'<path class="black" d="{black}"/><path class="edge" d="{edges}"/></svg>{names}</div>'
-    )
-
-
-def piano_roll(roll: Roll) -> str:
-    """The roll as HTML: keyboard, notes in two colours with loudness as opacity, seam, seconds."""
+    address: where the page asks for the notes, if they are not to be within. said: the picture in words, if it is not
+    the roll's own description.
+    """
     notes = roll.score.notes[:MAX_DRAWN]
-    low, high = pitch_range(notes)
     seconds = max([roll.seconds, 1.0, *(note.end for note in notes)])
-    width, height = round(seconds * UNITS), (high - low + 1) * ROW
-    old = [note for note in notes if roll.begin <= note.start < roll.seam]
-    new = [note for note in notes if not roll.begin <= note.start < roll.seam]
-    axis, times = time_axis(seconds, roll.origin)
-    grid = "".join(f"M{round(t * UNITS)} 0v{height}" for t in times if t > 0)
-    later = "unused" if roll.unused else "new"
+    axis, _ = time_axis(seconds, roll.origin)
+    keys = "" if roll.thin else '<div class="keys"></div>'
+    where = f' data-from="{escape(address)}"' if address else f' data-notes="{",".join(map(str, numbers(notes)))}"'
+    unused = f' data-unused data-begin="{roll.begin:.3f}"' if roll.unused else ""
     return (
-        f'<div class="roll{" overview" if roll.thin else ""}" data-seconds="{seconds:.3f}" data-seam="{roll.seam:.3f}"'
-        f"{choosing(roll.choose)}>{'' if roll.thin else _keyboard(low, high)}"
-        f'<div class="field" role="img" aria-label="{escape(describe(roll))}">'
-        f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true">'
-        f'{_rows(low, high, width)}<path class="grid" d="{grid}"/>'
-        f"{_paths(old, 'old', high)}{_paths(new, later, high)}{_restrikes(notes, high)}</svg>"
+        f'<div class="roll notes{" overview" if roll.thin else ""}" data-seconds="{seconds:.3f}"'
+        f' data-seam="{roll.seam:.3f}" data-origin="{roll.origin:.3f}" data-step="{time_step(seconds)}"{unused}'
+        f"{choosing(roll.choose)}{where}>{keys}"
+        f'<div class="field" role="img" aria-label="{escape(said or describe(roll))}">'
         f'{seam_mark(roll.begin, seconds)}{seam_mark(roll.seam, seconds)}<i class="playhead"></i></div>{axis}</div>'
     )
 

@@ -76,6 +76,8 @@ class Run:
     """Of the page's steps, from 1 on."""
     parent: tuple[int, int] | None = None
     """The step and the variation, from 1 on, that it goes on from."""
+    making: tuple[Continuation, ...] = ()
+    """How far the variations have come, while it computes."""
     made: tuple[Continuation, ...] = ()
     origin: Origin | None = None
     """What its prompt is."""
@@ -221,6 +223,12 @@ class Sessions:
         """The sound of the run of that token, as long as it is kept."""
         with self._lock:
             return next((run.sound for run in self._runs.values() if run.folder.name == token), None)
+
+    def run_of(self, token: str) -> Run | None:
+        """The run of that token, as long as it is kept."""
+        with self._lock:
+            runs = (each for run in self._runs.values() for each in (run, *run.older))
+            return next((run for run in runs if run.folder.name == token), None)
 
     def finish_step(self, run: Run, made: Sequence[Continuation], drawing: str) -> None:
         """A run is done: it becomes its page's newest step, and the one that is shown. The oldest make room."""

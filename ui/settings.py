@@ -17,11 +17,17 @@ LEAST_USED = 1.0
 """Where the slider of the part that is used begins; a prompt that is no longer is used whole."""
 LEAST_TOP_P = 0.05
 MAX_TEMPERATURE = 2.0
+MAX_TOP_K = 256
+MAX_MIN_P = 0.5
+DARING: dict[str, tuple[float, float | None]] = {"safer": (0.9, 0.95), "usual": (1.0, None), "bolder": (1.1, 1.0)}
+"""What a player chooses by one word: temperature and top-p, None for the modality's own."""
 ON_PAGE = {
     "start": "where to begin",
     "used": "how much to use",
     "seconds": "how long to go on",
     "top_p": "top-p",
+    "top_k": "top-k",
+    "min_p": "min-p",
     "fresh": "a new seed",
 }
 """What the page calls values; programs, and those not here, by their own names."""
@@ -35,6 +41,8 @@ class Asked:
     variations: object = 1
     temperature: object = 1.0
     top_p: object
+    top_k: object = 0
+    min_p: object = 0.0
     fresh: object = False
     """Whether a seed is to be drawn."""
     seed: object = None
@@ -64,6 +72,8 @@ def planned(asked: Asked, most_seconds: float, checkpoints: Collection[str], sai
     params = SamplingParams(
         temperature=number(asked.temperature, name("temperature"), 0, MAX_TEMPERATURE),
         top_p=number(asked.top_p, name("top_p"), LEAST_TOP_P, 1),
+        top_k=whole(asked.top_k, name("top_k"), 0, MAX_TOP_K),
+        min_p=number(asked.min_p, name("min_p"), 0, MAX_MIN_P),
         seed=secrets.randbelow(MAX_SEED)
         if switch(asked.fresh, name("fresh"))
         else whole(asked.seed, name("seed"), 0, MAX_SEED),
@@ -71,6 +81,17 @@ def planned(asked: Asked, most_seconds: float, checkpoints: Collection[str], sai
     )
     count = whole(asked.variations, name("variations"), 1, MAX_VARIATIONS)
     return Plan(params=params, count=count, checkpoint=chosen(asked.checkpoint, name("checkpoint"), checkpoints))
+
+
+def pair_of(word: object, usual_top_p: float) -> tuple[float, float]:
+    """Temperature and top-p of a word of DARING. Raises SettingsError."""
+    temperature, top_p = DARING[chosen(word, "choice", DARING) or "usual"]
+    return temperature, usual_top_p if top_p is None else top_p
+
+
+def word_of(temperature: object, top_p: object, usual_top_p: float) -> str | None:
+    """The word of DARING that stands for temperature and top-p, if one does."""
+    return next((word for word in DARING if pair_of(word, usual_top_p) == (temperature, top_p)), None)
 
 
 def latest(duration: float) -> float:

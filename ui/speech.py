@@ -13,6 +13,7 @@ from shortcut_gen.errors import MediaError, PromptError
 from shortcut_gen.media import Audio, read_audio
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
+from ui import notes
 from ui.examples.listing import VOICES
 from ui.html import Live, Variation, prompt_card
 from ui.layout import QUICK, Look, lay_out
@@ -80,14 +81,14 @@ class Voice:
         """Prompt and continuation."""
         return Audio(np.concatenate(self._pieces)[None], self.sample_rate)
 
-    def drawn(self, continuation: Continuation, done: bool) -> Variation:
-        """What the page shows of it."""
+    def drawn(self, continuation: Continuation, done: bool, where: str) -> Variation:
+        """What the page shows of it. where: of its depth map."""
         seam = continuation.seam_seconds
         sketch = Sketch(analysis=self._analysis, seam=seam, seconds=seam + self._seconds)
         length = f"{self.new_seconds:.1f} s new" if done else f"{self.new_seconds:.1f} of {self._seconds:.0f} s"
         facts = f"{length}, seed {continuation.seed}"
         said = continues(continuation)
-        return Variation(figure=drawing(sketch), number=continuation.variation + 1, prompt=said, facts=facts)
+        return Variation(figure=drawing(sketch, where), number=continuation.variation + 1, prompt=said, facts=facts)
 
 
 class SpeechPerformance(Performance):
@@ -96,6 +97,7 @@ class SpeechPerformance(Performance):
     redraw_seconds = 0.5  # the playhead moves more often, by itself
 
     def __init__(self, run: Run, tokenizer: SpeechTokenizer, seconds: float, count: int, heard: bool = True) -> None:
+        self._run = run
         self._heard = run.sound if heard else LiveSound()
         self._voices = [Voice(tokenizer, seconds) for _ in range(count)]
         self._over = False
@@ -126,7 +128,10 @@ class SpeechPerformance(Performance):
             voice.extend(continuation)
             if fresh:
                 break
-        return [voice.drawn(each, self._over) for voice, each in zip(self._voices, made, strict=True)]
+        self._run.making = tuple(made)
+        parts = enumerate(zip(self._voices, made, strict=True))
+        token = self._run.folder.name
+        return [voice.drawn(each, self._over, notes.address(token, place)) for place, (voice, each) in parts]
 
     def files(self, place: int, continuation: Continuation) -> tuple[tuple[str, str, Callable[[Path], None]], ...]:
         """As in `Performance`."""

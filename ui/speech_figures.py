@@ -179,8 +179,11 @@ def _scale(highest: float) -> str:
     return f'<div class="keys">{names}</div>'
 
 
-def drawing(sketch: Sketch) -> str:
-    """The sketch as HTML: frequencies, loudness, spectrogram, both in two colours, seam, seconds."""
+def drawing(sketch: Sketch, address: str = "") -> str:
+    """The sketch as HTML: frequencies, loudness, spectrogram, both in two colours, seam, seconds.
+
+    address: where the page asks for the depth map of what is drawn, if there may be one.
+    """
     analysis, seconds = sketch.analysis, max(sketch.seconds, sketch.analysis.seconds)
     per_second = analysis.sample_rate / analysis.hop
     wide = seconds * per_second
@@ -195,8 +198,9 @@ def drawing(sketch: Sketch) -> str:
     spectra = "".join(
         _spectrum(name, analysis.bands[a:b], top, 100 * a / wide, 100 * (b - a) / wide) for name, a, b in parts if b > a
     )
+    where = f' data-from="{escape(address)}"' if address else ""
     return (
-        f'<div class="roll sound" data-seconds="{seconds:.3f}" data-seam="{sketch.seam:.3f}"'
+        f'<div class="roll sound" data-seconds="{seconds:.3f}" data-seam="{sketch.seam:.3f}"{where}'
         f"{choosing(seconds if sketch.unused else 0)}>"
         f"{_scale(min(HIGHEST, analysis.sample_rate / 2))}"
         f'<div class="field" role="img" aria-label="{escape(describe(sketch))}">'

@@ -23,7 +23,7 @@ from ui.performance import finished
 from ui.prompts import NO_PROMPT, Prompts
 from ui.saving import origin_of
 from ui.sessions import Admission, Run
-from ui.settings import ON_PAGE, Asked, part, planned
+from ui.settings import ON_PAGE, Asked, pair_of, part, planned, word_of
 from ui.takes import step_of, where
 
 
@@ -37,6 +37,8 @@ def asked(
     variations: object,
     temperature: object,
     top_p: object,
+    top_k: object,
+    min_p: object,
     fresh: object,
     seed: object,
     checkpoint: object,
@@ -47,6 +49,8 @@ def asked(
         variations=variations,
         temperature=temperature,
         top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
         fresh=fresh,
         seed=seed,
         checkpoint=checkpoint,
@@ -117,6 +121,8 @@ class Tab(Prompts, Opening):
         variations: int,
         temperature: float,
         top_p: float,
+        top_k: int,
+        min_p: float,
         fresh_seed: bool,
         seed: float | None,
         checkpoint: str | None,
@@ -132,7 +138,7 @@ class Tab(Prompts, Opening):
             run.origin = origin_of(given, None if upload else choice)
             return given
 
-        settings = asked(seconds, variations, temperature, top_p, fresh_seed, seed, checkpoint)
+        settings = asked(seconds, variations, temperature, top_p, top_k, min_p, fresh_seed, seed, checkpoint)
         yield from self._run(token, prompt, settings, request)
 
     def go_on(
@@ -143,6 +149,8 @@ class Tab(Prompts, Opening):
         variations: int,
         temperature: float,
         top_p: float,
+        top_k: int,
+        min_p: float,
         fresh_seed: bool,
         seed: float | None,
         checkpoint: str | None,
@@ -163,7 +171,7 @@ class Tab(Prompts, Opening):
             run.parent = number, variation
             return self._onward(step.made[variation - 1], at, pipeline)
 
-        settings = asked(seconds, variations, temperature, top_p, fresh_seed, seed, checkpoint)
+        settings = asked(seconds, variations, temperature, top_p, top_k, min_p, fresh_seed, seed, checkpoint)
         yield from self._run(token, prompt, settings, request)
 
     @staticmethod
@@ -225,7 +233,8 @@ class Tab(Prompts, Opening):
             every = performance.every_tokens
             if isinstance(prompt, Prompt):
                 prompt = EncodedPrompt(prompt=prompt, ids=self.encoded(pipeline, prompt))
-            stream = pipeline.stream_rows([(prompt, k) for k in range(count)], params, every_tokens=every)
+            rows = [(prompt, k) for k in range(count)]
+            stream = pipeline.stream_rows(rows, params, every_tokens=every, depth=True)
             try:
                 for progress in stream:
                     if progress.queue and not any(each.ids for each in progress.continuations):
@@ -258,6 +267,17 @@ class Tab(Prompts, Opening):
         finally:
             performance.close()
             run.sound.close()  # the page is not to wait for more
+
+    def dare(self, word: str | None) -> tuple[Any, Any]:
+        """Between safest and boldest another word was chosen. Returns (temperature, top-p)."""
+        try:
+            return pair_of(word, self.usual.top_p)
+        except ShortcutGenError:  # not of this page
+            return gr.skip(), gr.skip()
+
+    def dared(self, temperature: float, top_p: float) -> str | None:
+        """Temperature or top-p was set by hand. Returns the word for them, None where there is none."""
+        return word_of(temperature, top_p, self.usual.top_p)
 
     def stop(self, request: gr.Request) -> tuple[Any, Any, Any]:
         """The Stop button: the run ends at its next few ids and keeps what there is.

@@ -87,7 +87,9 @@ class BatchSettings:
     def recorded(self, usual: Usual) -> dict[str, Any]:
         """The settings that decide the result, as the manifest has them (the seed has a field of its own)."""
         values = dataclasses.asdict(self.params(usual)) | {"prompt_seconds": self.prompt_seconds}
-        left_out = {"seed"} | ({"ending"} if self.ending is None else set())  # what was made before it was an option
+        left_out = {"seed", "tap_gains"}
+        if self.ending is None:
+            left_out.add("ending")  # what was made before it was an option keeps its name
         return {name: value for name, value in values.items() if name not in left_out}
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from shortcut_gen.decoding.sampling import RowSettings, SamplingParams, Settings, choose_there, of_each
 from shortcut_gen.network.cache import DecodeCache, KVCache
+from shortcut_gen.network.look import Look
 from shortcut_gen.network.model import ShortcutLM, Step
 
 SPANS = 4
@@ -44,7 +45,7 @@ class StaticStep(Step):
         self._span = span
         self._masks: dict[int, Tensor] = {}
 
-    def attend(self, query: Tensor, keys: Tensor, values: Tensor, cache: KVCache) -> Tensor:
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, cache: KVCache, look: Look | None = None) -> Tensor:
         """As `Step.attend`, of one new position."""
         sources = keys.shape[3]
         if sources not in self._masks:
@@ -53,6 +54,8 @@ class StaticStep(Step):
             # Added to the scores, as a mask of truth values would be turned into one in every block.
             self._masks[sources] = torch.zeros_like(hidden, dtype=query.dtype).masked_fill_(hidden, -torch.inf)
         keys, values = self._kept(keys, cache.keys), self._kept(values, cache.values)
+        if look:
+            look.see(query, keys.unflatten(2, (-1, sources)), self.positions)
         return F.scaled_dot_product_attention(query, keys, values, attn_mask=self._masks[sources])
 
     def _kept(self, new: Tensor, store: Tensor) -> Tensor:

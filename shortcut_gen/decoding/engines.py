@@ -4,17 +4,20 @@ import logging
 import sys
 from collections.abc import Sequence
 from functools import cache
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from shortcut_gen.decoding import native, sampling
 from shortcut_gen.decoding.cuda_graphs import GraphDecoding
+from shortcut_gen.decoding.depth import Seen, surprises
 from shortcut_gen.decoding.native import NativeEngine, Precision
 from shortcut_gen.decoding.sampling import Settings
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.network.cache import DecodeCache
+from shortcut_gen.network.look import Look, biases
 from shortcut_gen.network.model import ShortcutLM
 
 EngineName = Literal["auto", "torch", "native"]
@@ -79,6 +82,21 @@ class Decoding(Protocol):
         ...
 
 
+@runtime_checkable
+class Looking(Decoding, Protocol):
+    """A decoding that says, where it is asked to, what the last block attended to, and turns taps up and down."""
+
+    def look(self, row: int, *, watched: bool, gains: Sequence[float] = ()) -> None:
+        """Whether a row is watched from now on, and its taps' gains, none for 1; so it is at first."""
+        ...
+
+    @property
+    def seen(self) -> Seen | None:
+        """Of the rows of the last `read`, `read_all`, or `draw`, in their order; None where no row is watched. The
+        next of them overwrites it."""
+        ...
+
+
 class Engine(Protocol):
     """A model made ready to decode; nothing in it changes while it does."""
 
@@ -90,6 +108,11 @@ class Engine(Protocol):
     @property
     def precision(self) -> Precision:
         """Of the weights."""
+        ...
+
+    @property
+    def looks(self) -> bool:
+        """Whether its decodings are `Looking`."""
         ...
 
     @property
@@ -120,6 +143,7 @@ class TorchEngine:
         """`graphs`: decode with shapes that never change, a CUDA graph a step where the model is on a GPU."""
         self.model = model
         self.graphs = graphs
+        self.looks = not graphs
 
     def decoding(self, batch: int) -> Decoding:
         """Empty caches for so many streams."""
@@ -141,6 +165,9 @@ class TorchDecoding:
         self._model = model
         self._device = weight.device
         self._cache = DecodeCache.create(model.config, batch, weight.device, weight.dtype)
+        self._watched = [False] * batch
+        self._gains: list[Sequence[float]] = [()] * batch
+        self.seen: Seen | None = None
 
     piece = PIECE
     near = sys.maxsize  # what a step costs lies elsewhere
@@ -153,15 +180,35 @@ class TorchDecoding:
     @torch.inference_mode()
     def read(self, row: int, tokens: Sequence[int], *, start: int = 0) -> Tensor:
         """Read tokens into a row behind its first `start`. Logits, (1, V)."""
-        cache = self._cache.row(row, start)
-        logits = self._model(torch.tensor([list(tokens)], device=self._device), cache)[:, -1]
+        cache, look = self._cache.row(row, start), self._look(row, row + 1)
+        logits = self._model(torch.tensor([list(tokens)], device=self._device), cache, look)[:, -1]
         self._cache.lengths[row] = start + len(tokens)
+        self.seen = _seen(look, range(1)) if look and look.watched else None
         return logits
+
+    def look(self, row: int, *, watched: bool, gains: Sequence[float] = ()) -> None:
+        """Whether a row is watched from now on, and its taps' gains."""
+        self._watched[row], self._gains[row] = watched, gains
+
+    def _look(self, first: int, end: int) -> Look | None:
+        """What a pass over some rows is asked for besides."""
+        watched, gains = any(self._watched), self._gains[first:end]
+        if not any(gains):
+            return Look() if watched else None
+        even = (1.0,) * self._model.config.sources
+        bias = torch.tensor([biases(some or even) for some in gains], device=self._device)
+        return Look(bias, watched=watched)
 
     @torch.inference_mode()
     def read_all(self, rows: Sequence[int], windows: Sequence[Sequence[int]]) -> Tensor:
         """`read` of several rows, one after the other. Logits, (rows, V)."""
-        return torch.cat([self.read(row, window) for row, window in zip(rows, windows, strict=True)])
+        logits, shares = [], []
+        for row, window in zip(rows, windows, strict=True):
+            logits.append(self.read(row, window))
+            if self.seen:
+                shares.append(self.seen.shares)
+        self.seen = Seen(np.concatenate(shares), None) if shares else None
+        return torch.cat(logits)
 
     @torch.inference_mode()
     def copy(self, row: int, twin: int) -> None:
@@ -174,6 +221,7 @@ class TorchDecoding:
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with some of the rows alone, in that order."""
         self._cache = self._cache.take(list(rows))
+        self._watched, self._gains = [self._watched[row] for row in rows], [self._gains[row] for row in rows]
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int], rows: Sequence[int] | None = None) -> Tensor:
@@ -190,9 +238,11 @@ class TorchDecoding:
         # The others write where they will be read on, or, if they are full, anew.
         lengths = [length if row in rows or length < whole.context else 0 for row, length in enumerate(whole.lengths)]
         some = DecodeCache([block.rows(slice(first, end)) for block in whole.blocks], whole.context, lengths[first:end])
-        logits = self._model(ids.unsqueeze(1), some)[:, -1]
+        look = self._look(first, end)
+        logits = self._model(ids.unsqueeze(1), some, look)[:, -1]
         for row in rows:
             whole.lengths[row] += 1
+        self.seen = _seen(look, there.tolist()) if look and look.watched else None
         return logits[there]
 
     @torch.inference_mode()
@@ -205,7 +255,20 @@ class TorchDecoding:
         rows: Sequence[int] | None = None,
     ) -> list[int]:
         """`step`, and the next id of each of these rows."""
-        return sampling.choose(self.step(tokens, rows).float().cpu(), masks, params, uniforms)
+        logits = self.step(tokens, rows).float().cpu()
+        if self.seen is None:
+            return sampling.choose(logits, masks, params, uniforms)
+        totals = logits.logsumexp(dim=-1)  # before what may not come is cut
+        drawn = sampling.choose(logits, masks, params, uniforms)
+        self.seen = self.seen._replace(surprise=surprises(totals, logits, drawn))
+        return drawn
+
+
+def _seen(look: Look, rows: Sequence[int]) -> Seen:
+    """What a look saw of some of its rows."""
+    if look.shares is None:  # the baseline
+        return Seen(np.empty((len(rows), 1, 0), np.float32), None)
+    return Seen(look.shares.cpu().numpy()[list(rows)], None)
 
 
 def resolve(

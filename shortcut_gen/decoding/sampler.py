@@ -1,14 +1,16 @@
 """The decode loop. It knows ids, a grammar that says which may come next, and nothing else; shared.py plays its rows
 beside those of other requests."""
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from shortcut_gen.decoding.engines import Decoding, Engine, TorchEngine
+from shortcut_gen.decoding.depth import DepthLog, Seen, surprises
+from shortcut_gen.decoding.engines import Decoding, Engine, Looking, TorchEngine
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import CheckpointError, SettingsError
 from shortcut_gen.modalities.base import Tokenizer
@@ -29,6 +31,9 @@ class Stream:
     seed: int = 0
     variation: int = 0
     """Variation k of a seed has its own randomness, the same whatever other streams run beside it."""
+    depth: DepthLog | None = field(default=None, compare=False)
+    """Where the depth of its ids is written before each of them is given; no id changes by that. Of an engine that
+    cannot look (`Engine.looks`), all are NaN."""
 
 
 class Row:
@@ -38,6 +43,7 @@ class Row:
         self.number = number
         """Its place among the streams that were asked for together."""
         self.params = params
+        self.depth = stream.depth
         self._tokenizer = tokenizer
         entropy = np.random.SeedSequence([stream.seed, stream.variation]).generate_state(1, np.uint64)
         self.generator = torch.Generator().manual_seed(int(entropy[0] >> 1))
@@ -69,8 +75,15 @@ class Row:
         `kept` ids of it."""
         return self._tokenizer.clip(self.ids, kept if self.read else context - 1)
 
+    def note(self, seen: Seen, place: int) -> None:
+        """Write down what was seen when its next id was drawn, at that place among the rows that were read."""
+        if self.depth is not None and seen.surprise is not None:
+            self.depth.append(seen.shares[place], float(seen.surprise[place]))
+
     def take(self, token: int) -> None:
         """Go on by an id."""
+        if self.depth is not None and len(self.depth) == self.made:
+            self.depth.append(math.nan, math.nan)  # the model did not draw it
         self.ids.append(token)
         self.grammar.advance(token)
         self.made += 1
@@ -111,13 +124,31 @@ class Sampler:
         """Ids of a full window that are read again, at most."""
         self.engine = engine or TorchEngine(model)
 
+    def check(self, params: SamplingParams) -> None:
+        """Raises SettingsError where the model does not have as many taps as there are gains, or the engine none."""
+        gains, sources = params.tap_gains, self.model.config.sources
+        if gains and len(gains) != sources:
+            raise SettingsError(f"tap_gains has {len(gains)} numbers; the model has {sources} taps and needs as many")
+        if gains and not self.engine.looks:
+            raise SettingsError(f"tap_gains is {gains}, but on this device all taps count as trained; none are needed")
+
+    def window(self, ids: Sequence[int], place: int, prompt: int) -> list[int]:
+        """What the model has read when it draws the id at `place`, of ids whose first `prompt` were the prompt."""
+        context = self.model.config.context
+        start = prompt - len(self.tokenizer.clip(ids[:prompt], context - 1))
+        while place - start > context:
+            full = start + context + 1
+            start = full - len(self.tokenizer.clip(ids[:full], self.kept))
+        return [int(token) for token in ids[start:place]]
+
     def stream(self, streams: Sequence[Stream], params: SamplingParams) -> Iterator[tuple[int | None, ...]]:
         """Yields, again and again, the next id of every stream, None for one that has ended, until all have.
 
         The window slides without end: when a stream fills the context, its oldest ids are dropped and the rest are
         read again. Close the generator to cancel. Same streams and params, same ids, on the same machine. Raises
-        CheckpointError where the weights give no usable logits.
+        CheckpointError where the weights give no usable logits, SettingsError for gains that cannot be.
         """
+        self.check(params)
         if not streams:
             return
         rows = [Row(stream, number, params, self.tokenizer) for number, stream in enumerate(streams)]
@@ -126,12 +157,14 @@ class Sampler:
         if not rows:
             return
         decoding = self.engine.decoding(len(rows))
+        for place, row in enumerate(rows):
+            look(decoding, place, row)
         tokens = self._prefill(rows, decoding)
         while True:
             step: list[int | None] = [None] * len(streams)
             ended = False
             for row, token in zip(rows, tokens, strict=True):
-                row.take(token)
+                row.take(checked(token))
                 step[row.number] = token
                 ended = ended or row.ended
             yield tuple(step)
@@ -153,26 +186,72 @@ class Sampler:
             rows[index].read = True
             if firsts[window] != index:
                 decoding.copy(index, firsts[window])
-        with torch.inference_mode():
-            logits = logits[[read.index(firsts[window]) for window in windows]]
-        return [checked(token) for token in self.engine.choose(logits, *draws(rows))]
+        return first_ids(self.engine, decoding, logits, rows, [read.index(firsts[window]) for window in windows])
 
     def _next(self, rows: list[Row], tokens: list[int], decoding: Decoding) -> list[int]:
         """Feed every row's newest id; the next of each. A full row slides: the oldest ids of its window are dropped
         and the rest read again, the newest id with it."""
         context, lengths = self.model.config.context, decoding.lengths
         if max(lengths) < context:
-            return [checked(token) for token in decoding.draw(tokens, *draws(rows))]
+            return next_ids(decoding, tokens, rows)
         full = [index for index, length in enumerate(lengths) if length >= context]
         going = [index for index, length in enumerate(lengths) if length < context]
         chosen: dict[int, int] = {}
         if going:
-            some = decoding.draw([tokens[i] for i in going], *draws([rows[i] for i in going]), rows=going)
+            some = next_ids(decoding, [tokens[i] for i in going], [rows[i] for i in going], going)
             chosen.update(zip(going, some, strict=True))
         slid = [rows[index] for index in full]
         logits = decoding.read_all(full, [row.window(context, self.kept) for row in slid])
-        chosen.update(zip(full, self.engine.choose(logits, *draws(slid)), strict=True))
-        return [checked(chosen[index]) for index in range(len(rows))]
+        chosen.update(zip(full, first_ids(self.engine, decoding, logits, slid, range(len(slid))), strict=True))
+        return [chosen[index] for index in range(len(rows))]
+
+
+def look(decoding: Decoding, place: int, row: Row | None) -> None:
+    """Have a row of a decoding watched where its depth is asked for, with its own gains; None where a row has left."""
+    if not isinstance(decoding, Looking):
+        return
+    if row is None:
+        decoding.look(place, watched=False)
+    else:
+        decoding.look(place, watched=row.depth is not None, gains=row.params.tap_gains)
+
+
+def first_ids(
+    engine: Engine, decoding: Decoding, logits: Tensor, rows: Sequence[Row], places: Sequence[int]
+) -> list[int]:
+    """The ids behind windows that were just read, of logits (windows, V): each row's behind the window at its place."""
+    seen = _seen(decoding, rows)
+    with torch.inference_mode():
+        logits = logits[list(places)]
+        totals = logits.float().cpu().logsumexp(dim=-1) if seen else None
+    tokens = engine.choose(logits, *draws(rows))
+    if seen and totals is not None:
+        surprise = surprises(totals, logits.float().cpu(), tokens)
+        seen = Seen(seen.shares[list(places)], surprise)
+        for number, row in enumerate(rows):
+            row.note(seen, number)
+    return tokens
+
+
+def next_ids(
+    decoding: Decoding, tokens: Sequence[int], rows: Sequence[Row], places: Sequence[int] | None = None
+) -> list[int]:
+    """Feed some rows' newest ids; the next of each. places: theirs in the decoding, all of it if not given."""
+    chosen = decoding.draw(tokens, *draws(rows), places)
+    if seen := _seen(decoding, rows):
+        for number, row in enumerate(rows):
+            row.note(seen, number)
+    return chosen
+
+
+def _seen(decoding: Decoding, rows: Sequence[Row]) -> Seen | None:
+    """What was seen of rows that were just read; None where nobody asks, which costs nothing."""
+    for row in rows:
+        if row.depth is not None:
+            # Asking whether it is `Looking` would take a fifth of a step.
+            seen: Seen | None = getattr(decoding, "seen", None)
+            return seen
+    return None
 
 
 def checked(token: int) -> int:

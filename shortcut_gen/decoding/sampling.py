@@ -1,7 +1,7 @@
 """Sampling settings and the pure functions that turn logits into the next id."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,8 @@ COLDEST = 1e-6
 """Below this temperature the likeliest id takes all, as at 0: a logit divided by less may pass what float32 holds."""
 UNUSABLE = -1
 """What is drawn from a row of unusable logits."""
+MOST_GAIN = 4
+"""A tap counts at most so many times as much as it was trained to."""
 LIKELIEST = 256
 """Ids that top-p sorts at first; only where they hold too little of the mass are all of them sorted."""
 
@@ -40,6 +42,9 @@ class SamplingParams:
     """Length of the continuation in seconds of music or speech; None for no limit in seconds."""
     ending: float | None = None
     """Go on past `seconds` by so many at most, to where the model comes to rest by itself; None ends there at once."""
+    tap_gains: tuple[float, ...] = ()
+    """How many times as much each tap's keys count in the last block's attention: a number from 0, which removes the
+    tap, to 4 for each; empty, or all 1, as trained."""
 
     def __post_init__(self) -> None:
         def check(name: str, ok: bool, need: str) -> None:
@@ -65,8 +70,17 @@ class SamplingParams:
             check("seconds", number(self.seconds) and 0 < self.seconds <= 86_400, "a number above 0, at most 86400")
         if self.ending is not None:
             check("ending", number(self.ending) and 0 < self.ending <= 600, "a number above 0, at most 600")
+        self._check_gains(number)
         if self.max_tokens is None and self.seconds is None:
             raise SettingsError("neither max_tokens nor seconds is given; at least one length is needed")
+
+    def _check_gains(self, number: Callable[[object], bool]) -> None:
+        gains = self.tap_gains
+        fine = isinstance(gains, list | tuple) and all(number(gain) and 0 <= gain <= MOST_GAIN for gain in gains)
+        if not fine or (gains and not any(gains)):
+            need = f"numbers from 0 to {MOST_GAIN}, one for each tap and not all 0, are needed"
+            raise SettingsError(f"tap_gains is {gains}; {need}")
+        object.__setattr__(self, "tap_gains", () if all(gain == 1 for gain in gains) else tuple(map(float, gains)))
 
 
 Settings = SamplingParams | Sequence[SamplingParams]

@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from torch import Tensor
-
 from shortcut_gen.decoding.engines import Decoding
-from shortcut_gen.decoding.sampler import Row, Sampler, Stream, checked, draws
+from shortcut_gen.decoding.sampler import Row, Sampler, Stream, checked, first_ids, look, next_ids
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.decoding.turns import Cohort, pieces
 from shortcut_gen.errors import SettingsError
@@ -23,9 +21,6 @@ PATIENCE = 0.25
 
 AHEAD = 4096
 """Ids that a row makes before they are taken, at most: whoever stops listening stops the work."""
-
-
-_Draw = Callable[[list[Tensor | None], list[SamplingParams], list[float]], list[int]]
 
 
 class _Seat:
@@ -165,7 +160,10 @@ class SharedSampler:
             return sum(seat is not None for seat in self._places), len(self._waiting)
 
     def submit(self, streams: Sequence[Stream], params: SamplingParams) -> Request:
-        """Hand streams in; they play as soon as there are places. Close what this returns, or take it to its end."""
+        """Hand streams in; they play as soon as there are places. Close what this returns, or take it to its end.
+
+        Raises SettingsError for gains that cannot be."""
+        self.sampler.check(params)
         request = Request(self, streams, params)
         with self._lock:
             waiting = [seat for seat in request._seats if not seat.done]
@@ -262,6 +260,8 @@ class SharedSampler:
                 for place, seat in enumerate(self._places):
                     if seat is not None and seat.done:
                         self._places[place] = None
+                        if seat.row.depth is not None and self._decoding is not None:
+                            look(self._decoding, place, None)  # or all who stay would pay for it
                 self._admit()
                 seats = [seat for seat in self._places if seat is not None]
                 if not seats:
@@ -279,6 +279,8 @@ class SharedSampler:
         """Read a piece of a window; behind its last the row has its next id, and so has who waits with the same."""
         decoding, start = self._decoding, seat.read
         assert decoding is not None and seat.place is not None
+        if not start:
+            look(decoding, seat.place, seat.row)
         end = next(end for end in pieces(len(seat.window), decoding.piece) if end > start)
         try:
             logits = decoding.read(seat.place, seat.window[start:end], start=start)
@@ -294,13 +296,17 @@ class SharedSampler:
                 other
                 for other in self._places
                 if other is not None and other.reads and not other.read and other.window == seat.window
+                if other.row.params.tap_gains == seat.row.params.tap_gains
             ]
         for other in same:
             assert other.place is not None
+            look(decoding, other.place, other.row)
             decoding.copy(other.place, seat.place)
             other.read, other.row.read = end, True
         beginning = [seat, *same]
-        self._drawn(beginning, lambda *how: self.sampler.engine.choose(logits.repeat(len(beginning), 1), *how))
+        self._drawn(
+            beginning, lambda rows: first_ids(self.sampler.engine, decoding, logits, rows, [0] * len(beginning))
+        )
 
     def _step(self, going: list[_Seat]) -> None:
         """A step of a cohort of these rows; those whose windows are full are read again from the next turn on."""
@@ -317,12 +323,12 @@ class SharedSampler:
             chosen = self._cohort.choose(lengths, decoding.near)
             rows = [seat for seat in going if seat.place in chosen]
             tokens, places = [seat.token for seat in rows], [seat.place or 0 for seat in rows]
-            self._drawn(rows, lambda masks, params, uniforms: decoding.draw(tokens, masks, params, uniforms, places))
+            self._drawn(rows, lambda some: next_ids(decoding, tokens, some, places))
 
-    def _drawn(self, seats: list[_Seat], draw: _Draw) -> None:
+    def _drawn(self, seats: list[_Seat], draw: Callable[[list[Row]], list[int]]) -> None:
         """Draw the next ids of some rows and hand them over. What goes wrong ends these rows."""
         try:
-            chosen = draw(*draws([seat.row for seat in seats]))
+            chosen = draw([seat.row for seat in seats])
         except Exception as error:
             with self._lock:
                 self._fail(seats, error)

@@ -14,6 +14,7 @@ from shortcut_gen.network.attention import cached_attention, prefix_attention
 from shortcut_gen.network.cache import DecodeCache, KVCache
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.cpu_kernels import gelu
+from shortcut_gen.network.look import Look
 
 INIT_STD = 0.02
 """Standard deviation of GPT-2's initial weights."""
@@ -29,9 +30,10 @@ class Step:
     """What every block of one forward pass shares: positions, rotation tables, the first block's values and, when
     decoding, the caches and how they are attended to."""
 
-    def __init__(self, positions: Tensor, cache: DecodeCache | None) -> None:
+    def __init__(self, positions: Tensor, cache: DecodeCache | None, look: Look | None = None) -> None:
         self.positions = positions  # (B or 1, T)
         self.cache = cache
+        self.look = look
         self.first_values: Tensor | None = None  # (B, T, 1, D), once the first block has made them
         self._tables: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
 
@@ -48,7 +50,7 @@ class Step:
         first, second = x.chunk(2, dim=-1)
         return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
 
-    def attend(self, query: Tensor, keys: Tensor, values: Tensor, cache: KVCache) -> Tensor:
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, cache: KVCache, look: Look | None = None) -> Tensor:
         """Write new keys and values, (B, H, T, L, E), into a block's cache; its queries', (B, H, T, E), attention."""
         assert self.cache is not None
         if cache.keys.dim() == 4:  # a self-attention block's cache has no axis for taps
@@ -56,11 +58,19 @@ class Step:
         cache.write(keys, values, self.cache.lengths)
         if keys.shape[2] > 1 and not any(self.cache.lengths):  # a prompt read into an empty cache needs no mask
             keys, values = (x if x.dim() == 5 else x.unsqueeze(3) for x in (keys, values))
-            return prefix_attention(query, keys, values)
+            return self.attend_within(query, keys, values, look)
         end = max(self.cache.lengths) + keys.shape[2]
         stored = (cache.keys[:, :, :end], cache.values[:, :, :end])
         keys, values = (x if x.dim() == 5 else x.unsqueeze(3) for x in stored)
-        return cached_attention(query, keys, values, self.positions)
+        if look:
+            look.see(query, keys, self.positions if len(self.positions) > 1 else None)
+        return cached_attention(query, keys, values, self.positions, look.bias if look else None)
+
+    def attend_within(self, query: Tensor, keys: Tensor, values: Tensor, look: Look | None = None) -> Tensor:
+        """Attention of queries, (B, H, T, E), to the keys of the same T positions, (B, H, T, L, E)."""
+        if look:
+            look.see(query, keys, None)
+        return prefix_attention(query, keys, values, bias=look.bias if look else None)
 
 
 class Attention(nn.Module):
@@ -75,16 +85,26 @@ class Attention(nn.Module):
         self.keys_values = nn.Linear(config.width, 2 * config.width)
         self.out = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Tensor, sources: Tensor, step: Step, cache: KVCache | None) -> Tensor:
+    def forward(
+        self, x: Tensor, sources: Tensor, step: Step, cache: KVCache | None, look: Look | None = None
+    ) -> Tensor:
         """x: (B, T, D), sources: (B, T, L, D). Returns (B, T, D)."""
+        query, keys, values = self.project(x, sources, step)
+        if cache is None:
+            out = step.attend_within(query, keys, values, look)
+        else:
+            out = step.attend(query, keys, values, cache, look)
+        return self.out(out.transpose(1, 2).flatten(2))  # (B, T, D)
+
+    def project(self, x: Tensor, sources: Tensor, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, (B, H, T, E), and keys and values, (B, H, T, L, E) each, at the positions of a step."""
         query = self._split(self.query(x)).transpose(1, 2)  # (B, H, T, E)
         keys, values = self.keys_values(sources).chunk(2, dim=-1)  # (B, T, L, D) each
         keys, values = self._split(keys), self._split(self.mixed(values, step))  # (B, T, L, H, E) each
         keys, values = keys.permute(0, 3, 1, 2, 4), values.permute(0, 3, 1, 2, 4)  # (B, H, T, L, E)
         if self.rotary:
             query, keys = step.rotate(query), step.rotate(keys)
-        out = prefix_attention(query, keys, values) if cache is None else step.attend(query, keys, values, cache)
-        return self.out(out.transpose(1, 2).flatten(2))  # (B, T, D)
+        return query, keys, values
 
     def mixed(self, values: Tensor, step: Step) -> Tensor:
         """Values, (B, T, L, D), mixed with the first block's of the same position; as given without value residual."""
@@ -142,7 +162,10 @@ class Block(nn.Module):
     def forward(self, x: Tensor, step: Step, cache: KVCache | None, sources: Tensor | None = None) -> Tensor:
         """x: (B, T, D); sources: (B, T, L, D), already normalised, or None for self-attention. Returns (B, T, D)."""
         query = self.attention_norm(x)
-        attended = self.attention(query, query.unsqueeze(2) if sources is None else sources, step, cache)
+        if sources is None:
+            attended = self.attention(query, query.unsqueeze(2), step, cache)
+        else:
+            attended = self.attention(query, sources, step, cache, step.look)
         if self.literal:
             return x + self.drop(self.mlp(self.mlp_norm(x + self.drop(attended))))
         x = x + self.drop(attended)
@@ -234,24 +257,29 @@ class ShortcutLM(nn.Module):
             if name.endswith(".bias") or ".biases." in name:
                 nn.init.zeros_(parameter)
 
-    def forward(self, tokens: Tensor, cache: DecodeCache | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, cache: DecodeCache | None = None, look: Look | None = None) -> Tensor:
         """Logits of the id after each token.
 
         tokens: (B, T) int64, at most `context` of them, those already in the cache counted. With a cache, they are
-        read behind what it holds, and it then holds them too. Returns (B, T, V).
+        read behind what it holds, and it then holds them too. A look then holds what the last of them attended to.
+        Returns (B, T, V).
         """
         length = tokens.shape[1]
         held = max(cache.lengths) if cache else 0
         if held + length > self.config.context:
             raise ValueError(f"{held + length} tokens do not fit the context of {self.config.context}")
         positions = cache.positions(length) if cache else torch.arange(length, device=tokens.device).unsqueeze(0)
-        logits = self.compute(tokens, Step(positions, cache))
+        logits = self.compute(tokens, Step(positions, cache, look))
         if cache:
             cache.advance(length)
         return logits
 
     def compute(self, tokens: Tensor, step: Step) -> Tensor:
         """`forward` at the positions of a step, through its caches, which count nothing. (B, T) to (B, T, V)."""
+        return self.above(*self.below(tokens, step), step)
+
+    def below(self, tokens: Tensor, step: Step) -> tuple[Tensor, list[Tensor]]:
+        """`compute` up to the shortcut block: its input, (B, T, D), and the tapped values, L of (B, T, D)."""
         cache = step.cache
         x = self.embedding(tokens)  # (B, T, D)
         if self.positions is not None:
@@ -262,7 +290,12 @@ class ShortcutLM(nn.Module):
             x = self._handed_on(number + 1, block(x, step, cache.blocks[number] if cache else None))
             if number + 1 in self.config.taps:
                 tapped.append(x)
+        return x, tapped
+
+    def above(self, x: Tensor, tapped: list[Tensor], step: Step) -> Tensor:
+        """`compute` from what `below` gives on. Returns logits, (B, T, V)."""
         if self.shortcut is not None:
+            cache = step.cache
             x = self.shortcut(x, tapped, step, cache.blocks[-1] if cache else None)
             x = self._handed_on(self.config.layers, x)
         # The embedding is the output matrix too, as in GPT-2.

@@ -14,8 +14,15 @@ def shorter(page: Any, seed: int = 5, tab: str = "") -> None:
     """Four seconds after four, from a fixed seed."""
     fill(page, f"{tab}used", 4)
     fill(page, f"{tab}seconds", 4)
+    more(page, tab)
     page.locator(f"#{tab}fresh input").uncheck()
     fill(page, f"{tab}seed", seed)
+
+
+def more(page: Any, tab: str = "") -> None:
+    """Opens the settings that are folded at first."""
+    if not page.locator(f"#{tab}fresh input").count():
+        page.locator(f"#{tab}more").get_by_text("More settings").click()
 
 
 def finish(page: Any, tab: str = "") -> None:

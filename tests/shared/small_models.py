@@ -5,11 +5,13 @@ from pathlib import Path
 
 import torch
 
-from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
+from shortcut_gen.checkpoint import Checkpoint, CheckpointInfo, save_checkpoint
 from shortcut_gen.codec.encodec import OFFICIAL_FILE, EncodecCodec
 from shortcut_gen.codec.folder import CodecInfo, save_codec
+from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
+from shortcut_gen.pipeline import Pipeline
 
 SMALL = dict(vocab_size=13, context=24, layers=5, width=16, heads=2, feedforward=24, feature_hidden=20)
 VARIANTS: dict[str, dict[str, object]] = {
@@ -37,6 +39,18 @@ def build(variant: str, seed: int = 0) -> ShortcutLM:
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     return model
+
+
+def small_pipeline(engine: str, share: int = 0, **changes: object) -> Pipeline:
+    """A pipeline for piano with random weights, in f32."""
+    shape = {"context": 48, "layers": 4, "width": 16, "heads": 2, "feedforward": 32, "taps": (1, 2)}
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(3)
+        lm = ShortcutLM(ModelConfig(**{**shape, "feature_hidden": 16, "shortcut_heads": 4, **changes})).eval()  # type: ignore[arg-type]
+        for parameter in lm.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    info = CheckpointInfo(model=lm.config, tokenizer="piano")
+    return Pipeline(Checkpoint(model=lm, tokenizer=get_tokenizer("piano"), info=info), engine, "f32", share)
 
 
 def tiny_codec(folder: Path, **changes: object) -> Path:

@@ -13,6 +13,8 @@ SETTINGS: dict[str, Any] = {
     "variations": 1,
     "temperature": 1.0,
     "top_p": 0.95,
+    "top_k": 0,
+    "min_p": 0.0,
     "fresh_seed": False,
     "seed": 7,
     "checkpoint": None,

@@ -1,6 +1,7 @@
 """Drives the real page in headless Chromium, against a server of its own with a random model."""
 
 import contextlib
+import importlib.resources
 import itertools
 import json
 import time
@@ -12,14 +13,14 @@ import pytest
 import soundfile
 
 from shortcut_gen.media import Note, Score, read_score
-from tests.shared.pages import download, fill, finish, shorter, speech
+from tests.shared.pages import download, fill, finish, more, shorter, speech
 
 pytestmark = pytest.mark.browser
 
 FILE = 2
 """Where a run's values have the uploaded file."""
-NEW_NOTES = """() => [...document.querySelectorAll('.take path.new')]
-    .reduce((sum, path) => sum + path.getAttribute('d').split('M').length - 1, 0)"""
+NEW_NOTES = """() => [...document.querySelectorAll('.take .roll')].reduce((sum, roll) => sum
+    + window.figures.scene(roll).notes.filter(({ start }) => start >= Number(roll.dataset.seam)).length, 0)"""
 
 # The pieces that were played, all their samples, and how far from these the browser's own mixing of them is.
 PLAYED = """async () => {
@@ -76,7 +77,7 @@ def test_the_same_seed_gives_the_same_file(page: Any, tmp_path: Path) -> None:
         finish(page)
         made.append(download(page, "MIDI", tmp_path / name).read_bytes())
     assert made[0] == made[1]
-    assert "seed 11" in page.locator(".take h3").inner_text()
+    assert "seed 11" in page.locator(".take h2").inner_text()
 
 
 def test_the_roll_grows_and_stop_keeps_what_is_there(page: Any, tmp_path: Path) -> None:
@@ -122,8 +123,8 @@ def test_two_pages_at_once_keep_to_themselves(page: Any, server: str) -> None:
     page.click("#go")
     finish(other)
     page.wait_for_selector(".take audio")
-    assert "seed 1" in page.locator(".take h3").inner_text()
-    assert "seed 2" in other.locator(".take h3").inner_text()
+    assert "seed 1" in page.locator(".take h2").inner_text()
+    assert "seed 2" in other.locator(".take h2").inner_text()
 
 
 def test_a_part_is_chosen_by_dragging_over_the_prompt(page: Any, tmp_path: Path) -> None:
@@ -356,6 +357,27 @@ def test_the_page_fits_and_is_labelled(page: Any, width: int, scheme: str) -> No
     check_looks(page, width)
 
 
+def test_safer_and_bolder_stand_for_what_is_folded_away(page: Any) -> None:
+    more(page)
+
+    def numbers() -> list[str]:
+        return [page.locator(f"#{name} input[type=number]").input_value() for name in ("temperature", "top-p")]
+
+    assert numbers() == ["1", "0.98"]
+    page.locator("#daring label", has_text="safer").click()
+    page.wait_for_function("document.querySelector('#temperature input[type=number]').value === '0.9'")
+    assert numbers() == ["0.9", "0.95"]
+    fill(page, "temperature", 1)  # no word for this pair
+    page.wait_for_function("!document.querySelector('#daring input:checked')")
+    fill(page, "top-p", 0.98)
+    page.wait_for_function(
+        "document.querySelector('#daring input:checked').closest('label').innerText.includes('usual')"
+    )
+
+
+AXE = Path(str(importlib.resources.files("axe_playwright_python"))) / "axe.min.js"
+
+
 def check_looks(page: Any, width: int) -> None:
     """Nothing reaches over the side, and what can be used has a name for those who cannot see it."""
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -366,6 +388,10 @@ def check_looks(page: Any, width: int) -> None:
             .map(e => e.outerHTML.slice(0, 120))"""
     )
     assert unnamed == []
+    # By script, as the page's Content-Security-Policy forbids an element of ours.
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")
+    assert [(each["id"], [node["target"] for node in each["nodes"]]) for each in found["violations"]] == []
 
 
 def test_a_click_while_others_are_served_says_so_and_can_be_taken_back(page: Any, browser: Any, server: str) -> None:

@@ -9,7 +9,7 @@ import mido
 import pytest
 
 from shortcut_gen.media import Score, read_score
-from tests.shared.pages import fill, finish
+from tests.shared.pages import fill, finish, more
 
 pytestmark = pytest.mark.browser
 
@@ -108,6 +108,7 @@ def test_keys_are_held_and_let_go_and_shift_by_octaves(piano: Any) -> None:
 
 
 def test_text_fields_other_tabs_and_a_closed_keyboard_do_not_sound(piano: Any) -> None:
+    more(piano)
     piano.locator("#seed input").focus()
     piano.keyboard.press("q")
     piano.keyboard.press("3")
@@ -296,7 +297,7 @@ def test_a_duet_answers_after_the_pause_and_stops_at_a_key(midi: Any) -> None:
     midi.wait_for_timeout(1500)
     assert "duet" not in midi.locator("#prompt").inner_text()  # a key is down: that is no pause
     midi.keyboard.up("KeyE")
-    midi.wait_for_selector("#takes .take path.new", state="attached")
+    midi.wait_for_selector("#takes .take canvas", state="attached")
     assert "duet-1.mid: 2 notes" in midi.locator("#prompt").inner_text()
     midi.keyboard.press("KeyT")  # the player goes on
     midi.wait_for_function("document.querySelector('#status').textContent.includes('Stopped.')")

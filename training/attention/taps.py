@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from shortcut_gen.network.cache import KVCache
 from shortcut_gen.network.config import ModelConfig
+from shortcut_gen.network.look import Look
 from shortcut_gen.network.model import Attention, Block, ShortcutLM, Step
 
 
@@ -92,13 +93,7 @@ def enter(model: ShortcutLM, tokens: Tensor) -> Entry:
 
 def take_apart(attention: Attention, query: Tensor, sources: Tensor, step: Step) -> Parts:
     """The attention of query, (B, T, D), to sources, (B, T, L, D): any choice of those that entered the block."""
-    heads = attention.heads
-    queries = attention.query(query).unflatten(-1, (heads, -1)).transpose(1, 2)  # (B, H, T, E)
-    keys, values = attention.keys_values(sources).chunk(2, dim=-1)  # (B, T, L, D) each
-    both = torch.stack((keys, attention.mixed(values, step)))
-    keys, values = both.unflatten(-1, (heads, -1)).permute(0, 1, 4, 2, 3, 5)  # (B, H, T, L, E) each
-    if attention.rotary:
-        queries, keys = step.rotate(queries), step.rotate(keys)
+    queries, keys, values = attention.project(query, sources, step)  # (B, H, T, E), (B, H, T, L, E) twice
     keys, values = keys.transpose(2, 3), values.transpose(2, 3)  # (B, H, L, T, E)
     length = query.shape[1]
     later = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
@@ -120,7 +115,9 @@ class _Given(Attention):
         nn.Module.__init__(self)
         self.given = out
 
-    def forward(self, x: Tensor, sources: Tensor, step: Step, cache: KVCache | None) -> Tensor:
+    def forward(
+        self, x: Tensor, sources: Tensor, step: Step, cache: KVCache | None, look: Look | None = None
+    ) -> Tensor:
         return self.given
 
 

@@ -27,6 +27,7 @@ class NgramEngine:
 
     name = "n-gram"
     precision: Precision = "f32"
+    looks = False
     most_rows = 1 << 16
     """As many streams as one likes: none is computed with another."""
 

@@ -61,12 +61,24 @@ FN void weigh(const float* p, long ldp, int blocks, int width, const T* values, 
         for (int e = 0; e < N; e++) out[r * ldo + e] = total(sum[r][e]) * inverse[r];
 }
 
+// Each source's share of a row of probabilities, blocks of sixteen whose sources take turns.
+FN void share(const float* p, int blocks, int sources, float inverse, float* out) {
+    for (int l = 0; l < sources; l++) {
+        Floats sum = {};
+        for (int b = l; b < blocks; b += sources)
+            UNROLL
+            for (int part = 0; part < PARTS; part++) sum += load<Floats>(p + b * 16 + part * WIDTH);
+        out[l] = total(sum) * inverse;
+    }
+}
+
 // R queries of one head, at rising positions, over a stream's keys and values: blocks of sixteen positions, in each
 // block `sources` times `width` rows of sixteen; the next head's lie `a_head` numbers further on. Query r sees the
-// positions up to position[r].
+// positions up to position[r]. `row0` is the first query's number among those that are looked at.
 template <int R, class T>
 TARGET static void attend_to(const float* query, long ldq, const int* position, int width, int sources, const T* keys,
-                             const T* values, long a_head, float* scores, long lds, float* out, long ldo) {
+                             const T* values, long a_head, float* scores, long lds, float* out, long ldo,
+                             const Look& look, int row0) {
     const int blocks = (position[R - 1] / 16 + 1) * sources;
     const long size = long(width) * 16;
     const T* next = keys + a_head;
@@ -77,6 +89,9 @@ TARGET static void attend_to(const float* query, long ldq, const int* position, 
     float inverse[R];
     for (int r = 0; r < R; r++) {
         float* row = scores + r * lds;
+        if (look.bias)
+            for (int i = 0; i < blocks * PARTS; i++)
+                store(row + i * WIDTH, load<Floats>(row + i * WIDTH) + look.bias[i / PARTS % sources]);
         const int whole = (position[r] + 1) / 16;  // blocks of positions that are all seen
         for (int i = whole * sources; i < blocks; i++)
             for (int j = 0; j < 16; j++)
@@ -93,6 +108,8 @@ TARGET static void attend_to(const float* query, long ldq, const int* position, 
             store(row + i, p);
         }
         inverse[r] = 1.0f / total(sum);
+        if (look.shares && row0 + r >= look.first)
+            share(row, blocks, sources, inverse[r], look.shares + (row0 + r - look.first) * look.stride);
     }
     constexpr int N = R == 1 ? 8 : 4;
     int e = 0;
@@ -104,19 +121,19 @@ TARGET static void attend_to(const float* query, long ldq, const int* position, 
 
 TARGET static void attend(int rows, const float* query, long ldq, const int* position, int width, int sources,
                           const void* keys, const void* values, long a_head, bool half, float* scores, long lds,
-                          float* out, long ldo) {
+                          float* out, long ldo, const Look& look) {
     for (int r = 0; r < rows;) {
         const float* q = query + r * ldq;
         float* to = out + r * ldo;
         const bool four = rows - r >= 4;
         if (half) {
             const uint16_t *k = (const uint16_t*)keys, *v = (const uint16_t*)values;
-            if (four) attend_to<4>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo);
-            else attend_to<1>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo);
+            if (four) attend_to<4>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo, look, r);
+            else attend_to<1>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo, look, r);
         } else {
             const float *k = (const float*)keys, *v = (const float*)values;
-            if (four) attend_to<4>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo);
-            else attend_to<1>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo);
+            if (four) attend_to<4>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo, look, r);
+            else attend_to<1>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo, look, r);
         }
         r += four ? 4 : 1;
     }

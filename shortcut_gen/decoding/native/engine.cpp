@@ -14,7 +14,7 @@
 
 // -------------------------------------------------------------------------------------------------- what Python calls
 
-EXPORT int shortcut_abi() { return 5; }
+EXPORT int shortcut_abi() { return 6; }
 
 // The best instruction set of this machine: 0 plain, 1 AVX2, 2 AVX-512, 3 AVX-512 with bf16 and int8 products.
 EXPORT int shortcut_level() { return best_level(); }
@@ -74,6 +74,17 @@ EXPORT int shortcut_pass(State* s, int rows, const int32_t* ids, const int32_t* 
     }
     Pass pass = {s, rows, ids, slots, positions, wanted, logits, draw, true, 0};
     run_pass(pass);
+    return 0;
+} catch (...) {
+    return 1;
+}
+
+// Where later passes write what they see (see State): null for nothing.
+EXPORT void shortcut_watch(State* s, float* shares, float* surprise) { s->shares = shares, s->surprise = surprise; }
+
+// What is added to the scores of each of a slot's sources from now on; null for nothing. Returns 1 where memory is short.
+EXPORT int shortcut_bias(State* s, int slot, const float* bias) try {
+    s->bias[slot] = bias ? std::vector<float>(bias, bias + s->m->sources) : std::vector<float>();
     return 0;
 } catch (...) {
     return 1;

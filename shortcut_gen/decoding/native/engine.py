@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from shortcut_gen.compiled import LEVELS
+from shortcut_gen.decoding.depth import Seen
 from shortcut_gen.decoding.native.library import Choice, Draw, chosen_level, library
 from shortcut_gen.decoding.native.packing import padded, shape, tensors
 from shortcut_gen.decoding.sampling import SamplingParams, Settings, of_each
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.network.config import ModelConfig
+from shortcut_gen.network.look import biases
 from shortcut_gen.network.model import ShortcutLM
 
 Precision = Literal["f32", "bf16", "int8"]
@@ -37,6 +39,9 @@ PIECE = 64
 NEAR = 0.5
 """Share of the processor's last cache that keys and values of a shared batch may fill: the weights, and all else that
 runs on the machine, want theirs."""
+
+NO_SCORE = -1e30
+"""Added to a score, it takes all of its weight (attend.h)."""
 
 KNOWN_MASKS = 256
 """Masks whose place a decoding remembers, at most."""
@@ -75,6 +80,7 @@ class NativeEngine:
     """
 
     name = "native"
+    looks = True
 
     def __init__(
         self,
@@ -192,6 +198,13 @@ class NativeDecoding:
         self.near = int(NEAR * last_cache() // bytes_a_position(self._config, engine.precision))
         """Positions of all rows of a step, at most, that are still in the processor's last cache at the next."""
         self._hold(list(range(batch)), [0] * batch)
+        self._watched = [False] * batch
+        self._watching = False
+        heads = self._config.shortcut_heads if self._config.taps else 1
+        self._shares = np.zeros((batch, heads, self._config.sources), np.float32)
+        self._surprise = np.zeros(batch, np.float32)
+        self._buffers = Seen(self._shares, self._surprise)
+        self.seen: Seen | None = None
 
     def _hold(self, slots: list[int], lengths: list[int]) -> None:
         """What a step hands over, for the rows there are: allocated here, not at every step."""
@@ -230,11 +243,34 @@ class NativeDecoding:
         places = (part.ctypes.data for part in given)
         self._pass((self._state, count, *places, logits.shape[0], logits.data_ptr()), None)
         self._lengths[row] = start + count
+        self.seen = Seen(self._shares[:1], None) if self._watching and not every else None
         return logits[:, : self._config.vocab_size]
 
     def read_all(self, rows: Sequence[int], windows: Sequence[Sequence[int]]) -> Tensor:
         """`read` of several rows, one after the other. Logits, (rows, V)."""
-        return torch.cat([self.read(row, window) for row, window in zip(rows, windows, strict=True)])
+        logits, shares = [], []
+        for row, window in zip(rows, windows, strict=True):
+            logits.append(self.read(row, window))
+            if self._watching:
+                shares.append(self._shares[:1].copy())
+        self.seen = Seen(np.concatenate(shares), None) if shares else None
+        return torch.cat(logits)
+
+    def look(self, row: int, *, watched: bool, gains: Sequence[float] = ()) -> None:
+        """Whether a row is watched from now on, and its taps' gains, none for 1. What is seen lies in one memory, until
+        the next pass."""
+        bias = (ctypes.c_float * len(gains))(*(max(one, NO_SCORE) for one in biases(gains))) if gains else None
+        if gains and len(gains) != self._config.sources:
+            raise ValueError(f"{len(gains)} gains are given; the model has {self._config.sources} sources")
+        if self._library.shortcut_bias(self._state, self._slots[row], bias):
+            raise MemoryError("there is not enough memory for a row's gains")
+        self._watched[row] = watched
+        self._watch()
+
+    def _watch(self) -> None:
+        self._watching = any(self._watched)
+        places = (self._shares.ctypes.data, self._surprise.ctypes.data) if self._watching else (None, None)
+        self._library.shortcut_watch(self._state, *places)
 
     def copy(self, row: int, twin: int) -> None:
         """Make a row hold what another holds."""
@@ -244,6 +280,8 @@ class NativeDecoding:
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with some of the rows alone, in that order."""
         self._hold([self._slots[row] for row in rows], [self._lengths[row] for row in rows])
+        self._watched = [self._watched[row] for row in rows]
+        self._watch()
 
     def step(self, tokens: Sequence[int], rows: Sequence[int] | None = None) -> Tensor:
         """Read one token in each of `rows`, in all where none are named; logits of the next, (rows, V).
@@ -267,6 +305,8 @@ class NativeDecoding:
             raise ValueError(f"{count} rows are given; there are {len(self._lengths)}")
         draw.fill(count, masks, params, uniforms)
         self._advance(tokens, rows, draw.address)
+        if self._watching:
+            self.seen = self._buffers
         return draw.ids[:count]
 
     def _advance(self, tokens: Sequence[int], rows: Sequence[int] | None, draw: int | None) -> None:

@@ -12,12 +12,22 @@ struct Above {
     double mass;
 };
 
+// What the last block's attention is asked besides, of some rows of one stream. bias: added to each source's scores, null
+// for none. shares: where each source's share of the attention goes, for the rows from `first` on, `stride` floats apart;
+// null where nobody asks.
+struct Look {
+    const float* bias;
+    float* shares;
+    long stride;
+    int first;
+};
+
 // One instruction set's functions; products.h, attend.h and rows.h say what each does.
 struct Kernels {
     void (*product)(const Weight&, const float*, long, int, int, int, int, int, const float*, bool, float*, long,
                     void*);
     void (*attend)(int, const float*, long, const int*, int, int, const void*, const void*, long, bool, float*, long,
-                   float*, long);
+                   float*, long, const Look&);
     void (*norm)(const float*, const float*, const float*, int, int, float*);
     void (*sum)(const float*, const float*, const float*, long, int, int, float*);
     void (*gate)(const float*, int, int, int, int, float*);

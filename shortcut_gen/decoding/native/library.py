@@ -9,7 +9,7 @@ from shortcut_gen import compiled
 from shortcut_gen.compiled import LEVELS
 from shortcut_gen.errors import SettingsError
 
-ABI = 5
+ABI = 6
 """What `shortcut_abi` must answer: a library built from other sources is not used."""
 
 
@@ -47,6 +47,8 @@ _FUNCTIONS: compiled.Functions = {
     "shortcut_state": (c_void_p, (c_void_p, c_int)),
     "shortcut_free_state": (None, (c_void_p,)),
     "shortcut_pass": (c_int, (c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p, c_void_p)),
+    "shortcut_watch": (None, (c_void_p, c_void_p, c_void_p)),
+    "shortcut_bias": (c_int, (c_void_p, c_int, c_void_p)),
     "shortcut_copy": (None, (c_void_p, c_int, c_int, c_int)),
     "shortcut_choose": (c_int, (c_void_p, c_void_p, c_long, c_int, c_int, c_void_p)),
 }

@@ -215,7 +215,8 @@ private:
                 const long ahead = long(other ? place(next, first, sources) : place(r, head + 1, sources)) - long(at);
                 k.attend(next - r, query + r * ldq + long(group) * columns * per_row + inside, ldq, p.positions + r,
                          width, sources, s.keys[number].get() + at * size, s.values[number].get() + at * size, ahead,
-                         m.half(), w.scores.get(), lds, out + (r - from) * all + long(group) * columns + inside, all);
+                         m.half(), w.scores.get(), lds, out + (r - from) * all + long(group) * columns + inside, all,
+                         look(r, head));
             }
         }
         float* x = w.x.get() + long(from) * d;
@@ -246,6 +247,18 @@ private:
             done_adding();
         }
         if (m.tapped[number]) std::memcpy(w.taps.get() + (long(tap) * s.rows + from) * d, x, size_t(rows) * d * 4);
+    }
+
+    // What the attention of one head is asked besides, of a stream's rows from r on.
+    Look look(int r, int head) const {
+        Look look = {nullptr, nullptr, long(heads->count) * m.sources, 0};
+        if (number < m.own_blocks()) return look;
+        const std::vector<float>& bias = s.bias[p.slots[r]];
+        if (!bias.empty()) look.bias = bias.data();
+        const int first = p.rows - std::min(p.wanted, s.slots);
+        look.first = std::max(0, first - r);
+        if (s.shares) look.shares = s.shares + std::max(0, r - first) * look.stride + long(head) * m.sources;
+        return look;
     }
 
     // Some MLPs of two hidden layers, one input each; their parts are left for `add_up`.
@@ -305,9 +318,11 @@ private:
     void draw() {
         if (m.threads > 1) m.pool->barrier(t);  // each thread has made some columns of the logits
         const Draw& draw = *p.draw;
-        for (int r = t; r < p.wanted; r += m.threads)
-            draw.ids[r] = w.chooser.choose(k, p.logits + long(r) * m.head.n, m.vocab, draw.allowed[r], draw.how[r],
-                                           draw.uniforms[r]);
+        for (int r = t; r < p.wanted; r += m.threads) {
+            const float* logits = p.logits + long(r) * m.head.n;
+            draw.ids[r] = w.chooser.choose(k, logits, m.vocab, draw.allowed[r], draw.how[r], draw.uniforms[r]);
+            if (s.surprise && r < s.slots) s.surprise[r] = w.chooser.surprise(k, logits, m.vocab, draw.ids[r]);
+        }
     }
 
     const Pass& p;

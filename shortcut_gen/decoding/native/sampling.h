@@ -61,6 +61,14 @@ public:
         return first + (fewer_ ? ids_[at] : at);
     }
 
+    // -ln of an id's probability by the logits as they are: at temperature 1, whatever is allowed.
+    float surprise(const Kernels& kernels, const float* logits, int vocab, int id) {
+        if (id < 0) return NAN;
+        if (vocab > room_) *this = Chooser(vocab);
+        const float top = kernels.temper(logits, nullptr, vocab, 1.0f, row_.get());
+        return float(std::log(kernels.exponentials(row_.get(), top, whole(vocab), mass_.get())) - (logits[id] - top));
+    }
+
 private:
     static constexpr float FAR = 87.0f;  // so far below the largest, a logit's mass is none
     static constexpr int FEW = 16;

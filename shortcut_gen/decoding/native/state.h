@@ -26,6 +26,10 @@ struct State {
     std::vector<size_t> slot_bytes;
     std::vector<Worker> workers;
     Array<float> shared_hidden, parts;
+    std::vector<std::vector<float>> bias;  // of each slot: the logarithms of its taps' gains; empty where they are 1
+    // What is looked at, where anything is: of the last rows whose logits are wanted, at most as many as there are slots,
+    // [rows][heads][sources], the shares of the last block's attention, and [rows], the surprise of what is drawn.
+    float *shares = nullptr, *surprise = nullptr;
     Array<float> first;  // for every row of a pass, the first block's values: [H][E]; with a value residual
 };
 
@@ -34,6 +38,7 @@ constexpr int CHUNK = 72;          // rows that pass through a block together
 
 State* new_state(Model* m, int slots) {
     auto s = std::make_unique<State>();
+    s->bias.resize(slots);
     s->m = m, s->slots = slots, s->rows = std::max(m->context, slots);
     s->chunk = std::max(CHUNK, m->threads > 1 ? ROWS_A_THREAD * m->threads : 0);
     const size_t rows = s->rows, chunk = std::min(s->chunk, s->rows), d = m->d, hidden = padded(m->hidden);

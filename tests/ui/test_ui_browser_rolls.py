@@ -1,0 +1,174 @@
+"""What the page draws of notes, in headless Chromium."""
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.shared.pages import fill, finish, shorter, speech
+
+pytestmark = pytest.mark.browser
+
+# The colour in the middle of a roll's first note that lies neither on a black key's row nor by a line, and what the
+# scheme says it is.
+COLOURS = """() => {
+    const roll = document.querySelector("#prompt .roll");
+    const canvas = roll.querySelector(".field canvas");
+    const box = canvas.getBoundingClientRect();
+    const scene = window.figures.scene(roll);
+    const note = scene.notes.find(({ pitch }) => [4, 7, 9].includes(pitch % 12));
+    const [x, y, w, h] = window.figures.place(note, scene, canvas.width, canvas.height);
+    const [r, g, b, a] = canvas.getContext("2d").getImageData(x + w / 2, y + h / 2, 1, 1).data;
+    const paint = document.createElement("canvas").getContext("2d");
+    paint.fillStyle = window.figures.colours(roll).old;
+    paint.fillRect(0, 0, 1, 1);
+    return { found: [r, g, b], alpha: a, named: [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3),
+        sharp: canvas.width / box.width };
+}"""
+
+
+def test_a_roll_is_drawn_from_its_notes_in_the_colours_of_the_scheme(page: Any) -> None:
+    light = page.evaluate(COLOURS)
+    assert light["found"] == pytest.approx(light["named"], abs=12)
+    assert light["alpha"] > 100
+    page.emulate_media(color_scheme="dark")
+    page.evaluate("document.body.classList.add('dark')")
+    page.wait_for_function("getComputedStyle(document.body).getPropertyValue('--old').trim() === '#7db3e4'")
+    page.wait_for_timeout(100)
+    dark = page.evaluate(COLOURS)
+    assert dark["found"] == pytest.approx(dark["named"], abs=12)
+    assert dark["found"] != light["found"]
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(300)
+    assert page.evaluate(COLOURS)["sharp"] == pytest.approx(light["sharp"], abs=0.02)
+
+
+def test_what_grows_is_sent_once_and_not_built_anew(page: Any) -> None:
+    answers: list[Any] = []
+    page.on("response", lambda answer: answers.append(answer) if "/notes/" in answer.url else None)
+    shorter(page)
+    fill(page, "seconds", 60)
+    page.locator("#variations label", has_text="2").click()
+    page.click("#go")
+    page.wait_for_selector(".take .roll canvas")
+    page.evaluate("window.first = document.querySelector('.take .roll')")
+    page.wait_for_function("document.querySelector('.take h2 .facts').textContent.includes(' of 60 s')")
+    page.wait_for_timeout(1500)
+    assert page.evaluate("window.first.isConnected")
+    page.click("#stop")
+    page.wait_for_selector("#takes .take audio")
+    page.wait_for_function("document.querySelector('.take .field').getAttribute('aria-label').includes('new note')")
+    page.wait_for_timeout(500)
+    told = [answer.json() for answer in answers]
+    for place in range(2):
+        sent = sum(len(each["rows"][place]["notes"]) for each in told if len(each["rows"]) > place) / 4
+        roll = f"document.querySelectorAll('.take .roll')[{place}]"
+        assert sent == page.evaluate(f"{roll}.figure.over.length") > 20
+    assert told[-1]["done"]
+
+
+def test_a_step_that_is_shown_again_after_a_reload_has_its_notes(page: Any) -> None:
+    shorter(page)
+    finish(page)
+    count = "document.querySelector('.take .roll').figure.over.length"
+    page.wait_for_function(f"{count} > 20")
+    before = page.evaluate(count)
+    page.reload()
+    page.wait_for_selector(".take .roll canvas")
+    page.wait_for_function(f"{count} === {before}")
+
+
+# Colours of the middles of notes in a finished take that the model drew, and of the taps they drew on most.
+LAYERS = """() => {
+    const roll = document.querySelector(".take .roll");
+    const canvas = roll.querySelector(".field canvas");
+    const scene = window.figures.scene(roll);
+    const colours = window.figures.colours(roll);
+    const clear = ({ pitch, start, end }) => end - start > 0.2 && [4, 7, 9].includes(pitch % 12);
+    const wide = scene.notes.filter((note) => note.drew && clear(note));
+    return wide.slice(0, 5).map((note) => {
+        const [x, y, w, h] = window.figures.place(note, scene, canvas.width, canvas.height);
+        const found = canvas.getContext("2d").getImageData(x + w / 2, y + h / 2, 1, 1).data;
+        const { shares } = note.drew;
+        const hex = window.figures.shade(colours, shares.indexOf(Math.max(...shares)), shares.length);
+        return [[...found].slice(0, 3), [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16))];
+    });
+}"""
+
+
+def test_layers_are_shown_by_the_keyboard_and_saved_as_pictures(page: Any, tmp_path: Path) -> None:
+    shorter(page)
+    finish(page)
+    page.wait_for_selector("#takes .views:not([hidden])")
+    page.locator("#takes .views input").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#takes .roll.deep .strip canvas")
+    assert "block 2" in page.locator("#takes .views .key").inner_text()
+    assert "Attention, not cause" in page.locator("#takes .views .key").inner_text()
+    told = page.locator("#takes .strip").get_attribute("aria-label")
+    assert "block 8" in told
+    assert "nats" in told
+    colours = page.evaluate(LAYERS)
+    assert colours
+    for found, named in colours:
+        assert found == pytest.approx(named, abs=14)
+    svg = picture(page, "SVG", tmp_path)
+    assert svg.name.endswith("-layers.svg")
+    drawing = ElementTree.parse(svg)
+    texts = {each.text for each in drawing.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"taps", "nats", "block 8", "C4"} <= texts
+    assert any("Attention, not cause." in str(text) for text in texts)
+    png = picture(page, "PNG", tmp_path).read_bytes()
+    assert png.startswith(b"\x89PNG")
+    assert int.from_bytes(png[16:20], "big") == 2400
+
+
+def picture(page: Any, kind: str, folder: Path) -> Path:
+    with page.expect_download() as waiting:
+        page.locator(".take .picture", has_text=kind).first.click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
+def test_a_click_on_a_note_says_what_it_attended_to(page: Any) -> None:
+    shorter(page)
+    finish(page)
+    page.wait_for_selector("#takes .views:not([hidden])")
+    page.locator("#takes .views input[value=surprise]").check()
+    said = page.locator(".take .why .said")
+    middle = page.evaluate(
+        """() => {
+            const roll = document.querySelector(".take .roll");
+            const field = roll.querySelector(".field");
+            field.scrollIntoView({ block: "center" });
+            const box = field.getBoundingClientRect();
+            const scene = window.figures.scene(roll);
+            const note = scene.notes.filter(({ drew, end }) => drew && end < scene.seconds).at(-1);
+            const [x, y, w, h] = window.figures.place(note, scene, box.width, box.height);
+            return [box.left + x + w / 2, box.top + y + h / 2];
+        }"""
+    )
+    page.mouse.click(*middle)
+    page.wait_for_function("document.querySelector('.why .said').textContent.includes('probability of')")
+    assert "Likeliest: " in said.inner_text()
+    assert "It attended most to " in said.inner_text()
+    assert page.evaluate("document.querySelector('.take audio').paused")  # the click explains, and does not play
+    before = said.inner_text()
+    page.locator(".why button", has_text="Note before").press("Enter")
+    page.wait_for_function(
+        "before => document.querySelector('.why .said').textContent.includes('probability of')"
+        " && document.querySelector('.why .said').textContent !== before",
+        arg=before,
+    )
+
+
+def test_speech_has_the_strip_too(page: Any) -> None:
+    tab = speech(page)
+    shorter(page, tab=tab)
+    finish(page, tab)
+    page.wait_for_selector("#speech-takes .views:not([hidden])")
+    assert page.locator("#speech-takes .views label:visible").all_inner_texts() == ["Loudness", "Layers", "Surprise"]
+    page.locator("#speech-takes .views input[value=layers]").check()
+    page.wait_for_selector("#speech-takes .strip[aria-label*='block 2']")

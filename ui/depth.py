@@ -1,0 +1,90 @@
+"""The depth map for the page: which id made which note, and the shares, entropy and surprise along time.
+
+What is said is where the last block looked, and not why a note is there: attention, not cause.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shortcut_gen.media import Note
+from shortcut_gen.modalities.piano import NOTE_OFF, TICKS_PER_SECOND, TIME_SHIFT, VELOCITY, PianoTokenizer
+from shortcut_gen.pipeline import Continuation
+
+BIN_SECONDS = 0.25
+"""Of the strip under a roll. Speech has one for each frame."""
+
+
+def starts(made: Continuation) -> NDArray[np.float64]:
+    """When each of the new ids begins, in seconds from the start of the prompt, (T_new,)."""
+    ids = np.array(made.prompt_ids + made.ids, np.int64)
+    if isinstance(made.tokenizer, PianoTokenizer):
+        shifts = np.where((ids >= TIME_SHIFT) & (ids < VELOCITY), ids - TIME_SHIFT + 1, 0)
+        times = (np.cumsum(shifts) - shifts) / TICKS_PER_SECOND
+        return times[len(made.prompt_ids) :]
+    frame = made.tokenizer.frame
+    per_frame = made.seconds * frame / max(len(ids), 1)
+    frames = np.arange(len(made.prompt_ids), len(ids)) // frame
+    return frames.astype(np.float64) * per_frame
+
+
+def note_places(made: Continuation, notes: Sequence[Note]) -> list[int]:
+    """Which of the new ids struck each note; -1 where it was struck before the seam, by the prompt.
+
+    A note is known by its pitch and its tick; several with the same are told apart by their ends.
+    """
+    ids, ticks = np.array(made.ids, np.int64), np.rint(starts(made) * TICKS_PER_SECOND).astype(np.int64)
+    struck: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for place in np.flatnonzero(ids < NOTE_OFF):
+        struck[int(ids[place]), int(ticks[place])].append(int(place))
+    places = [-1] * len(notes)
+    # From the last: the prompt may have struck the same key in the same tick, before.
+    for index in sorted(range(len(notes)), key=lambda k: notes[k].end, reverse=True):
+        there = struck.get((notes[index].pitch, round(notes[index].start * TICKS_PER_SECOND)))
+        if there:
+            places[index] = there.pop()
+    return places
+
+
+def _figures(shares: NDArray[np.float32], surprise: float) -> list[int]:
+    """Surprise in hundredths of a nat, then each tap's share in thousandths; [] where the model did not draw."""
+    if not np.isfinite(surprise):
+        return []
+    return [round(100 * float(surprise)), *(round(1000 * float(share)) for share in shares)]
+
+
+def drawn(made: Continuation, notes: Sequence[Note]) -> list[list[int]]:
+    """For each note the place of its id among the new ones and its figures; [] for a note of the prompt."""
+    depth = made.depth
+    if depth is None:
+        return []
+    found = []
+    for place in note_places(made, notes):
+        figures = _figures(depth.shares[place], depth.surprise[place]) if 0 <= place < len(depth.surprise) else []
+        found.append([place, *figures] if figures else [])
+    return found
+
+
+def strip(made: Continuation, done: bool, after: int) -> dict[str, Any]:
+    """Shares and surprise along time from the seam on, without the first `after` bins: the mean over the ids that
+    begin in each, as `_figures`; a bin is told when no more ids can begin in it."""
+    depth = made.depth
+    assert depth is not None
+    piano = isinstance(made.tokenizer, PianoTokenizer)
+    frame = made.tokenizer.frame
+    width = BIN_SECONDS if piano else made.seconds * frame / max(len(made.prompt_ids) + len(made.ids), 1)
+    count = len(depth.surprise)
+    place = ((starts(made)[:count] - made.seam_seconds) / width + 1e-6).astype(np.int64)
+    known = np.isfinite(depth.surprise)
+    bins = int(place[-1]) + 1 if count else 0
+    told = bins if done else max(bins - 1, 0)
+    weights = np.bincount(place[known], minlength=bins)
+    columns = [depth.surprise, *depth.shares.T]
+    sums = [np.bincount(place[known], column[known].astype(np.float64), bins) for column in columns]
+    with np.errstate(invalid="ignore"):
+        means = np.stack(sums) / weights  # (1 + L, bins), NaN where no id begins
+    rows = [_figures(means[1:, k].astype(np.float32), means[0, k]) for k in range(min(after, told), told)]
+    return {"after": min(after, told), "width": width, "seam": made.seam_seconds, "bins": rows}

@@ -1,0 +1,89 @@
+() => {
+  // The notes of each roll. Those of a prompt are in the page; those of a run are asked for (ui/notes.py) until it is
+  // over, each once. What was asked for stays here, so that a step that is shown again is drawn at once.
+  const WAIT = 300; // milliseconds between two askings of a run
+  const KEPT = 40; // runs whose notes are kept
+  const runs = new Map(); // address: { rows, done, asking }
+
+  const empty = () => ({ over: [], open: [], bins: [], taps: null });
+
+  // Flat numbers, as in `ui.piano_figures.numbers`, to notes.
+  const read = (numbers) => {
+    const notes = [];
+    for (let i = 0; i + 3 < numbers.length; i += 4) {
+      const [pitch, velocity, start, length] = numbers.slice(i, i + 4);
+      notes.push({ pitch, velocity, start: start / 100, end: (start + length) / 100 });
+    }
+    return notes;
+  };
+
+  // What the model drew on for a note, as `ui.depth` says it: the place of its id, nats, and each tap's share.
+  const drew = (notes, figures) => {
+    (figures || []).forEach(([place, nats, ...shares], k) => {
+      if (place !== undefined) notes[k].drew = { place, nats: nats / 100, shares: shares.map((share) => share / 1000) };
+    });
+    return notes;
+  };
+  const bin = ([nats, ...shares]) =>
+    nats === undefined ? null : { nats: nats / 100, shares: shares.map((share) => share / 1000) };
+
+  const take = (run, answer) => {
+    answer.rows.forEach((row, place) => {
+      const known = (run.rows[place] = run.rows[place] || empty());
+      known.over.length = row.after;
+      for (const note of drew(read(row.notes), row.drew)) known.over.push(note);
+      known.open = drew(read(row.open), row.drewOpen);
+      Object.assign(known, { facts: row.facts, said: row.said, taps: row.taps || null });
+      if (!row.strip) return;
+      known.bins.length = row.strip.after;
+      for (const each of row.strip.bins) known.bins.push(bin(each));
+      Object.assign(known, { width: row.strip.width, seam: row.strip.seam });
+    });
+    run.done = answer.done;
+    run.over = answer.over;
+  };
+
+  const wanted = (address) =>
+    [...document.querySelectorAll("[data-from]")].some((roll) => roll.dataset.from.split("#")[0] === address);
+
+  const ask = async (address, run, told) => {
+    const after = run.rows.map((row) => row.over.length).join();
+    const bins = run.rows.map((row) => row.bins.length).join();
+    try {
+      const answer = await fetch(`${address}?after=${after}&bins=${bins}`);
+      if (!answer.ok) {
+        run.over = true; // it is not kept any more
+        return;
+      }
+      take(run, await answer.json());
+      told(address);
+    } catch {
+      // The server is away for the moment.
+    }
+  };
+
+  const follow = async (address, run, told) => {
+    if (run.asking || run.done) return;
+    run.asking = true;
+    while (!run.done && wanted(address)) {
+      await ask(address, run, told);
+      if (run.over) break;
+      await new Promise((resolve) => setTimeout(resolve, WAIT));
+    }
+    run.asking = false;
+  };
+
+  // What there is of a roll's notes; `told(address)` is called as more come.
+  const notesOf = (roll, told) => {
+    if (!roll.dataset.from) return { ...empty(), over: read(roll.dataset.notes.split(",").map(Number)) };
+    const [address, place] = roll.dataset.from.split("#");
+    const run = runs.get(address) || { rows: [], done: false };
+    runs.delete(address);
+    runs.set(address, run); // the one used last is the last to go
+    while (runs.size > KEPT) runs.delete(runs.keys().next().value);
+    follow(address, run, told);
+    return run.rows[Number(place)] || empty();
+  };
+
+  Object.assign(window.figures, { notesOf, empty });
+}

@@ -1,0 +1,120 @@
+() => {
+  // A take's drawing as a file: the roll as it is shown, the strip, axes and a caption, as PNG or SVG.
+  const { figures } = window;
+  const WIDTH = 1200;
+  const LEFT = 64; // of the field, in pixels
+  const SIDE = 24;
+  const FIELD = 420;
+  const SHARP = 2; // pixels of the PNG per unit
+
+  const LINE = 165; // letters
+
+  const lines = (text) => text.match(new RegExp(`\\S.{0,${LINE - 2}}(?=\\s|$)`, "g")) || [];
+
+  const compose = (pen, roll, height) => {
+    const [scene, colour] = [figures.scene(roll), figures.colours(roll)];
+    const { figure } = roll;
+    const wide = WIDTH - LEFT - SIDE;
+    const take = roll.closest(".take");
+    const say = (x, y, text, more = {}) => pen.text(x, y, text, { fill: colour.ink, ...more });
+    pen.rect(0, 0, WIDTH, height, colour.sheet);
+    const [facts, of] = [take.querySelector("h2 .facts"), take.querySelector(".of")];
+    say(LEFT, 28, `${take.querySelector("h2").firstChild.textContent} ${of.textContent}`, { size: 18, bold: true });
+    say(WIDTH - SIDE, 28, facts.textContent, { size: 13, align: "right", fill: colour.faint });
+    let y = 52;
+    const rows = scene.high - scene.low + 1;
+    const fill = figures.fill(roll, scene, colour);
+    pen.within(LEFT, y, wide, FIELD, () => {
+      figures.paintField(pen, scene, wide, FIELD, colour, fill);
+      figures.mark(pen, roll, scene, wide, FIELD, colour);
+      pen.rect((scene.seam / scene.seconds) * wide - 1, 0, 2, FIELD, colour.ink, 0.6);
+    });
+    pen.within(LEFT - figures.KEYS, y, figures.KEYS, FIELD, () => figures.paintKeys(pen, scene, FIELD));
+    for (let pitch = scene.low; pitch <= scene.high; pitch += 12) {
+      say(LEFT - figures.KEYS - 6, y + ((scene.high - pitch + 0.5) * FIELD) / rows, figures.pitchName(pitch), {
+        align: "right",
+      });
+    }
+    y += FIELD + 14;
+    for (const time of roll.querySelectorAll(".times span")) {
+      say(LEFT + (parseFloat(time.style.left) / 100) * wide, y, time.textContent, { align: "center" });
+    }
+    y += 18;
+    if (scene.shows !== "loudness") {
+      const strip = figures.stripHeight(figure.taps);
+      pen.within(LEFT, y, wide, strip, () => figures.paintStrip(pen, figure, scene.seconds, wide, colour));
+      if (figure.taps.length) say(LEFT - 8, y + 22, "taps", { align: "right" });
+      say(LEFT - 8, y + strip - 14, "nats", { align: "right" });
+      y += strip + 18;
+    }
+    let x = LEFT;
+    const chips =
+      scene.shows === "loudness" || scene.shows === "surprise"
+        ? [[colour.old, "prompt"], [colour.new, scene.shows === "surprise" ? "more surprising is darker" : "continuation; paler is softer"]]
+        : figure.taps.map((tap, k) => [figures.shade(colour, k, figure.taps.length), `block ${tap}`]);
+    if (scene.shows !== "loudness") chips[0] = scene.shows === "surprise" ? [colour.unused, "prompt"] : chips[0];
+    for (const [shade, name] of chips) {
+      pen.rect(x, y - 5, 16, 10, shade);
+      say(x + 22, y, name, { size: 13 });
+      x += 42 + 7.5 * name.length;
+    }
+    y += 24;
+    const told = take.closest(".outcome").querySelector(".views .told");
+    const caption = scene.shows === "loudness" ? figure.said || "" : told ? told.textContent : "";
+    const why = roll.chosen && scene.shows !== "loudness" ? take.querySelector(".why .said").textContent : "";
+    for (const line of [...lines(why), ...lines(caption)]) {
+      say(LEFT, y, line, { size: 12, fill: colour.faint });
+      y += 18;
+    }
+    return y + 8;
+  };
+
+  const measure = (roll) => compose(new figures.SvgPen(WIDTH, 1), roll, 1);
+
+  const download = (blob, name) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  };
+
+  const save = (roll, kind) => {
+    const height = measure(roll);
+    const file = roll.closest(".take").querySelector(".listen a[download$='.mid']");
+    const stem = file ? file.download.replace(/\.mid$/, "") : "take";
+    const name = `${stem}-${figures.scene(roll).shows}.${kind}`;
+    if (kind === "svg") {
+      const pen = new figures.SvgPen(WIDTH, height);
+      compose(pen, roll, height);
+      download(new Blob([pen.toString()], { type: "image/svg+xml" }), name);
+      return;
+    }
+    const canvas = document.createElement("canvas");
+    compose(new figures.CanvasPen(canvas, WIDTH, height, SHARP), roll, height);
+    canvas.toBlob((blob) => download(blob, name), "image/png");
+  };
+
+  // A finished take gets its two buttons.
+  figures.offer = (roll) => {
+    const take = roll.closest(".take");
+    const row = take && take.querySelector(".listen");
+    if (!row || row.querySelector(".picture")) return;
+    for (const kind of ["png", "svg"]) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "button picture";
+      button.dataset.kind = kind;
+      button.textContent = `Picture, ${kind.toUpperCase()}`;
+      const hidden = document.createElement("span");
+      hidden.className = "hidden";
+      hidden.textContent = ` of ${take.querySelector("h2").firstChild.textContent.toLowerCase()}`;
+      button.append(hidden);
+      row.append(button);
+    }
+  };
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest && event.target.closest(".picture");
+    if (button) save(button.closest(".take").querySelector(".roll.notes"), button.dataset.kind);
+  });
+}
