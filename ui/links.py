@@ -19,7 +19,7 @@ LENGTH = 600
 KEPT = 900
 """Characters of what a page remembers of a tab."""
 _NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
-_NAMES = ("prompt", "start", "used", "seconds", "variations", "temperature", "top_p", "seed", "model")
+_NAMES = ("prompt", "start", "used", "seconds", "variations", "temperature", "top_p", "top_k", "min_p", "seed", "model")
 
 _READ = """(name, most, length) => {
   window.came ??= { link: location.search, tabs: [] };
@@ -74,6 +74,8 @@ def link(run: Run, made: Sequence[Continuation], tab: str) -> str:
         "variations": len(made),
         "temperature": params.temperature,
         "top_p": params.top_p,
+        "top_k": params.top_k or None,
+        "min_p": params.min_p or None,
         "seed": params.seed,
         "model": model,
     }
@@ -121,6 +123,8 @@ def from_link(
             variations=value("variations", 1),
             temperature=value("temperature", 1.0),
             top_p=value("top_p", usual.top_p),
+            top_k=value("top_k", 0),
+            min_p=value("min_p", 0.0),
             fresh="seed" not in values,
             seed=value("seed", 0),
             checkpoint=values.get("model"),
@@ -137,6 +141,8 @@ def from_link(
                 plan.count,
                 plan.params.temperature,
                 plan.params.top_p,
+                plan.params.top_k,
+                plan.params.min_p,
                 asked.fresh,
                 plan.params.seed,
                 plan.checkpoint or next(iter(checkpoints)),
@@ -158,12 +164,15 @@ def from_page(
 ) -> Fields | None:
     """What a page remembers, as `writer` wrote it; None where there is nothing, or what is no more."""
     try:
-        choice, upload, start, used, seconds, variations, temperature, top_p, fresh, seed, checkpoint = json.loads(kept)
+        choice, upload, start, used, *settings = json.loads(kept)
+        seconds, variations, temperature, top_p, top_k, min_p, fresh, seed, checkpoint = settings
         asked = Asked(
             seconds=seconds,
             variations=variations,
             temperature=temperature,
             top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
             fresh=fresh,
             seed=seed,
             checkpoint=checkpoint,
@@ -174,7 +183,7 @@ def from_page(
             upload=upload if isinstance(upload, str) and is_upload(upload) else None,
             start=number(start, ON_PAGE["start"], 0, 86_400),
             used=number(used, ON_PAGE["used"], 0, most[0]),
-            settings=(seconds, variations, temperature, top_p, fresh, seed, checkpoint),
+            settings=tuple(settings),
         )
     except (ValueError, TypeError, RecursionError, SettingsError):
         return None
