@@ -194,6 +194,7 @@ def test_a_link_sets_the_fields_and_a_reload_keeps_them(page: Any, server: str, 
 
     page.goto(f"{server}/?tab=piano&prompt=satie-gymnopedie.mid&used=6&seconds=5&seed=77&variations=2")
     page.wait_for_function("document.querySelector('#prompt')?.textContent.includes('Satie')")
+    more(page)
     page.wait_for_function("document.querySelector('#seed input')?.value === '77'")
     assert (value("used"), value("seconds")) == ("6", "5")
     assert not page.locator("#fresh input").is_checked()
@@ -210,6 +211,7 @@ def test_a_link_sets_the_fields_and_a_reload_keeps_them(page: Any, server: str, 
     page.reload()
     page.wait_for_function("document.querySelector('#prompt')?.textContent.includes('mine.mid: 1 note')")
     page.wait_for_function("document.querySelectorAll('.take').length === 2")
+    more(page)
     assert (value("used"), value("seconds"), value("seed")) == ("7", "9", "77")
     assert page.locator("#upload").inner_text().count("mine") == 1
     fill(page, "seconds", 4)
@@ -232,11 +234,11 @@ def test_a_take_is_saved_and_opened(page: Any, tmp_path: Path) -> None:
     page.locator("#upload input[type=file]").set_input_files(path)
     page.wait_for_function("document.querySelector('#status').textContent.includes('1 step opened')")
     assert page.locator("#steps .node").count() == 3
-    assert "seed 5" in page.locator(".take h3").inner_text()
+    assert "seed 5" in page.locator(".take h2").inner_text()
     page.wait_for_function("document.querySelector('#seed input').value === '5'")
     page.locator(".together button", has_text="Once more").click()
     page.wait_for_selector("#steps .node[data-show='4'][aria-current]")
-    assert "seed 5" in page.locator(".take h3").inner_text()
+    assert "seed 5" in page.locator(".take h2").inner_text()
 
 
 def test_piano_is_heard_while_it_is_made_without_a_gap(page: Any, tmp_path: Path) -> None:
