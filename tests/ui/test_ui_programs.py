@@ -279,7 +279,7 @@ def test_exactly_these_endpoints_are_for_programs(page: gr.Blocks) -> None:
 
 
 def join(page: gr.Blocks, name: str = "continue_midi", **changes: Any) -> dict[str, Any]:
-    data = [None, 5, 3, 1, 1.0, 0.9, 7, None, False]
+    data = [None, 5, 3, 1, 1.0, 0.9, 7, None, False, False]
     return {"data": data, "fn_index": Programs(page).events[name], "session_hash": "abc-1"} | changes
 
 
