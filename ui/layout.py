@@ -204,18 +204,12 @@ def _buttons(prefix: str) -> tuple[Any, Any, Any]:
     return go, halt, line
 
 
-def follow_bars(do: Tab, fields: Fields, changed: Callable[..., Any]) -> None:
-    """Have a prompt, or a length that was set otherwise, said in bars."""
-    given = [fields.choice, fields.upload, fields.start, fields.used, fields.others[0]]
-    changed(do.say_bars, given, [fields.bars], **QUICK)
-
-
 def _wire(do: Tab, look: Look, fields: Fields) -> None:
     """Connect what every tab has: choosing a prompt, Continue, going on from a variation, the tree, Stop."""
     choice, upload, prompt, part = fields.choice, fields.upload, fields.prompt, (fields.start, fields.used)
-    chosen = choice.input(do.choose_example, [choice], [prompt, *part, upload], **QUICK)
-    uploaded = upload.upload(do.choose_upload, [upload, choice, *part], [prompt, *part, choice, upload], **QUICK)
-    cleared = upload.clear(do.clear_upload, None, [prompt, *part, choice], **QUICK)
+    choice.input(do.choose_example, [choice], [prompt, *part, upload], **QUICK)
+    upload.upload(do.choose_upload, [upload, choice, *part], [prompt, *part, choice, upload], **QUICK)
+    upload.clear(do.clear_upload, None, [prompt, *part, choice], **QUICK)
     for slider in part:
         slider.change(do.change_part, [choice, upload, *part], [prompt], trigger_mode="always_last", **QUICK)
     opened = upload.upload(
@@ -223,10 +217,8 @@ def _wire(do: Tab, look: Look, fields: Fields) -> None:
     )
     used, seconds = [choice, upload, *part], fields.others[0]
     fields.bars.input(do.take_bars, [*used, fields.bars], [seconds], trigger_mode="always_last", **QUICK)
-    # Not as the card changes: Gradio then draws it twice, the second time without what a script has drawn in it.
-    news = [each.then for each in (chosen, uploaded, cleared, opened)]
-    for changed in (*news, *(slider.change for slider in part), fields.bars.blur, seconds.input):
-        follow_bars(do, fields, changed)
+    for changed in (prompt.change, opened.then, fields.bars.blur, seconds.input):  # not what a length in bars sets
+        changed(do.say_bars, [*used, seconds], [fields.bars], **QUICK)
     # A place is asked for at once, so that the click has an answer also where others are served first.
     token = gr.Textbox(visible=False)
     # Buttons within the variations and the tree write here what they stand for, and press one of these.
@@ -248,14 +240,13 @@ def _wire(do: Tab, look: Look, fields: Fields) -> None:
         )
     assert Context.root_block is not None
     came = [gr.Textbox(visible=False), gr.Textbox(visible=False)]
-    came_back = Context.root_block.load(
+    Context.root_block.load(
         do.arrive,
         came,
         [fields.takes, fields.steps, fields.line, prompt, *part, choice, upload, *fields.others],
         js=reader(do.name),
         **QUICK,
     )
-    follow_bars(do, fields, came_back.then)
     values = [choice, upload, *part, *fields.others]
     for each in values:
         each.change(None, values, None, js=writer(do.name), **QUICK)

@@ -19,7 +19,7 @@ from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui import notes
 from ui.html import Live, Variation, prompt_card
 from ui.keyboard import panel
-from ui.layout import QUICK, Look, follow_bars, lay_out
+from ui.layout import QUICK, Look, lay_out
 from ui.live import address
 from ui.loudness import leveled
 from ui.models import Models
@@ -246,10 +246,9 @@ def build(models: Models, sessions: Sessions) -> None:
         over_columns=(gr.HTML(panel(), elem_id="keyboard", render=False), played),
     )
     on = lay_out(do, models, look)
-    recorded = played.upload(
+    played.upload(
         do.choose_recording,
         [played, on.choice, on.upload, on.start, on.used],
         [on.prompt, on.start, on.used, on.choice, on.upload, played],
         **QUICK,
     )
-    follow_bars(do, on, recorded.then)
