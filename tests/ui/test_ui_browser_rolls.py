@@ -164,6 +164,40 @@ def test_a_click_on_a_note_says_what_it_attended_to(page: Any) -> None:
     )
 
 
+# Of a drawing of sound the colours in its wave, well before and after the seam, beside those of the scheme.
+WAVES = """() => {
+    const roll = document.querySelector("#speech-takes .roll");
+    const canvas = roll.querySelector(".field canvas");
+    const [scene, colours] = [window.figures.scene(roll), window.figures.colours(roll)];
+    const at = (time) => [...canvas.getContext("2d").getImageData(
+        canvas.width * time / scene.seconds, canvas.height * 0.15, 1, 1).data].slice(0, 3);
+    const hex = (name) => [1, 3, 5].map((k) => parseInt(colours[name].slice(k, k + 2), 16));
+    return [[at(scene.seam / 2), hex("old")], [at((scene.seam + scene.seconds) / 2), hex("new")]];
+}"""
+
+
+def test_sound_is_drawn_in_the_browser_and_sent_once(page: Any, tmp_path: Path) -> None:
+    tab = speech(page)
+    page.wait_for_function("document.querySelector('#speech-prompt .roll').figure.peaks.length > 40")
+    shorter(page, tab=tab)
+    page.locator("#speech-variations label", has_text="2").click()
+    answers: list[Any] = []
+    page.on("response", lambda answer: answers.append(answer) if "/notes/" in answer.url else None)
+    finish(page, tab)
+    for place in range(2):
+        page.wait_for_function(
+            f"document.querySelectorAll('#speech-takes .roll')[{place}].figure.peaks.length === 320", timeout=20_000
+        )
+    for found, named in page.evaluate(WAVES):
+        assert found == pytest.approx(named, abs=12)
+    told = [answer.json() for answer in answers]
+    rows = [[each["rows"][place] for each in told if len(each["rows"]) > place] for place in range(2)]
+    assert sum(len(row["peaks"]) for row in rows[0]) == 320
+    assert 160 <= sum(len(row["peaks"]) for row in rows[1]) < 165  # the prompt is that of the first
+    said = page.locator("#speech-takes .field").first.get_attribute("aria-label")
+    assert said == "Loudness and spectrogram: 4.0 s of the prompt, then 4.0 s new."
+
+
 def test_speech_has_the_strip_too(page: Any) -> None:
     tab = speech(page)
     shorter(page, tab=tab)
