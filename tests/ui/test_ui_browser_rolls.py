@@ -208,10 +208,26 @@ def test_speech_has_the_strip_too(page: Any) -> None:
     page.wait_for_selector("#speech-takes .strip[aria-label*='block 2']")
 
 
+def test_the_shortcuts_are_those_of_the_model_that_is_chosen(page: Any) -> None:
+    tab = speech(page)
+    shorter(page, tab=tab)
+    shortcuts = page.locator("#tabs .shortcuts:visible")
+    shortcuts.locator("button").first.click()
+    fill(page, "speech-tap-2", 0.5)
+    page.wait_for_function("document.querySelector('#speech-gains textarea, #speech-gains input').value === '1,0.5'")
+    page.locator("#speech-checkpoint input").click()
+    page.get_by_role("option", name="speech-plain").click()
+    page.wait_for_function("document.querySelector('#speech-gains textarea, #speech-gains input').value === '1,1'")
+    assert "This model has no shortcuts" in shortcuts.inner_text()
+    assert not shortcuts.locator("input").count()
+    finish(page, tab)
+    assert "s of speech in" in page.locator("#speech-status").inner_text()
+
+
 def test_a_tap_is_turned_down_and_what_it_costs_is_said(page: Any) -> None:
     shorter(page)
     page.locator("#tabs .shortcuts button").first.click()
-    fill(page, "tap-2", 0)
+    fill(page, "tap-1", 0)
     page.wait_for_function("document.querySelector('#gains textarea, #gains input').value === '0,1,1,1'")
     finish(page)
     assert "nats a token" in page.locator("#status").inner_text()
