@@ -69,6 +69,35 @@ def test_what_grows_is_sent_once_and_not_built_anew(page: Any) -> None:
     assert told[-1]["done"]
 
 
+# Pixels of a take's roll that have the colour of new notes.
+INKED = """() => {
+    const canvas = document.querySelector(".take .roll .field > canvas");
+    if (!canvas) return 0;
+    const paint = document.createElement("canvas").getContext("2d");
+    paint.fillStyle = window.figures.colours(canvas.closest(".roll")).new;
+    paint.fillRect(0, 0, 1, 1);
+    const wanted = paint.getImageData(0, 0, 1, 1).data;
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let count = 0;
+    for (let i = 0; i < data.length; i += 4)
+        count += data[i + 3] > 60 && [0, 1, 2].every(k => Math.abs(data[i + k] - wanted[k]) < 12);
+    return count;
+}"""
+
+
+def test_the_next_runs_and_steps_gone_back_to_are_drawn_too(page: Any) -> None:
+    """Gradio puts them into the elements of the one before."""
+    shorter(page)
+    for seed in (5, 6):
+        fill(page, "seed", seed)
+        finish(page)
+        page.wait_for_function(f"({INKED})() > 20")
+    for button in ("The step before", "The step after"):
+        page.get_by_role("button", name=button).click()
+        page.wait_for_timeout(500)
+        page.wait_for_function(f"({INKED})() > 20")
+
+
 def test_a_step_that_is_shown_again_after_a_reload_has_its_notes(page: Any) -> None:
     shorter(page)
     finish(page)

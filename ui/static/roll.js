@@ -156,15 +156,33 @@
   const sizes = new ResizeObserver((entries) => {
     for (const { target } of entries) draw(target.closest(".roll"));
   });
+  // Gradio puts a new run's frame into the elements of the one before: what was drawn is gone, the element is not.
+  const CHANGES = ["data-from", "data-notes", "data-seconds", "data-seam"];
+  const stands = (roll, field) =>
+    roll.figure &&
+    roll.field === field &&
+    CHANGES.every((name) => roll.frame[name] === roll.getAttribute(name)) &&
+    (!roll.matches(".notes") || field.querySelector(":scope > canvas"));
   const look = () => {
     for (const roll of all()) {
-      if (roll.figure) continue;
-      roll.figure = figures.empty();
-      sizes.observe(roll.querySelector(".field")); // a new one is told of once, before it is painted
+      const field = roll.querySelector(".field");
+      if (!field || stands(roll, field)) continue;
+      if (roll.field !== field) {
+        if (roll.field) sizes.unobserve(roll.field);
+        sizes.observe(field); // a new one is told of once, before it is painted
+      }
+      roll.field = field;
+      roll.frame = Object.fromEntries(CHANGES.map((name) => [name, roll.getAttribute(name)]));
+      roll.figure = roll.figure || figures.empty();
       draw(roll);
     }
   };
-  new MutationObserver(look).observe(document.body, { childList: true, subtree: true });
+  new MutationObserver(look).observe(document.body, {
+    childList: true,
+    subtree: true,
+    attributes: true,
+    attributeFilter: CHANGES,
+  });
   look();
   // The colours are the scheme's.
   const redraw = () => all().forEach(draw);
