@@ -1,5 +1,6 @@
 () => {
   // Draws the piano rolls: the frame comes from the server (ui/piano_figures.py), the notes from static/notes.js.
+  // Looks after the drawings of sound too (static/sound.js): when there is a new one, or more to draw in it.
   const { figures } = window;
   const LOWEST = 36; // C2 to B6 are always shown; the drawing reaches further by octaves where the notes do
   const HIGHEST = 95;
@@ -30,6 +31,7 @@
       high: Math.floor(high / 12) * 12 + 11,
       seconds: Number(data.seconds),
       seam: Number(data.seam),
+      rate: Number(data.rate), // columns a second, of sound
       begin: Number(data.begin || 0),
       origin: Number(data.origin),
       step: Number(data.step),
@@ -130,7 +132,7 @@
     if (!width || !height || !roll.isConnected) return; // in a tab that is not open
     roll.figure = figures.notesOf(roll, changed);
     const [now, colour] = [scene(roll), colours(roll)];
-    if (roll.matches(".notes")) drawNotes(roll, now, colour, width, height); // sound is drawn by the server
+    (roll.matches(".notes") ? drawNotes : figures.drawSound)(roll, now, colour, width, height);
     tell(roll);
     figures.drawn(roll, now, colour);
   };
@@ -147,7 +149,7 @@
     nameOctaves(keys, now);
   };
 
-  const all = () => document.querySelectorAll(".roll.notes, .roll[data-from]");
+  const all = () => document.querySelectorAll(".roll.notes, .roll.sound");
   const changed = (address) => {
     for (const roll of all()) if ((roll.dataset.from || "").split("#")[0] === address) draw(roll);
   };
@@ -187,5 +189,5 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   new MutationObserver(redraw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
 
-  Object.assign(figures, { scene, place, isOld, paintField, paintKeys, colours, pitchName, draw, redraw, KEYS });
+  Object.assign(figures, { scene, place, isOld, canvasOf, paintField, paintKeys, colours, pitchName, draw, redraw, KEYS });
 }

@@ -59,6 +59,7 @@
       }
       roll.chosen.looked = found.looked;
       roll.chosen.taps = found.taps;
+      roll.chosen.heads = found.heads;
       said.textContent = inWords(note, found);
       figures.draw(roll);
     } catch {
