@@ -26,7 +26,8 @@ from ui.values import take_as_sent
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = (
     *("page.js", "keys.js", "live.js", "record.js", "takes.js"),
-    *("pens.js", "notes.js", "depth.js", "why.js", "save.js", "roll.js"),  # the last draws with those before it
+    *("pens.js", "notes.js", "depth.js", "heads.js", "why.js"),
+    *("save.js", "sound.js", "roll.js"),  # the last draws with those before it
     *("keyboard-sound.js", "keyboard-take.js", "keyboard.js", "keyboard-record.js"),  # each needs those before it
 )
 STYLES = ("page.css", "takes.css", "keyboard.css")

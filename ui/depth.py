@@ -68,6 +68,18 @@ def drawn(made: Continuation, notes: Sequence[Note]) -> list[list[int]]:
     return found
 
 
+def heads(made: Continuation) -> list[list[int]]:
+    """For each head of the last block the taps' shares in thousandths, on average over the ids that the model drew; []
+    without taps."""
+    depth = made.depth
+    if depth is None or depth.by_head is None or not depth.taps:
+        return []
+    known = depth.by_head[np.isfinite(depth.surprise)]
+    means = known.mean(axis=0) if len(known) else np.zeros((0, 0), np.float32)
+    found: list[list[int]] = np.rint(1000 * means).astype(int).tolist()
+    return found
+
+
 def strip(made: Continuation, done: bool, after: int) -> dict[str, Any]:
     """Shares and surprise along time from the seam on, without the first `after` bins: the mean over the ids that
     begin in each, as `_figures`; a bin is told when no more ids can begin in it."""

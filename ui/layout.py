@@ -171,7 +171,7 @@ def _settings(do: Tab, models: Models, look: Look, duration: float) -> tuple[Any
             seed = gr.Number(0, label="Seed", minimum=0, maximum=MAX_SEED, **named("seed"))
             fresh = gr.Checkbox(True, label="A new seed each time", container=False, **named("fresh"))
         temperature, top_p, top_k, min_p = _sampling(do, named)
-    gains = sliders(models, named)
+    gains = sliders(models, named, checkpoint)
     drawn = (temperature, top_p)
     daring.input(do.dare, [daring], [*drawn], **QUICK)
     for slider in drawn:

@@ -12,10 +12,12 @@ from shortcut_gen.modalities.base import Usual
 from shortcut_gen.pipeline import Continuation
 from ui.sessions import Run
 from ui.settings import ON_PAGE, Asked, planned
-from ui.values import chosen, number
+from ui.values import chosen, number, shown
 
 LENGTH = 600
 """Characters of a link's query that are read."""
+TABS = ("piano", "speech")
+"""The tabs that a link can name; the first where it names none."""
 KEPT = 900
 """Characters of what a page remembers of a tab."""
 _NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
@@ -110,7 +112,10 @@ def from_link(
         values = dict(parse_qsl(query.removeprefix("?"), keep_blank_values=True, max_num_fields=30))
     except ValueError as error:
         raise SettingsError(f"the link cannot be read: {error}") from None
-    if values.get("tab", "piano") != tab or not set(values) & {*_NAMES, *_OPTIONS}:
+    named = values.get("tab", TABS[0])
+    if named not in TABS and tab == TABS[0]:
+        raise SettingsError(f"The link sets nothing: it names the tab {shown(named)}; {' or '.join(TABS)} is needed.")
+    if named != tab or not set(values) & {*_NAMES, *_OPTIONS}:
         return None
 
     def value(name: str, usual: object) -> object:

@@ -1,6 +1,6 @@
-"""The notes of a run for the page's drawing: each is sent once, when it has ended, so that what grows costs little.
+"""What the page draws of a run: each note is sent once, when it has ended, and of sound each column once.
 
-`static/notes.js` asks again and again while a run goes on, and says how many notes of each variation it has.
+`static/notes.js` asks again and again while a run goes on, and says how much of each variation it has.
 """
 
 import gzip
@@ -18,6 +18,8 @@ from shortcut_gen.pipeline import Continuation
 from ui import depth
 from ui.piano_figures import MAX_DRAWN, Roll, describe, numbers
 from ui.sessions import Run
+from ui.speech_figures import Analysis, Sketch, columns
+from ui.speech_figures import describe as described
 
 
 def address(token: str, place: int) -> str:
@@ -30,9 +32,9 @@ def new_seconds(made: Continuation) -> float:
     return max(made.seconds - made.seam_seconds, 0.0)
 
 
-def facts(made: Continuation, done: bool) -> str:
-    """How far a variation has come, in words."""
-    new = new_seconds(made)
+def facts(made: Continuation, done: bool, new: float | None = None) -> str:
+    """How far a variation has come, in words. new: how long it is without its prompt, if it is not as its ids say."""
+    new = new_seconds(made) if new is None else new
     length = f"{new:.1f} s new" if done else f"{new:.1f} of {made.params.seconds or new:.0f} s"
     return f"{length}, seed {made.seed}"
 
@@ -50,8 +52,8 @@ def ended(notes: Iterable[Note], now: float | None) -> tuple[list[Note], list[No
 def row(made: Continuation, done: bool, after: int, bins: int = 0) -> dict[str, Any]:
     """One variation as the page reads it, without the first `after` notes and `bins` of the strip, which it has.
 
-    notes, open: those that have ended and those that still sound, as `numbers` has them. taps, drew, drewOpen, strip:
-    what `ui.depth` says of them, where the run was asked for it.
+    notes, open: those that have ended and those that still sound, as `numbers` has them. taps, drew, drewOpen, strip,
+    and heads at the end: what `ui.depth` says of them, where the run was asked for it.
     """
     told: dict[str, Any] = {"after": 0, "notes": [], "open": []}
     if isinstance(made.tokenizer, PianoTokenizer):
@@ -64,7 +66,25 @@ def row(made: Continuation, done: bool, after: int, bins: int = 0) -> dict[str, 
             told |= {"drew": drew[after : len(over)], "drewOpen": drew[len(over) :]}
     if made.depth is not None:
         told |= {"taps": list(made.depth.taps), "strip": depth.strip(made, done, bins)}
+        told |= {"heads": depth.heads(made)} if done else {}
     return told
+
+
+def sound(made: Continuation, analysis: Analysis, done: bool) -> dict[str, Any]:
+    """What is said of a variation that is sound."""
+    new = max(analysis.seconds - made.seam_seconds, 0.0)
+    sketch = Sketch(sample_rate=analysis.sample_rate, seam=made.seam_seconds, seconds=analysis.seconds)
+    return {"facts": facts(made, done, new), "said": described(sketch, analysis.seconds)}
+
+
+def sounds(run: Run, after: Sequence[int]) -> list[dict[str, Any]]:
+    """The columns of the variations that are sound, without those that the page has. What a later one has in common
+    with the first, their prompt, is not told again: `after` may be more than the page has of it."""
+    there = [columns(each) for each in run.sounds]
+    return [
+        each.told(max(have, each.shared(there[0]) if place else 0))
+        for place, (each, have) in enumerate(zip(there, after, strict=False))
+    ]
 
 
 def counts(text: str) -> list[int]:
@@ -77,8 +97,10 @@ def rows(run: Run, after: Sequence[int], bins: Sequence[int] = ()) -> dict[str, 
     """All variations of a run as they stand."""
     done = bool(run.made)
     made = run.made or run.making
-    known = zip([*after, *(0 for _ in made)], [*bins, *(0 for _ in made)], strict=False)
-    told = [row(each, done, *have) for each, have in zip(made, known, strict=False)]
+    after, bins = [*after, *(0 for _ in made)], [*bins, *(0 for _ in made)]
+    told = [row(each, done, *have) for each, *have in zip(made, after, bins, strict=False)]
+    for each, one, analysis, heard in zip(told, made, run.sounds, sounds(run, after), strict=False):
+        each |= heard | sound(one, analysis, done)
     return {"done": done, "over": done or run.ended, "rows": told}
 
 

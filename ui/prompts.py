@@ -186,9 +186,10 @@ class Prompts(ABC):
 
         Returns (prompt card, the two sliders, list of examples, upload).
         """
-        if upload and says_take(upload):  # `open_take` takes it up
-            return (gr.skip(),) * 5
         page = page_of(request)
+        if upload and says_take(upload):  # `open_take` takes it up; what was refused before is not said any more
+            card = self.show(page, choice, None, start, used)[0] if choice else gr.skip()
+            return card, *(gr.skip(),) * 4
         if refusal := self._refusal(page, upload, (choice, None, start, used)):
             return refusal, *(gr.skip(),) * 3, None
         return *self.show(page, None, upload), None, gr.skip()
@@ -256,10 +257,11 @@ class Prompts(ABC):
 
 
 def says_take(path: str) -> bool:
-    """Whether an uploaded file is JSON, as a saved take is, by how it begins."""
+    """Whether an uploaded file is meant as JSON, as a saved take is, by its name or how it begins."""
     try:
         with Path(path).open("rb") as stream:
-            return stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+            begins = stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+            return path.lower().endswith(".json") or begins == b"{"
     except OSError:
         return False
 

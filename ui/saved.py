@@ -119,7 +119,7 @@ def read(data: bytes, name: str, tab: str, vocab: int, frame: int) -> Saved:
     """
     try:
         if len(data) > MAX_BYTES:
-            raise _WrongError(f"has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
+            raise _WrongError(f"has more than {MAX_BYTES:,} bytes, the most that are read")
         return _saved(_parsed(data), tab, vocab, frame)
     except (_WrongError, SettingsError) as error:
         raise MediaError(f"{name} {'cannot be opened: ' if isinstance(error, SettingsError) else ''}{error}") from None
@@ -185,7 +185,7 @@ def _step(value: Any, at: str, before: Mapping[int, Step], vocab: int, frame: in
     options = [each for each in (_GAINS, _ENDING) if isinstance(value["settings"], dict) and each in value["settings"]]
     settings = _object(value["settings"], f"{at}.settings", (*_SETTINGS, *options))
     for name in (*_SETTINGS, *({_ENDING} & {*options})):
-        _number(settings[name], f"{at}.settings.{name}", 0, 2**63)
+        _number(settings[name], f"{at}.settings.{name}", -(2**63), 2**63)  # `SamplingParams` knows better
     if _GAINS in options:
         gains = _list(settings[_GAINS], f"{at}.settings.{_GAINS}", 1, MAX_TAPS)
         settings[_GAINS] = tuple(_number(each, f"{at}.settings.{_GAINS}", 0, MOST_GAIN) for each in gains)

@@ -17,6 +17,7 @@ from shortcut_gen.pipeline import Continuation
 from ui.live import LiveSound
 from ui.results import Made, Result, address, together
 from ui.saved import MadeBy, Origin
+from ui.speech_figures import Analysis
 
 RUNS_AT_ONCE = 8
 """Over all tabs. They share the batch of their model, so that none waits for another's length."""
@@ -79,6 +80,8 @@ class Run:
     making: tuple[Continuation, ...] = ()
     """How far the variations have come, while it computes."""
     made: tuple[Continuation, ...] = ()
+    sounds: tuple[Analysis, ...] = ()
+    """What the page draws of variations that are no notes."""
     origin: Origin | None = None
     """What its prompt is."""
     made_by: MadeBy | None = None

@@ -8,6 +8,7 @@ import gradio as gr
 from shortcut_gen.decoding.sampling import MOST_GAIN
 from shortcut_gen.errors import SettingsError, ShortcutGenError
 from shortcut_gen.explain import gain_cost
+from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.pipeline import Pipeline
 from ui.models import Models
 from ui.values import shown
@@ -24,7 +25,8 @@ _PART = f"(text) => {{ {_GIVEN}; return Array.from({{ length: %d }}, (_, k) => {
 def gains_of(text: object, taps: int) -> tuple[float, ...]:
     """The gains that the page sends as "1,0.5,1,1", as `SamplingParams.tap_gains` of a model with so many taps.
 
-    All 1, or a model without taps, is (): as trained. Raises SettingsError.
+    All 1, or a model without taps, is (): as trained. Those of 1 beyond the model's taps are left out: the page has as
+    many as its largest model. Raises SettingsError.
     """
     parts = text.split(",") if isinstance(text, str) and text else []
     try:
@@ -37,6 +39,8 @@ def gains_of(text: object, taps: int) -> tuple[float, ...]:
         ) from None
     if all(gain == 1 for gain in gains) or not taps:
         return ()
+    while len(gains) > taps and gains[-1] == 1:
+        gains.pop()
     if len(gains) != taps:
         raise SettingsError(
             f"{len(gains)} shortcuts are set, and this model has {taps}; set all of them to 1, or choose another model"
@@ -60,23 +64,62 @@ def cost(pipeline: Pipeline, ids: Sequence[int], gains: Sequence[float]) -> str:
     )
 
 
-def sliders(models: Models, named: Callable[[str], dict[str, Any]]) -> Any:
-    """The sliders, one for each tap of the usual model; the field that says them all together, which is returned."""
-    model = models.entries[0].info.model
-    taps = (*model.taps, model.layers) if model.attend_current else model.taps
+def taps_of(model: ModelConfig) -> tuple[int, ...]:
+    """The blocks that its last one attends to, from the first on."""
+    return (*model.taps, model.layers) if model.attend_current else model.taps
+
+
+def line(taps: Sequence[int]) -> str:
+    """What the sliders do, or why there are none, as HTML."""
+    said = (
+        "How much each tapped block counts in the attention of the last one: 1 as trained, 0 not at all. What it costs "
+        "is said when the run is done."
+    )
+    return f'<p class="facts">{said if taps else "This model has no shortcuts: its last block taps no other."}</p>'
+
+
+def fitted(taps: Sequence[int], text: object, count: int) -> list[Any]:
+    """What becomes of the line and of `count` sliders with a model of those taps. text: as for `gains_of`; what does
+    not fit it is set to 1, all of it."""
+    given = text.split(",") if isinstance(text, str) and text else []
+    reset = any(part != "1" for part in given[len(taps) :]) or 0 < len(given) < len(taps)
+    value: dict[str, Any] = {"value": 1} if reset else {}
+    named = [*taps, *(0 for _ in range(count))][:count]
+    shown = [gr.update(visible=k < len(taps), label=f"Block {tap}", **value) for k, tap in enumerate(named)]
+    return [line(taps), *shown]
+
+
+def sliders(models: Models, named: Callable[[str], dict[str, Any]], checkpoint: Any) -> Any:
+    """The sliders, one for each tap of the model that is chosen in the field `checkpoint`; the field that says them all
+    together, which is returned."""
+    of = {entry.name: taps_of(entry.info.model) for entry in models.entries}
+    usual, count = of[models.default], max(len(taps) for taps in of.values())
     together = gr.Textbox("", label="Shortcuts", container=False, **_hidden(named))
-    if not taps:
+    if not count:
         return together
     with gr.Accordion("Shortcuts", open=False, elem_classes="more shortcuts"):
-        gr.HTML(
-            '<p class="facts">How much each tapped block counts in the attention of the last one: 1 as trained, 0 not '
-            "at all. What it costs is said when the run is done.</p>"
-        )
-        made = [gr.Slider(0, MOST_GAIN, 1, step=0.05, label=f"Block {tap}", **named(f"tap-{tap}")) for tap in taps]
+        about = gr.HTML(line(usual))
+        made = [
+            gr.Slider(
+                0,
+                MOST_GAIN,
+                1,
+                step=0.05,
+                label=f"Block {usual[k]}" if k < len(usual) else "Block",
+                visible=k < len(usual),
+                **named(f"tap-{k + 1}"),
+            )
+            for k in range(count)
+        ]
     quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     for slider in made:  # within the browser
         slider.change(None, made, together, js=_JOIN, **quick)
     together.change(None, together, made, js=_PART % len(made), **quick)
+
+    def fit(name: str | None, text: str | None) -> list[Any]:
+        return fitted(of.get(name or "", usual), text, count)
+
+    checkpoint.change(fit, [checkpoint, together], [about, *made], **quick)
     return together
 
 

@@ -23,13 +23,14 @@ from ui.performance import Performance, continues, said_stopped
 from ui.prompts import says_midi
 from ui.results import slug
 from ui.sessions import Run, Sessions
-from ui.speech_figures import Analysis, Sketch, drawing, sketch_of
+from ui.speech_figures import Analysis, Sketch, describe, drawing, prompt_drawing
 from ui.tab import Tab
 
 SHOWN_SECONDS = 60.0
 """How much of a file is drawn: what may be used, and some of what follows."""
 MOST_VALUES = 16_000_000
 """Samples of all channels that are decoded of an uploaded file: 60 s of two channels at 96 kHz."""
+GROWING = "Loudness and spectrogram, still being made."
 PIECE_SECONDS = 0.12
 """Sound made at a time: a piece is played as soon as it is there."""
 
@@ -37,13 +38,12 @@ PIECE_SECONDS = 0.12
 class Voice:
     """One variation while it is made: its ids become sound and a picture, each piece once."""
 
-    def __init__(self, tokenizer: SpeechTokenizer, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, tokenizer: SpeechTokenizer) -> None:
         self._sound = tokenizer.sound()
         self._taken = 0
         self._seam = 0
         self.sample_rate = self._sound.sample_rate
-        self._analysis = Analysis(self.sample_rate)
+        self.analysis = Analysis(self.sample_rate)
         self._pieces: list[NDArray[np.float32]] = []
 
     def extend(self, continuation: Continuation) -> NDArray[np.float32]:
@@ -58,13 +58,13 @@ class Voice:
 
     def _keep(self, samples: NDArray[np.float32]) -> None:
         self._pieces.append(samples)
-        self._analysis.extend(samples)
+        self.analysis.extend(samples)
 
     def finish(self) -> NDArray[np.float32]:
         """No more will come. Returns what the codec had held back, (S,)."""
         held = self._sound.finish()
         self._keep(held)
-        self._analysis.finish()
+        self.analysis.finish()
         return held
 
     @property
@@ -75,20 +75,11 @@ class Voice:
     @property
     def new_seconds(self) -> float:
         """How much of the continuation there is."""
-        return max(self._analysis.seconds - self._seam / self.sample_rate, 0.0)
+        return max(self.analysis.seconds - self._seam / self.sample_rate, 0.0)
 
     def audio(self) -> Audio:
         """Prompt and continuation."""
         return Audio(np.concatenate(self._pieces)[None], self.sample_rate)
-
-    def drawn(self, continuation: Continuation, done: bool, where: str) -> Variation:
-        """What the page shows of it. where: of its depth map."""
-        seam = continuation.seam_seconds
-        sketch = Sketch(analysis=self._analysis, seam=seam, seconds=seam + self._seconds)
-        length = f"{self.new_seconds:.1f} s new" if done else f"{self.new_seconds:.1f} of {self._seconds:.0f} s"
-        facts = f"{length}, seed {continuation.seed}"
-        said = continues(continuation)
-        return Variation(figure=drawing(sketch, where), number=continuation.variation + 1, prompt=said, facts=facts)
 
 
 class SpeechPerformance(Performance):
@@ -99,7 +90,9 @@ class SpeechPerformance(Performance):
     def __init__(self, run: Run, tokenizer: SpeechTokenizer, seconds: float, count: int, heard: bool = True) -> None:
         self._run = run
         self._heard = run.sound if heard else LiveSound()
-        self._voices = [Voice(tokenizer, seconds) for _ in range(count)]
+        self._seconds = seconds
+        self._voices = [Voice(tokenizer) for _ in range(count)]
+        run.sounds = tuple(voice.analysis for voice in self._voices)
         self._over = False
         self.every_tokens = tokenizer.frame * max(round(PIECE_SECONDS * tokenizer.frame_rate), 1)
         self.live = Live(address(run.folder.name), self._voices[0].sample_rate)
@@ -116,11 +109,16 @@ class SpeechPerformance(Performance):
             if place == 0:
                 self._heard.push(held)
                 self._heard.close()
+        if self._run.stop.is_set():
+            self._seconds = max((voice.new_seconds for voice in self._voices), default=0.0)
         self._over = True
 
     def draw(self, made: Sequence[Continuation], done: Sequence[bool]) -> list[Variation]:
-        """As in `Performance`. Of the voices that have not begun, one is drawn: a prompt takes a while to decode, and
-        what is heard meanwhile must not run dry."""
+        """As in `Performance`. Until all is done the drawing stays what it was: the page asks for the rest itself.
+
+        Of the voices that have not begun, one begins: a prompt takes a while to decode, and what is heard meanwhile
+        must not run dry.
+        """
         for voice, continuation in zip(self._voices, made, strict=True):
             if self._over:
                 break
@@ -129,9 +127,17 @@ class SpeechPerformance(Performance):
             if fresh:
                 break
         self._run.making = tuple(made)
-        parts = enumerate(zip(self._voices, made, strict=True))
-        token = self._run.folder.name
-        return [voice.drawn(each, self._over, notes.address(token, place)) for place, (voice, each) in parts]
+        return [self._drawn(place, each) for place, each in enumerate(made)]
+
+    def _drawn(self, place: int, made: Continuation) -> Variation:
+        seam, voice = made.seam_seconds, self._voices[place]
+        seconds = max(seam + self._seconds, voice.analysis.seconds, 0.1)
+        sketch = Sketch(sample_rate=voice.sample_rate, seam=seam, seconds=seconds)
+        said = describe(sketch, voice.analysis.seconds) if self._over else GROWING
+        figure = drawing(sketch, said, notes.address(self._run.folder.name, place))
+        length = f"{voice.new_seconds:.1f} s new" if self._over else f"{self._seconds:.0f} s"
+        facts = f"{length}, seed {made.seed}"
+        return Variation(figure=figure, number=made.variation + 1, prompt=continues(made), facts=facts)
 
     def files(self, place: int, continuation: Continuation) -> tuple[tuple[str, str, Callable[[Path], None]], ...]:
         """As in `Performance`."""
@@ -192,7 +198,7 @@ class SpeechTab(Tab):
         sound = self.sessions.keep_prompt(page, self.name, source, f"{slug(prompt.name)}.wav", audio.write)
         rest = prompt.start > 0 or used < audio.duration
         facts = f"{prompt.name}: {more}. {self.sees(prompt)}"
-        figure = drawing(sketch_of(audio, prompt.start, used))
+        figure = prompt_drawing(audio, prompt.start, used)
         return prompt_card(figure, facts, kept=audio.kept, rest=rest, sound=sound)
 
     def perform(

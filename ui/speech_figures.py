@@ -1,14 +1,15 @@
-"""Pictures of sound for the page: loudness over a spectrogram on one time axis, cheap enough to redraw while it grows.
+"""Pictures of sound for the page: a drawing's frame, its loudness and spectrogram as few characters, its words.
 
-A spectrogram is a small PNG that is nothing but opacity. The page fills it with the colour of the prompt or of the
-continuation (CSS mask), so that it looks like the piano roll, light or dark: paler is softer.
+The page draws them itself (`static/sound.js`), as it does piano rolls: those of a prompt are in the frame, those of a
+run are asked for at an address (`ui/notes.py`), so that what grows is sent once.
 """
 
 import base64
-import struct
+import json
 import zlib
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,13 @@ WINDOW_SECONDS = 0.064
 BANDS = 64
 LOWEST, HIGHEST = 60.0, 8000.0
 """Frequencies that are drawn, in Hz: those of speech, and no more than 16 kHz sound has."""
-RANGE_DB = 60.0
-"""From the loudest there is down to white."""
-QUIETEST_DB = -10.0
-"""The loudest is taken for this at least (one band of a soft voice), so that near silence does not look like speech."""
-LEVELS = 16
-"""Steps of opacity: 4 bits a pixel."""
+STEP_DB = 3
+"""Between two levels of a band."""
+QUIETEST_DB = -100
+"""Level 0: 60 dB below what the page takes for the loudest at least (`TOP` of static/sound.js)."""
+LEVELS = 38
+FIRST = ord("#")
+"""Level 0 as a character; the levels above are those that follow it, none of which JSON escapes."""
 MARKS = {250: "250 Hz", 1000: "1 kHz", 2000: "2 kHz", 4000: "4 kHz"}
 """Frequencies named at the side."""
 
@@ -34,6 +36,11 @@ MARKS = {250: "250 Hz", 1000: "1 kHz", 2000: "2 kHz", 4000: "4 kHz"}
 def _mel(frequency: float) -> float:
     """Hz to mel, as in HTK."""
     return float(2595.0 * np.log10(1.0 + frequency / 700.0))
+
+
+def hop_of(sample_rate: int) -> int:
+    """Samples of a column."""
+    return max(sample_rate // COLUMNS_PER_SECOND, 1)
 
 
 class Analysis:
@@ -44,7 +51,7 @@ class Analysis:
         from shortcut_gen.codec.torchaudio_loader import torchaudio
 
         self.sample_rate = sample_rate
-        self.hop = max(sample_rate // COLUMNS_PER_SECOND, 1)
+        self.hop = hop_of(sample_rate)
         self.window = max(round(WINDOW_SECONDS * sample_rate), self.hop)
         self._taper = np.hanning(self.window + 1)[:-1].astype(np.float32)
         filters = torchaudio.functional.melscale_fbanks(
@@ -90,11 +97,40 @@ class Analysis:
         return self.samples / self.sample_rate
 
 
+@dataclass(frozen=True)
+class Columns:
+    """Sound as it is drawn, N columns of it."""
+
+    peaks: NDArray[np.int64]
+    """Loudest sample of each, in thousandths, (N,)."""
+    levels: NDArray[np.uint8]
+    """Of each one's mel bands, below LEVELS, (N, BANDS)."""
+
+    def shared(self, other: "Columns") -> int:
+        """How many columns both begin with."""
+        count = min(len(self.peaks), len(other.peaks))
+        same = (self.peaks[:count] == other.peaks[:count]) & (self.levels[:count] == other.levels[:count]).all(axis=1)
+        return int(same.argmin()) if not same.all() else count
+
+    def told(self, after: int) -> dict[str, Any]:
+        """The columns from the `after`-th on, as the page reads them: BANDS characters for each, low bands first."""
+        after = min(after, len(self.peaks))
+        spectrum = (self.levels[after:] + FIRST).tobytes().decode("ascii")
+        return {"after": after, "peaks": self.peaks[after:].tolist(), "spectrum": spectrum}
+
+
+def columns(analysis: Analysis) -> Columns:
+    """What there is of a sound; as it grows, columns are added at the end and the others stay."""
+    count = min(len(analysis.peaks), len(analysis.bands))  # another thread may be between the two
+    levels = np.clip(np.rint((analysis.bands[:count] - QUIETEST_DB) / STEP_DB), 0, LEVELS - 1)
+    return Columns(np.rint(1000 * analysis.peaks[:count]).astype(np.int64), levels.astype(np.uint8))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sketch:
-    """What a drawing of sound shows."""
+    """What the frame of a drawing of sound says."""
 
-    analysis: Analysis
+    sample_rate: int
     seam: float
     """Where the prompt ends, in seconds."""
     seconds: float
@@ -107,65 +143,29 @@ class Sketch:
 
 def sketch_of(audio: Audio, start: float, used: float) -> Sketch:
     """The sketch of a prompt of which `used` seconds from `start` on are used."""
+    seam, seconds = min(start + used, audio.duration), max(audio.duration, 0.1)
+    return Sketch(sample_rate=audio.sample_rate, seam=seam, seconds=seconds, unused=True, begin=start)
+
+
+def prompt_drawing(audio: Audio, start: float, used: float) -> str:
+    """A prompt's drawing, with its columns within."""
     analysis = Analysis(audio.sample_rate)
     analysis.extend(audio.samples.mean(axis=0))
     analysis.finish()
-    seam, seconds = min(start + used, audio.duration), max(audio.duration, 0.1)
-    return Sketch(analysis=analysis, seam=seam, seconds=seconds, unused=True, begin=start)
+    sketch = sketch_of(audio, start, used)
+    text = json.dumps(columns(analysis).told(0), separators=(",", ":"))
+    packed = base64.b64encode(zlib.compress(text.encode(), 6)).decode()
+    return drawing(sketch, describe(sketch, audio.duration), packed=packed)
 
 
-def describe(sketch: Sketch) -> str:
-    """The picture in words, for those who cannot see it."""
-    there = sketch.analysis.seconds
+def describe(sketch: Sketch, there: float) -> str:
+    """The picture of `there` seconds in words, for those who cannot see it."""
     used = max(min(sketch.seam, there) - sketch.begin, 0.0)
     text = f"Loudness and spectrogram: {used:.1f} s of the prompt"
     later = there - used if sketch.unused else there - sketch.seam
     if later < 0.05:
         return f"{text}."
     return f"{text}, {later:.1f} s of the file not used." if sketch.unused else f"{text}, then {later:.1f} s new."
-
-
-def opacity_png(opacity: NDArray[np.uint8]) -> bytes:
-    """A PNG of (height, width) values from 0, nothing, to LEVELS - 1, all; its colour is black throughout."""
-    height, width = opacity.shape
-    pairs = np.zeros((height, -(-width // 2) * 2), np.uint8)
-    pairs[:, :width] = opacity
-    packed = pairs[:, 0::2] << 4 | pairs[:, 1::2]  # two pixels a byte
-    rows = np.concatenate([np.zeros((height, 1), np.uint8), packed], axis=1)  # 0 in front: the row is not filtered
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    alphas = bytes(round(255 * level / (LEVELS - 1)) for level in range(LEVELS))
-    return b"".join(
-        [
-            b"\x89PNG\r\n\x1a\n",
-            chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 4, 3, 0, 0, 0)),  # 4 bits, a palette
-            chunk(b"PLTE", bytes(3 * LEVELS)),
-            chunk(b"tRNS", alphas),
-            chunk(b"IDAT", zlib.compress(rows.tobytes(), 6)),
-            chunk(b"IEND", b""),
-        ]
-    )
-
-
-def _spectrum(name: str, bands: NDArray[np.float32], top: float, left: float, width: float) -> str:
-    """A stretch of the spectrogram, filled with the colour of `name`; left and width in percent."""
-    shades = np.clip((bands.T[::-1] - top) / RANGE_DB + 1.0, 0.0, 1.0) ** 1.5  # (BANDS, N), high above low
-    png = opacity_png(np.rint(shades * (LEVELS - 1)).astype(np.uint8))
-    data = base64.b64encode(png).decode()
-    return (
-        f'<i class="spectrum {name}" style="left:{left:.3f}%;width:{width:.3f}%;'
-        f'--shades:url(data:image/png;base64,{data})"></i>'
-    )
-
-
-def _wave(name: str, peaks: NDArray[np.float32], first: int, loudest: float) -> str:
-    """Loudness as an outline, both ways from the middle."""
-    heights = np.maximum(np.rint(48 * peaks / loudest), 1).astype(int)
-    upper = "".join(f"V{50 - height}h1" for height in heights)
-    lower = "".join(f"V{50 + height}h-1" for height in heights[::-1])
-    return f'<path class="{name}" d="M{first} 50{upper}{lower}z"/>' if len(heights) else ""
 
 
 def _scale(highest: float) -> str:
@@ -179,31 +179,21 @@ def _scale(highest: float) -> str:
     return f'<div class="keys">{names}</div>'
 
 
-def drawing(sketch: Sketch, address: str = "") -> str:
-    """The sketch as HTML: frequencies, loudness, spectrogram, both in two colours, seam, seconds.
+def drawing(sketch: Sketch, said: str, address: str = "", packed: str = "") -> str:
+    """The frame as HTML: what `static/sound.js` draws loudness and spectrogram in, with frequencies, seam and seconds.
 
-    address: where the page asks for the depth map of what is drawn, if there may be one.
+    said: the picture in words. address: where the page asks for the columns, if they are not in `packed`: zlib of
+    their JSON, in base64.
     """
-    analysis, seconds = sketch.analysis, max(sketch.seconds, sketch.analysis.seconds)
-    per_second = analysis.sample_rate / analysis.hop
-    wide = seconds * per_second
-    cut = min(round(sketch.seam * per_second), len(analysis.peaks))
+    seconds = sketch.seconds
     axis, _ = time_axis(seconds)
-    loudest = max(float(analysis.peaks.max(initial=0.0)), 0.05)
-    top = max(float(analysis.bands.max(initial=-200.0)), QUIETEST_DB - 30)
-    later = "unused" if sketch.unused else "new"
-    first = min(round(sketch.begin * per_second), cut)
-    parts = [("unused", 0, first), ("old", first, cut), (later, cut, len(analysis.peaks))]
-    waves = "".join(_wave(name, analysis.peaks[a:b], a, loudest) for name, a, b in parts)
-    spectra = "".join(
-        _spectrum(name, analysis.bands[a:b], top, 100 * a / wide, 100 * (b - a) / wide) for name, a, b in parts if b > a
-    )
-    where = f' data-from="{escape(address)}"' if address else ""
+    rate = sketch.sample_rate / hop_of(sketch.sample_rate)
+    where = f' data-from="{escape(address)}"' if address else f' data-packed="{packed}"'
+    unused = f' data-unused data-begin="{sketch.begin:.3f}"' if sketch.unused else ""
     return (
-        f'<div class="roll sound" data-seconds="{seconds:.3f}" data-seam="{sketch.seam:.3f}"{where}'
-        f"{choosing(seconds if sketch.unused else 0)}>"
-        f"{_scale(min(HIGHEST, analysis.sample_rate / 2))}"
-        f'<div class="field" role="img" aria-label="{escape(describe(sketch))}">'
-        f'<svg viewBox="0 0 {wide:.1f} 100" preserveAspectRatio="none" aria-hidden="true">{waves}</svg>{spectra}'
+        f'<div class="roll sound" data-seconds="{seconds:.3f}" data-seam="{sketch.seam:.3f}" data-rate="{rate:.3f}"'
+        f"{unused}{choosing(seconds if sketch.unused else 0)}{where}>"
+        f"{_scale(min(HIGHEST, sketch.sample_rate / 2))}"
+        f'<div class="field" role="img" aria-label="{escape(said)}">'
         f'{seam_mark(sketch.begin, seconds)}{seam_mark(sketch.seam, seconds)}<i class="playhead"></i></div>{axis}</div>'
     )

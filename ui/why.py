@@ -54,7 +54,8 @@ def told(explanation: Explanation, ids: Sequence[int]) -> dict[str, Any]:
     """An explanation as the page reads it.
 
     looked: notes that were attended to, most first, each its pitch, its start in hundredths of a second, its weight in
-    thousandths, and the tap through which most of that came. shares: the taps' own, in thousandths.
+    thousandths, and the tap through which most of that came. shares: the taps' own, in thousandths; heads: the same of
+    each head.
     """
     notes = struck(ids)
     weights: dict[tuple[int, int], dict[int, float]] = {}
@@ -69,6 +70,7 @@ def told(explanation: Explanation, ids: Sequence[int]) -> dict[str, Any]:
         "likeliest": [[word(each.token), each.probability] for each in explanation.alternatives if each.allowed],
         "taps": list(explanation.taps),
         "shares": [round(1000 * share) for share in explanation.shares],
+        "heads": [[round(1000 * share) for share in shares] for shares in explanation.by_head],
         "looked": [
             [*note, round(1000 * sum(taps.values())), max(taps, key=lambda tap: taps[tap])] for note, taps in looked
         ],

@@ -98,14 +98,20 @@ def official_weights(folder: Path) -> Path:
     return folder / OFFICIAL_FILE
 
 
-def tiny_speech_checkpoint(folder: Path, codebooks: int = 2, context: int = 64) -> Path:
+def tiny_speech_checkpoint(folder: Path, codebooks: int = 2, context: int = 64, taps: tuple[int, ...] = (2, 4)) -> Path:
     """A checkpoint folder with a random model for speech, and the codec it needs, `codec-tiny`, beside it."""
     codec = folder.parent / "codec-tiny"
     if not codec.is_dir():
         tiny_codec(codec)
     settings = EncodecCodec(codec, codebooks=codebooks).identity() | {"codebooks": codebooks}
     config = ModelConfig(
-        **{**SMALL, "vocab_size": 16 * codebooks, "context": context, "taps": (2, 4), "shortcut_heads": 4}  # type: ignore[arg-type]
+        **{
+            **SMALL,
+            "vocab_size": 16 * codebooks,
+            "context": context,
+            "taps": taps,
+            "shortcut_heads": 4,
+        }  # type: ignore[arg-type]
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -69,6 +69,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, log: Path) -> Iterator[str]
         torch.manual_seed(0)
         save_checkpoint(folder / "piano", ShortcutLM(config), CheckpointInfo(model=config, tokenizer="piano"))
     tiny_speech_checkpoint(folder / "speech")
+    tiny_speech_checkpoint(folder / "speech-plain", taps=())
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,5 +1,6 @@
 """What the page draws of notes, in headless Chromium."""
 
+import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -68,6 +69,35 @@ def test_what_grows_is_sent_once_and_not_built_anew(page: Any) -> None:
     assert told[-1]["done"]
 
 
+# Pixels of a take's roll that have the colour of new notes.
+INKED = """() => {
+    const canvas = document.querySelector(".take .roll .field > canvas");
+    if (!canvas) return 0;
+    const paint = document.createElement("canvas").getContext("2d");
+    paint.fillStyle = window.figures.colours(canvas.closest(".roll")).new;
+    paint.fillRect(0, 0, 1, 1);
+    const wanted = paint.getImageData(0, 0, 1, 1).data;
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    let count = 0;
+    for (let i = 0; i < data.length; i += 4)
+        count += data[i + 3] > 60 && [0, 1, 2].every(k => Math.abs(data[i + k] - wanted[k]) < 12);
+    return count;
+}"""
+
+
+def test_the_next_runs_and_steps_gone_back_to_are_drawn_too(page: Any) -> None:
+    """Gradio puts them into the elements of the one before."""
+    shorter(page)
+    for seed in (5, 6):
+        fill(page, "seed", seed)
+        finish(page)
+        page.wait_for_function(f"({INKED})() > 20")
+    for button in ("The step before", "The step after"):
+        page.get_by_role("button", name=button).click()
+        page.wait_for_timeout(500)
+        page.wait_for_function(f"({INKED})() > 20")
+
+
 def test_a_step_that_is_shown_again_after_a_reload_has_its_notes(page: Any) -> None:
     shorter(page)
     finish(page)
@@ -126,13 +156,13 @@ def test_layers_are_shown_by_the_keyboard_and_saved_as_pictures(page: Any, tmp_p
 
 def picture(page: Any, kind: str, folder: Path) -> Path:
     with page.expect_download() as waiting:
-        page.locator(".take .picture", has_text=kind).first.click()
+        page.locator(".take .picture:visible", has_text=kind).first.click()
     path = folder / waiting.value.suggested_filename
     waiting.value.save_as(path)
     return path
 
 
-def test_a_click_on_a_note_says_what_it_attended_to(page: Any) -> None:
+def test_a_click_on_a_note_says_what_it_attended_to(page: Any, tmp_path: Path) -> None:
     shorter(page)
     finish(page)
     page.wait_for_selector("#takes .views:not([hidden])")
@@ -155,6 +185,16 @@ def test_a_click_on_a_note_says_what_it_attended_to(page: Any) -> None:
     assert "Likeliest: " in said.inner_text()
     assert "It attended most to " in said.inner_text()
     assert page.evaluate("document.querySelector('.take audio').paused")  # the click explains, and does not play
+    page.locator(".take .heads summary").press("Enter")
+    cells = page.locator(".take .heads tr").nth(1).locator("td").count()
+    shares = [int(text.rstrip("%")) for text in page.locator(".take .heads td").all_inner_texts()]
+    assert cells == 16
+    for head in range(cells):  # each head's shares come to one
+        assert sum(shares[head::cells]) == pytest.approx(100, abs=3)
+    assert re.search(r"of [A-G]♯?-?\d at \d+\.\d s", page.locator(".take .heads table").get_attribute("aria-label"))
+    drawing = ElementTree.parse(picture(page, "SVG", tmp_path))
+    texts = [str(each.text) for each in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    assert any(text.startswith("Head by head, of ") for text in texts)
     before = said.inner_text()
     page.locator(".why button", has_text="Note before").press("Enter")
     page.wait_for_function(
@@ -164,7 +204,41 @@ def test_a_click_on_a_note_says_what_it_attended_to(page: Any) -> None:
     )
 
 
-def test_speech_has_the_strip_too(page: Any) -> None:
+# Of a drawing of sound the colours in its wave, well before and after the seam, beside those of the scheme.
+WAVES = """() => {
+    const roll = document.querySelector("#speech-takes .roll");
+    const canvas = roll.querySelector(".field canvas");
+    const [scene, colours] = [window.figures.scene(roll), window.figures.colours(roll)];
+    const at = (time) => [...canvas.getContext("2d").getImageData(
+        canvas.width * time / scene.seconds, canvas.height * 0.15, 1, 1).data].slice(0, 3);
+    const hex = (name) => [1, 3, 5].map((k) => parseInt(colours[name].slice(k, k + 2), 16));
+    return [[at(scene.seam / 2), hex("old")], [at((scene.seam + scene.seconds) / 2), hex("new")]];
+}"""
+
+
+def test_sound_is_drawn_in_the_browser_and_sent_once(page: Any) -> None:
+    tab = speech(page)
+    page.wait_for_function("document.querySelector('#speech-prompt .roll').figure.peaks.length > 40")
+    shorter(page, tab=tab)
+    page.locator("#speech-variations label", has_text="2").click()
+    answers: list[Any] = []
+    page.on("response", lambda answer: answers.append(answer) if "/notes/" in answer.url else None)
+    finish(page, tab)
+    for place in range(2):
+        page.wait_for_function(
+            f"document.querySelectorAll('#speech-takes .roll')[{place}].figure.peaks.length === 320", timeout=20_000
+        )
+    for found, named in page.evaluate(WAVES):
+        assert found == pytest.approx(named, abs=12)
+    told = [answer.json() for answer in answers]
+    rows = [[each["rows"][place] for each in told if len(each["rows"]) > place] for place in range(2)]
+    assert sum(len(row["peaks"]) for row in rows[0]) == 320
+    assert 160 <= sum(len(row["peaks"]) for row in rows[1]) < 165  # the prompt is that of the first
+    said = page.locator("#speech-takes .field").first.get_attribute("aria-label")
+    assert said == "Loudness and spectrogram: 4.0 s of the prompt, then 4.0 s new."
+
+
+def test_speech_has_the_strip_and_pictures_too(page: Any, tmp_path: Path) -> None:
     tab = speech(page)
     shorter(page, tab=tab)
     finish(page, tab)
@@ -172,12 +246,36 @@ def test_speech_has_the_strip_too(page: Any) -> None:
     assert page.locator("#speech-takes .views label:visible").all_inner_texts() == ["Loudness", "Layers", "Surprise"]
     page.locator("#speech-takes .views input[value=layers]").check()
     page.wait_for_selector("#speech-takes .strip[aria-label*='block 2']")
+    page.locator("#speech-takes .heads summary").click()
+    assert page.locator("#speech-takes .heads tr").count() == 3
+    drawing = ElementTree.parse(picture(page, "SVG", tmp_path))
+    texts = {each.text for each in drawing.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"1 kHz", "taps", "block 2", "Head by head, of all new frames, on average"} <= texts
+    image = next(drawing.iter("{http://www.w3.org/2000/svg}image"))
+    assert image.get("href", "").startswith("data:image/png;base64,")
+    assert picture(page, "PNG", tmp_path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_shortcuts_are_those_of_the_model_that_is_chosen(page: Any) -> None:
+    tab = speech(page)
+    shorter(page, tab=tab)
+    shortcuts = page.locator("#tabs .shortcuts:visible")
+    shortcuts.locator("button").first.click()
+    fill(page, "speech-tap-2", 0.5)
+    page.wait_for_function("document.querySelector('#speech-gains textarea, #speech-gains input').value === '1,0.5'")
+    page.locator("#speech-checkpoint input").click()
+    page.get_by_role("option", name="speech-plain").click()
+    page.wait_for_function("document.querySelector('#speech-gains textarea, #speech-gains input').value === '1,1'")
+    assert "This model has no shortcuts" in shortcuts.inner_text()
+    assert not shortcuts.locator("input").count()
+    finish(page, tab)
+    assert "s of speech in" in page.locator("#speech-status").inner_text()
 
 
 def test_a_tap_is_turned_down_and_what_it_costs_is_said(page: Any) -> None:
     shorter(page)
     page.locator("#tabs .shortcuts button").first.click()
-    fill(page, "tap-2", 0)
+    fill(page, "tap-1", 0)
     page.wait_for_function("document.querySelector('#gains textarea, #gains input').value === '0,1,1,1'")
     finish(page)
     assert "nats a token" in page.locator("#status").inner_text()

@@ -1,5 +1,7 @@
 """The depth map's figures for the page, without a browser."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from shortcut_gen.decoding.depth import Depth
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.modalities.piano import NOTE_OFF, TIME_SHIFT, VELOCITY, PianoTokenizer
 from shortcut_gen.pipeline import Continuation, Prompt
-from ui.depth import drawn, note_places, strip
+from ui.depth import drawn, heads, note_places, strip
 from ui.notes import row
 
 PROMPT = (VELOCITY + 20, 60, TIME_SHIFT + 49)  # C4, still sounding at the seam, 0.5 s
@@ -59,6 +61,20 @@ def test_the_strip_is_told_once_and_in_the_end_whole() -> None:
         assert told["after"] == len(seen)
         seen += told["bins"]
         assert seen == whole["bins"][: len(seen)]
+
+
+def test_heads_are_the_mean_over_what_the_model_drew_and_told_at_the_end() -> None:
+    by_head = np.zeros((len(IDS), 2, 2), np.float32)
+    by_head[:, 0, 0], by_head[:, 1, 1] = 1, 1
+    by_head[:4] = np.nan
+    by_head[4, 1] = [1, 0]
+    before = made(unknown=4)
+    assert before.depth is not None
+    told = replace(before, depth=replace(before.depth, by_head=by_head))
+    assert heads(told) == [[1000, 0], [250, 750]]
+    assert row(told, True, 0)["heads"] == heads(told)
+    assert "heads" not in row(told, False, 0)
+    assert heads(made(taps=())) == []
 
 
 @pytest.mark.parametrize("taps", [(), (2, 4)])

@@ -8,12 +8,19 @@ from ui.models import Models, find_checkpoints
 from ui.piano import PianoTab
 from ui.saved import read
 from ui.sessions import Sessions
-from ui.shortcuts import gains_of
+from ui.shortcuts import fitted, gains_of
 
 
 @pytest.mark.parametrize(
     ("text", "taps", "gains"),
-    [("", 4, ()), (None, 4, ()), ("1,1,1,1", 4, ()), ("0,1,2.5,4", 4, (0.0, 1.0, 2.5, 4.0)), ("1,0.5", 0, ())],
+    [
+        ("", 4, ()),
+        (None, 4, ()),
+        ("1,1,1,1", 4, ()),
+        ("0,1,2.5,4", 4, (0.0, 1.0, 2.5, 4.0)),
+        ("1,0.5", 0, ()),
+        ("0,1,1,1", 2, (0.0, 1.0)),
+    ],
 )
 def test_what_the_sliders_send(text: object, taps: int, gains: tuple[float, ...]) -> None:
     assert gains_of(text, taps) == gains
@@ -25,13 +32,31 @@ def test_what_the_sliders_send(text: object, taps: int, gains: tuple[float, ...]
         ("x", "the shortcuts are 'x'; a number from 0 to 4 for each tap is needed"),
         ("nan,1", "for each tap is needed"),
         ("5,1", "from 0 to 4"),
-        ("0.5,1,1", "3 shortcuts are set, and this model has 2"),
+        ("0.5,1,0.5", "3 shortcuts are set, and this model has 2"),
         ("0,0", "one of them at least is needed"),
     ],
 )
 def test_what_no_slider_sends_is_a_line(text: str, why: str) -> None:
     with pytest.raises(SettingsError, match=why):
         gains_of(text, 2)
+
+
+@pytest.mark.parametrize(
+    ("taps", "text", "shown", "reset"),
+    [
+        ((2, 4), "0.5,1,1", 2, False),  # what is turned is there with this model too
+        ((2, 4), "1,1,0.5", 2, True),
+        ((2, 4, 6), "", 3, False),
+        ((), "0.5,1,1", 0, True),
+        ((2, 4, 6), "0.5,1", 3, True),  # of a file made by another model
+    ],
+)
+def test_the_sliders_fit_the_model(taps: tuple[int, ...], text: str, shown: int, reset: bool) -> None:
+    said, *made = fitted(taps, text, 3)
+    assert [each["visible"] for each in made] == [k < shown for k in range(3)]
+    assert [each["label"] for each in made[:shown]] == [f"Block {tap}" for tap in taps]
+    assert [each.get("value") for each in made] == [1 if reset else None] * 3
+    assert ("no shortcuts" in said) is (not taps)
 
 
 @pytest.fixture

@@ -1,13 +1,18 @@
 """Pictures of sound: loudness and spectrogram, whole or growing."""
 
-import io
+import base64
+import json
 import re
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from shortcut_gen.media import Audio
-from ui.speech_figures import BANDS, LEVELS, Analysis, Sketch, describe, drawing, opacity_png, sketch_of
+from ui.notes import sounds
+from ui.sessions import Run
+from ui.speech_figures import BANDS, FIRST, LEVELS, Analysis, Sketch, columns, describe, drawing, prompt_drawing
 
 
 def tone(seconds: float, rate: int = 16000) -> np.ndarray:
@@ -42,41 +47,46 @@ def test_a_higher_tone_is_drawn_higher() -> None:
     assert rows == sorted(set(rows))
 
 
-def test_before_the_seam_is_the_prompt_and_after_it_is_new() -> None:
-    sound = analysis_of(tone(3))
-    html = drawing(Sketch(analysis=sound, seam=2.0, seconds=10.0))
+def test_what_a_drawing_says_of_prompt_and_continuation() -> None:
+    sketch = Sketch(sample_rate=16000, seam=2.0, seconds=10.0)
+    assert describe(sketch, 3.0).endswith("2.0 s of the prompt, then 1.0 s new.")
+    html = drawing(sketch, "said", "notes/x#0")
     assert 'class="seam" style="left:20.000%"' in html
-    assert [(name, style) for name, style in re.findall(r'class="spectrum (\w+)" style="([^-]*);', html)] == [
-        ("old", "left:0.000%;width:20.000%"),
-        ("new", "left:20.000%;width:10.000%"),
-    ]
-    assert re.findall(r'<path class="(\w+)"', html) == ["old", "new"]
-    assert describe(Sketch(analysis=sound, seam=2.0, seconds=10.0)).endswith("2.0 s of the prompt, then 1.0 s new.")
-    prompt = drawing(sketch_of(Audio(tone(3)[None].astype(np.float32), 16000), 0.0, 1.0))
-    assert 'class="spectrum unused"' in prompt
-    assert "2.0 s of the file not used" in prompt
-    empty = drawing(Sketch(analysis=Analysis(16000), seam=0.0, seconds=10.0))
-    assert "<path" not in empty
-
-
-def test_the_time_axis_holds_still_while_sound_arrives() -> None:
-    boxes = {
-        re.findall(r'viewBox="([^"]*)"', drawing(Sketch(analysis=analysis_of(tone(s)), seam=2.0, seconds=10.0)))[0]
-        for s in (2, 5, 9)
-    }
-    assert len(boxes) == 1
+    assert 'data-rate="40.000"' in html
+    prompt = prompt_drawing(Audio(tone(3)[None].astype(np.float32), 16000), 0.5, 1.0)
+    assert "1.0 s of the prompt, 2.0 s of the file not used" in prompt
+    told = json.loads(zlib.decompress(base64.b64decode(re.findall('data-packed="([^"]*)"', prompt)[0])))
+    assert len(told["peaks"]) == 120
+    assert len(told["spectrum"]) == 120 * BANDS
 
 
 def test_half_a_minute_is_a_small_drawing() -> None:
-    noise = np.random.default_rng(0).standard_normal(30 * 16000) * 0.1
-    assert len(drawing(Sketch(analysis=analysis_of(noise), seam=10.0, seconds=30.0))) < 120_000
+    noise = np.random.default_rng(0).standard_normal((1, 30 * 16000)).astype(np.float32) * 0.1
+    assert len(prompt_drawing(Audio(noise, 16000), 0.0, 10.0)) < 60_000
 
 
-def test_opacity_is_a_png_that_holds_the_values() -> None:
-    from PIL import Image
-
-    values = np.random.default_rng(0).integers(0, LEVELS, (5, 7)).astype(np.uint8)
-    image = Image.open(io.BytesIO(opacity_png(values))).convert("RGBA")
-    assert image.size == (7, 5)
-    alpha = np.asarray(image)[..., 3]
-    assert (alpha == np.rint(values.astype(float) * 255 / (LEVELS - 1))).all()
+def test_a_column_is_told_once_and_a_common_prompt_with_the_first_variation() -> None:
+    prompt, rate = tone(2), 16000
+    rest = [0.1 * np.random.default_rng(k).standard_normal(3 * rate) for k in range(2)]
+    whole = [analysis_of(np.concatenate([prompt, each])) for each in rest]
+    growing = [Analysis(rate), Analysis(rate)]
+    run = Run(Path(), [], sounds=tuple(growing))
+    seen: list[list[int]] = [[], []]
+    text = ["", ""]
+    for second in range(6):
+        for each, new in zip(growing, rest, strict=True):
+            if second < 5:
+                each.extend(np.concatenate([prompt, new])[second * rate : (second + 1) * rate].astype(np.float32))
+            else:
+                each.finish()
+        for place, row in enumerate(sounds(run, [len(each) for each in seen])):
+            known = place if row["after"] <= len(seen[place]) else 0
+            seen[place] = seen[known][: row["after"]] + row["peaks"]
+            text[place] = text[known][: row["after"] * BANDS] + row["spectrum"]
+            if second < 2 and place:
+                assert row["peaks"] == []
+    for place, each in enumerate(whole):
+        assert seen[place] == columns(each).peaks.tolist()
+        levels = np.frombuffer(text[place].encode(), np.uint8).reshape(-1, BANDS) - FIRST
+        assert np.abs(levels.astype(int) - columns(each).levels).max() <= 1
+        assert levels.max() < LEVELS

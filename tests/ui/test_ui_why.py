@@ -38,3 +38,4 @@ def test_attention_is_gathered_by_notes_with_the_tap_that_has_most_of_it() -> No
     assert found["looked"] == [[60, 0, 400, 4], [64, 50, 350, 2]]  # a pause is no note
     assert found["likeliest"] == [["C5", 0.4], ["C4", 0.25]]  # what cannot come is not named
     assert found["shares"] == [750, 250]
+    assert found["heads"] == [[750, 250]]

@@ -191,9 +191,9 @@
     const box = roll.closest(".outcome") && roll.closest(".outcome").querySelector(".views");
     if (box && taps) tend(box, roll);
     drawStrip(roll, scene, colour);
-    if (roll.matches(".sound")) return;
     figures.offer(roll);
-    figures.explainable(roll, scene);
+    if (roll.matches(".notes")) figures.explainable(roll, scene);
+    figures.tellHeads(roll, scene);
   };
 
   Object.assign(figures, { shows, fill, drawn, paintStrip, stripHeight, summary, shade, noteAt, saidOf });

@@ -1,13 +1,16 @@
 () => {
-  // The notes of each roll. Those of a prompt are in the page; those of a run are asked for (ui/notes.py) until it is
-  // over, each once. What was asked for stays here, so that a step that is shown again is drawn at once.
+  // What each drawing shows: the notes of a roll, the columns of sound. Those of a prompt are in the page; those of a
+  // run are asked for (ui/notes.py) until it is over, each once. What was asked for stays here, so that a step that is
+  // shown again is drawn at once.
+  const BANDS = 64; // characters of a column (ui/speech_figures.py)
+  const { figures } = window;
   const WAIT = 300; // milliseconds between two askings of a run at first
   const SLOWER = 5; // more, each time, as what comes is ever less of what there is
   const SLOWEST = 1000;
   const KEPT = 40; // runs whose notes are kept
   const runs = new Map(); // address: { rows, done, asking }
 
-  const empty = () => ({ over: [], open: [], bins: [], taps: null });
+  const empty = () => ({ over: [], open: [], bins: [], peaks: [], spectrum: "", taps: null });
 
   // Flat numbers, as in `ui.piano_figures.numbers`, to notes.
   const read = (numbers) => {
@@ -20,8 +23,8 @@
   };
 
   // What the model drew on for a note, as `ui.depth` says it: the place of its id, nats, and each tap's share.
-  const drew = (notes, figures) => {
-    (figures || []).forEach(([place, nats, ...shares], k) => {
+  const drew = (notes, found) => {
+    (found || []).forEach(([place, nats, ...shares], k) => {
       if (place !== undefined) notes[k].drew = { place, nats: nats / 100, shares: shares.map((share) => share / 1000) };
     });
     return notes;
@@ -29,13 +32,21 @@
   const bin = ([nats, ...shares]) =>
     nats === undefined ? null : { nats: nats / 100, shares: shares.map((share) => share / 1000) };
 
+  // More columns of a sound; before them it has those that it lacks in common with the first variation.
+  const lengthen = (known, row, first) => {
+    const from = known.peaks.length < row.after ? first : known;
+    known.peaks = [...from.peaks.slice(0, row.after), ...row.peaks];
+    known.spectrum = from.spectrum.slice(0, BANDS * row.after) + row.spectrum;
+  };
+
   const take = (run, answer) => {
     answer.rows.forEach((row, place) => {
       const known = (run.rows[place] = run.rows[place] || empty());
-      known.over.length = row.after;
+      if (row.peaks) lengthen(known, row, run.rows[0]);
+      else known.over.length = row.after;
       for (const note of drew(read(row.notes), row.drew)) known.over.push(note);
       known.open = drew(read(row.open), row.drewOpen);
-      Object.assign(known, { facts: row.facts, said: row.said, taps: row.taps || null });
+      Object.assign(known, { facts: row.facts, said: row.said, taps: row.taps || null, heads: row.heads });
       if (!row.strip) return;
       known.bins.length = row.strip.after;
       for (const each of row.strip.bins) known.bins.push(bin(each));
@@ -49,7 +60,7 @@
     [...document.querySelectorAll("[data-from]")].some((roll) => roll.dataset.from.split("#")[0] === address);
 
   const ask = async (address, run, told) => {
-    const after = run.rows.map((row) => row.over.length).join();
+    const after = run.rows.map((row) => row.peaks.length || row.over.length).join();
     const bins = run.rows.map((row) => row.bins.length).join();
     try {
       const answer = await fetch(`${address}?after=${after}&bins=${bins}`);
@@ -75,8 +86,21 @@
     run.asking = false;
   };
 
+  // A prompt's sound: JSON as zlib has it, in base64.
+  const unpack = async (roll) => {
+    const bytes = Uint8Array.from(atob(roll.dataset.packed), (c) => c.charCodeAt(0));
+    const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    roll.unpacked = { ...empty(), ...(await new Response(plain).json()) };
+    figures.draw(roll);
+  };
+
   // What there is of a roll's notes; `told(address)` is called as more come.
   const notesOf = (roll, told) => {
+    if (roll.dataset.packed && !roll.unpacked) {
+      roll.unpacked = empty();
+      unpack(roll);
+    }
+    if (roll.unpacked) return roll.unpacked;
     if (!roll.dataset.from) return { ...empty(), over: read(roll.dataset.notes.split(",").map(Number)) };
     const [address, place] = roll.dataset.from.split("#");
     const run = runs.get(address) || { rows: [], done: false };
@@ -87,5 +111,5 @@
     return run.rows[Number(place)] || empty();
   };
 
-  Object.assign(window.figures, { notesOf, empty });
+  Object.assign(figures, { notesOf, empty });
 }

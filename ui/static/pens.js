@@ -38,6 +38,12 @@
       context.globalAlpha = 1;
     }
 
+    // canvas: stretched over that place.
+    image(canvas, x, y, width, height) {
+      this.context.imageSmoothingQuality = "high";
+      this.context.drawImage(canvas, x, y, width, height);
+    }
+
     text(x, y, said, { fill, size = 11, align = "left", bold = false }) {
       this.context.font = `${bold ? "600 " : ""}${size}px system-ui, sans-serif`;
       this.context.textAlign = align;
@@ -88,6 +94,11 @@
     area(points, fill, alpha = 1) {
       const opacity = alpha < 1 ? ` fill-opacity="${short(alpha)}"` : "";
       this.parts.push(`<path d="${path(points)}z" fill="${fill}"${opacity}/>`);
+    }
+
+    image(canvas, x, y, width, height) {
+      const box = `x="${short(x)}" y="${short(y)}" width="${short(width)}" height="${short(height)}"`;
+      this.parts.push(`<image ${box} preserveAspectRatio="none" href="${canvas.toDataURL("image/png")}"/>`);
     }
 
     text(x, y, said, { fill, size = 11, align = "left", bold = false }) {

@@ -1,5 +1,6 @@
 () => {
   // Draws the piano rolls: the frame comes from the server (ui/piano_figures.py), the notes from static/notes.js.
+  // Looks after the drawings of sound too (static/sound.js): when there is a new one, or more to draw in it.
   const { figures } = window;
   const LOWEST = 36; // C2 to B6 are always shown; the drawing reaches further by octaves where the notes do
   const HIGHEST = 95;
@@ -30,6 +31,7 @@
       high: Math.floor(high / 12) * 12 + 11,
       seconds: Number(data.seconds),
       seam: Number(data.seam),
+      rate: Number(data.rate), // columns a second, of sound
       begin: Number(data.begin || 0),
       origin: Number(data.origin),
       step: Number(data.step),
@@ -130,7 +132,7 @@
     if (!width || !height || !roll.isConnected) return; // in a tab that is not open
     roll.figure = figures.notesOf(roll, changed);
     const [now, colour] = [scene(roll), colours(roll)];
-    if (roll.matches(".notes")) drawNotes(roll, now, colour, width, height); // sound is drawn by the server
+    (roll.matches(".notes") ? drawNotes : figures.drawSound)(roll, now, colour, width, height);
     tell(roll);
     figures.drawn(roll, now, colour);
   };
@@ -147,27 +149,46 @@
     nameOctaves(keys, now);
   };
 
-  const all = () => document.querySelectorAll(".roll.notes, .roll[data-from]");
+  const all = () => document.querySelectorAll(".roll.notes, .roll.sound");
   const changed = (address) => {
     for (const roll of all()) if ((roll.dataset.from || "").split("#")[0] === address) draw(roll);
   };
   const sizes = new ResizeObserver((entries) => {
     for (const { target } of entries) draw(target.closest(".roll"));
   });
+  // Gradio puts a new run's frame into the elements of the one before: what was drawn is gone, the element is not.
+  const CHANGES = ["data-from", "data-notes", "data-seconds", "data-seam"];
+  const stands = (roll, field) =>
+    roll.figure &&
+    roll.field === field &&
+    CHANGES.every((name) => roll.frame[name] === roll.getAttribute(name)) &&
+    (!roll.matches(".notes") || field.querySelector(":scope > canvas"));
   const look = () => {
     for (const roll of all()) {
-      if (roll.figure) continue;
-      roll.figure = figures.empty();
-      sizes.observe(roll.querySelector(".field")); // a new one is told of once, before it is painted
+      const field = roll.querySelector(".field");
+      if (!field || stands(roll, field)) continue;
+      if (roll.field !== field) {
+        if (roll.field) sizes.unobserve(roll.field);
+        sizes.observe(field); // a new one is told of once, before it is painted
+      }
+      if (roll.frame && roll.frame["data-from"] !== roll.getAttribute("data-from")) figures.forget(roll);
+      roll.field = field;
+      roll.frame = Object.fromEntries(CHANGES.map((name) => [name, roll.getAttribute(name)]));
+      roll.figure = roll.figure || figures.empty();
       draw(roll);
     }
   };
-  new MutationObserver(look).observe(document.body, { childList: true, subtree: true });
+  new MutationObserver(look).observe(document.body, {
+    childList: true,
+    subtree: true,
+    attributes: true,
+    attributeFilter: CHANGES,
+  });
   look();
   // The colours are the scheme's.
   const redraw = () => all().forEach(draw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   new MutationObserver(redraw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
 
-  Object.assign(figures, { scene, place, isOld, paintField, paintKeys, colours, pitchName, draw, redraw, KEYS });
+  Object.assign(figures, { scene, place, isOld, canvasOf, paintField, paintKeys, colours, pitchName, draw, redraw, KEYS });
 }

@@ -1,5 +1,5 @@
 () => {
-  // A take's drawing as a file: the roll as it is shown, the strip, axes and a caption, as PNG or SVG.
+  // A take's drawing as a file: the roll or the sound as it is shown, the strip, axes and a caption, as PNG or SVG.
   const { figures } = window;
   const WIDTH = 1200;
   const LEFT = 64; // of the field, in pixels
@@ -10,6 +10,32 @@
   const LINE = 165; // letters
 
   const lines = (text) => text.match(new RegExp(`\\S.{0,${LINE - 2}}(?=\\s|$)`, "g")) || [];
+
+  const nameKeys = (pen, roll, scene, top, say) => {
+    pen.within(LEFT - figures.KEYS, top, figures.KEYS, FIELD, () => figures.paintKeys(pen, scene, FIELD));
+    const row = FIELD / (scene.high - scene.low + 1);
+    for (let pitch = scene.low; pitch <= scene.high; pitch += 12) {
+      const name = figures.pitchName(pitch);
+      say(LEFT - figures.KEYS - 6, top + (scene.high - pitch + 0.5) * row, name, { align: "right" });
+    }
+  };
+  const nameFrequencies = (pen, roll, scene, top, say) => {
+    for (const name of roll.querySelectorAll(".keys span")) {
+      const at = figures.WAVE + (1 - figures.WAVE) * Number(name.style.getPropertyValue("--at"));
+      say(LEFT - 8, top + at * FIELD, name.textContent, { align: "right" });
+    }
+  };
+
+  // What the colours stand for: [colour, name] of each.
+  const chipsOf = (roll, scene, colour) => {
+    const plain = [[colour.old, "prompt"], [colour.new, "continuation; paler is softer"]];
+    const taps = roll.figure.taps || [];
+    const layers = taps.map((tap, k) => [figures.shade(colour, k, taps.length), `block ${tap}`]);
+    if (scene.shows === "loudness") return plain;
+    if (roll.matches(".sound")) return [...plain, ...layers];
+    if (scene.shows !== "surprise") return layers;
+    return [[colour.unused, "prompt"], [colour.new, "stronger is more surprising"]];
+  };
 
   const compose = (pen, roll, height) => {
     const [scene, colour] = [figures.scene(roll), figures.colours(roll)];
@@ -22,19 +48,14 @@
     say(LEFT, 28, `${take.querySelector("h2").firstChild.textContent} ${of.textContent}`, { size: 18, bold: true });
     say(WIDTH - SIDE, 28, facts.textContent, { size: 13, align: "right", fill: colour.faint });
     let y = 52;
-    const rows = scene.high - scene.low + 1;
-    const fill = figures.fill(roll, scene, colour);
+    const notes = roll.matches(".notes");
     pen.within(LEFT, y, wide, FIELD, () => {
-      figures.paintField(pen, scene, wide, FIELD, colour, fill);
-      figures.mark(pen, roll, scene, wide, FIELD, colour);
+      if (notes) figures.paintField(pen, scene, wide, FIELD, colour, figures.fill(roll, scene, colour));
+      else figures.paintSound(pen, figure, scene, wide, FIELD, colour);
+      if (notes) figures.mark(pen, roll, scene, wide, FIELD, colour);
       pen.rect((scene.seam / scene.seconds) * wide - 1, 0, 2, FIELD, colour.ink, 0.6);
     });
-    pen.within(LEFT - figures.KEYS, y, figures.KEYS, FIELD, () => figures.paintKeys(pen, scene, FIELD));
-    for (let pitch = scene.low; pitch <= scene.high; pitch += 12) {
-      say(LEFT - figures.KEYS - 6, y + ((scene.high - pitch + 0.5) * FIELD) / rows, figures.pitchName(pitch), {
-        align: "right",
-      });
-    }
+    (notes ? nameKeys : nameFrequencies)(pen, roll, scene, y, say);
     y += FIELD + 14;
     for (const time of roll.querySelectorAll(".times span")) {
       say(LEFT + (parseFloat(time.style.left) / 100) * wide, y, time.textContent, { align: "center" });
@@ -46,14 +67,10 @@
       if (figure.taps.length) say(LEFT - 8, y + 22, "taps", { align: "right" });
       say(LEFT - 8, y + strip - 14, "nats", { align: "right" });
       y += strip + 18;
+      y += figures.paintHeads(pen, roll, LEFT, y - 6, wide, colour, say);
     }
     let x = LEFT;
-    const chips =
-      scene.shows === "loudness" || scene.shows === "surprise"
-        ? [[colour.old, "prompt"], [colour.new, scene.shows === "surprise" ? "stronger is more surprising" : "continuation; paler is softer"]]
-        : figure.taps.map((tap, k) => [figures.shade(colour, k, figure.taps.length), `block ${tap}`]);
-    if (scene.shows !== "loudness") chips[0] = scene.shows === "surprise" ? [colour.unused, "prompt"] : chips[0];
-    for (const [shade, name] of chips) {
+    for (const [shade, name] of chipsOf(roll, scene, colour)) {
       pen.rect(x, y - 5, 16, 10, shade);
       say(x + 22, y, name, { size: 13 });
       x += 42 + 7.5 * name.length;
@@ -81,8 +98,8 @@
 
   const save = (roll, kind) => {
     const height = measure(roll);
-    const file = roll.closest(".take").querySelector(".listen a[download$='.mid']");
-    const stem = file ? file.download.replace(/\.mid$/, "") : "take";
+    const file = roll.closest(".take").querySelector(".listen a[download$='.mid'], .listen a[download$='.wav']");
+    const stem = file ? file.download.replace(/\.(mid|wav)$/, "") : "take";
     const name = `${stem}-${figures.scene(roll).shows}.${kind}`;
     if (kind === "svg") {
       const pen = new figures.SvgPen(WIDTH, height);
@@ -115,6 +132,6 @@
   };
   document.addEventListener("click", (event) => {
     const button = event.target.closest && event.target.closest(".picture");
-    if (button) save(button.closest(".take").querySelector(".roll.notes"), button.dataset.kind);
+    if (button) save(button.closest(".take").querySelector(".roll"), button.dataset.kind);
   });
 }
