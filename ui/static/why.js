@@ -2,6 +2,7 @@
   // A note of a take, explained: what the model attended to when it drew the note, and what was likelier (ui/why.py).
   // By a click on a note while layers or surprise are shown; by two buttons for keyboards.
   const { figures } = window;
+  const HINT = "Click a note to see what it attended to.";
   const TOLD = 4; // notes that are named in words
 
   const percent = (share) => (share < 0.01 ? "under 1%" : `${Math.round(100 * share)}%`);
@@ -37,7 +38,7 @@
     const said = document.createElement("p");
     said.className = "said";
     said.setAttribute("aria-live", "polite");
-    said.textContent = "Click a note to see what it attended to.";
+    said.textContent = HINT;
     panel.append(said);
     roll.after(panel);
     return panel;
@@ -87,8 +88,12 @@
 
   figures.explainable = (roll, scene) => {
     const wanted = scene.shows !== "loudness" && roll.closest(".take") && roll.dataset.from;
-    if (wanted) panelOf(roll).hidden = false;
-    else if (roll.nextElementSibling && roll.nextElementSibling.matches(".why")) roll.nextElementSibling.hidden = true;
+    if (wanted) {
+      const panel = panelOf(roll);
+      panel.hidden = false;
+      const said = panel.querySelector(".said");
+      if (!roll.chosen && said.textContent !== HINT) said.textContent = HINT; // it was of another run
+    } else if (roll.nextElementSibling && roll.nextElementSibling.matches(".why")) roll.nextElementSibling.hidden = true;
   };
 
   // Before the listener that plays from where the click was.
