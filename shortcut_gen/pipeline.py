@@ -267,42 +267,67 @@ class Pipeline:
             )
             for encoded, k in rows
         ]
-        owners = [encoded.prompt for encoded, _ in rows]
-        made: list[list[int]] = [[] for _ in streams]
+        made = [_Made(encoded.prompt, stream) for (encoded, _), stream in zip(rows, streams, strict=True)]
 
         def progress(done: Sequence[bool], queue: int = 0) -> Progress:
-            parts = zip(owners, streams, made, strict=True)
-            return Progress(
-                continuations=tuple(self._continuation(owner, stream, ids, params) for owner, stream, ids in parts),
-                done=tuple(done),
-                queue=queue,
-            )
+            parts = tuple(self._continuation(each, over, params) for each, over in zip(made, done, strict=True))
+            return Progress(continuations=parts, done=tuple(done), queue=queue)
 
         if self.shared is not None:
             done: tuple[bool, ...] = (False,) * len(streams)
             with self.shared.submit(streams, params) as request:
                 while not all(done):
                     new, done = request.take(every_tokens)
-                    for ids, some in zip(made, new, strict=True):
-                        ids.extend(some)
+                    for each, some in zip(made, new, strict=True):
+                        each.ids.extend(some)
                     yield progress(done, request.queue)
             return
         for count, step in enumerate(self.sampler.stream(streams, params), start=1):
-            for ids, token in zip(made, step, strict=True):
+            for each, token in zip(made, step, strict=True):
                 if token is not None:
-                    ids.append(token)
+                    each.ids.append(token)
             if count % every_tokens == 0:
                 yield progress([token is None for token in step])
         yield progress([True] * len(streams))
 
-    def _continuation(self, prompt: Prompt, stream: Stream, ids: list[int], params: SamplingParams) -> Continuation:
+    def _kept(self, made: "_Made", done: bool, params: SamplingParams) -> list[int]:
+        """What of a row's ids will stay: where an end is looked for, none past the length is before all are there."""
+        prompt, ids = made.stream.prompt, made.ids
+        if params.ending is None or params.seconds is None or not self.tokenizer.ends:
+            return ids
+        if not done:
+            until = self.tokenizer.seconds(prompt) + params.seconds
+            return self.tokenizer.head([*prompt, *ids], until)[len(prompt) :]
+        if made.end is None:
+            cut = self.tokenizer.to_ending(prompt, ids, params.seconds)
+            made.end = cut if params.max_tokens is None or len(cut) <= params.max_tokens else ids
+        return made.end
+
+    def _continuation(self, made: "_Made", done: bool, params: SamplingParams) -> Continuation:
+        ids, stream = self._kept(made, done, params), made.stream
+        depth = None
+        if stream.depth is not None:  # how an end rings out was not drawn
+            pairs = enumerate(zip(ids, made.ids, strict=False))
+            depth = stream.depth.depth(len(ids), next((k for k, (kept, drawn) in pairs if kept != drawn), len(ids)))
         return Continuation(
-            prompt=prompt,
+            prompt=made.prompt,
             prompt_ids=stream.prompt,
             ids=tuple(ids),
             seed=stream.seed,
             variation=stream.variation,
             params=params,
             tokenizer=self.tokenizer,
-            depth=None if stream.depth is None else stream.depth.depth(len(ids)),
+            depth=depth,
         )
+
+
+@dataclass
+class _Made:
+    """A row of a batch as it stands."""
+
+    prompt: Prompt
+    stream: Stream
+    ids: list[int] = field(default_factory=list)
+    """What the model drew."""
+    end: list[int] | None = None
+    """What of it stays, with how it rings out, once that is known."""

@@ -87,6 +87,7 @@ class Endpoint:
             "top_p": params.top_p,
             "seed": params.seed,
         }
+        settings |= {} if params.ending is None else {"ending": params.ending}
         said = {
             "checkpoint": {"name": name, "sha256": self.models.made_by(name).sha256},
             "settings": settings,
@@ -174,6 +175,7 @@ def build_midi(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
         seed: int | None = None,
         checkpoint: str | None = None,
         wav: bool = True,
+        ending: bool = False,
     ) -> tuple[list[FileData], dict]:
         """Continue a piano performance: a MIDI file goes in, MIDI and sound come out, with the ids of the tokens.
 
@@ -187,6 +189,7 @@ def build_midi(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
             seed: The same seed gives the same result; a new one is drawn where there is none.
             checkpoint: Name of the model; the usual one where there is none.
             wav: Whether to render the sound too.
+            ending: Whether to go on past the length, by 15 seconds at most, to a chord to end on.
 
         Returns:
             the files (for each variation a MIDI file of prompt and continuation and its sound)
@@ -201,6 +204,7 @@ def build_midi(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
             seed=seed,
             checkpoint=checkpoint,
             wav=wav,
+            ending=ending,
         )
         files, said, _ = endpoint.make(request, midi, asked)
         return [given(path) for each in files for path in each], said  # type: ignore[misc]

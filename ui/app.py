@@ -25,7 +25,7 @@ from ui.values import take_as_sent
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = (
-    *("page.js", "live.js", "record.js", "takes.js"),
+    *("page.js", "keys.js", "live.js", "record.js", "takes.js"),
     *("pens.js", "notes.js", "depth.js", "heads.js", "why.js"),
     *("save.js", "sound.js", "roll.js"),  # the last draws with those before it
     *("keyboard-sound.js", "keyboard-take.js", "keyboard.js", "keyboard-record.js"),  # each needs those before it

@@ -13,6 +13,7 @@ from ui.models import Models
 from ui.prompts import NO_PROMPT
 from ui.settings import (
     DARING,
+    ENDING_SECONDS,
     LEAST_SECONDS,
     LEAST_TOP_P,
     LEAST_USED,
@@ -56,6 +57,8 @@ class Fields:
     upload: Any
     start: Any
     used: Any
+    bars: Any
+    """A length in bars, which sets the one in seconds."""
     others: tuple[Any, ...]
     """What `Tab.run` takes after `used`, in its order."""
     seed: Any
@@ -87,7 +90,7 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
             )
             for component in look.under_upload:
                 component.render()
-            start, used, others, seed = _settings(do, models, look, do.examples[first].seconds)
+            start, used, others, seed, bars = _settings(do, models, look, do.examples[first].seconds)
             gr.Checkbox(
                 True,
                 label="Play the first variation while it is made",
@@ -106,6 +109,7 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
         upload=upload,
         start=start,
         used=used,
+        bars=bars,
         others=others,
         seed=seed,
         go=go,
@@ -119,9 +123,9 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
     return fields
 
 
-def _settings(do: Tab, models: Models, look: Look, duration: float) -> tuple[Any, Any, tuple[Any, ...], Any]:
+def _settings(do: Tab, models: Models, look: Look, duration: float) -> tuple[Any, Any, tuple[Any, ...], Any, Any]:
     """The fields of a run: (where in the prompt to begin, how much of it to use, the others in the order of `Tab.run`,
-    the seed). duration: of the first prompt, in seconds.
+    the seed, the length in bars). duration: of the first prompt, in seconds.
     """
     longest, last = do.longest(duration), latest(duration)
 
@@ -145,6 +149,15 @@ def _settings(do: Tab, models: Models, look: Look, duration: float) -> tuple[Any
         label="How long to go on (seconds)",
         **named("seconds"),
     )
+    bars = gr.Number(None, label="The same in bars", minimum=0, visible=False, **named("bars"))
+    ending = gr.Checkbox(
+        False,
+        label="To an ending",
+        info=f"Looks up to {ENDING_SECONDS:g} s further for a chord to end on.",
+        container=False,
+        visible=do.ends,
+        **named("ending"),
+    )
     variations = gr.Radio(
         list(range(1, MAX_VARIATIONS + 1)), value=1, label="Variations", type="value", **named("variations")
     )
@@ -163,7 +176,7 @@ def _settings(do: Tab, models: Models, look: Look, duration: float) -> tuple[Any
     daring.input(do.dare, [daring], [*drawn], **QUICK)
     for slider in drawn:
         slider.change(do.dared, [*drawn], [daring], **QUICK)
-    return start, used, (seconds, variations, *drawn, top_k, min_p, fresh, seed, checkpoint, gains), seed
+    return start, used, (seconds, variations, *drawn, top_k, min_p, fresh, seed, checkpoint, gains, ending), seed, bars
 
 
 def _sampling(do: Tab, named: Callable[[str], dict[str, Any]]) -> tuple[Any, Any, Any, Any]:
@@ -199,7 +212,13 @@ def _wire(do: Tab, look: Look, fields: Fields) -> None:
     upload.clear(do.clear_upload, None, [prompt, *part, choice], **QUICK)
     for slider in part:
         slider.change(do.change_part, [choice, upload, *part], [prompt], trigger_mode="always_last", **QUICK)
-    upload.upload(do.open_take, [upload], [fields.takes, fields.steps, fields.line, upload, *fields.others], **QUICK)
+    opened = upload.upload(
+        do.open_take, [upload], [fields.takes, fields.steps, fields.line, upload, *fields.others], **QUICK
+    )
+    used, seconds = [choice, upload, *part], fields.others[0]
+    fields.bars.input(do.take_bars, [*used, fields.bars], [seconds], trigger_mode="always_last", **QUICK)
+    for changed in (prompt.change, opened.then, fields.bars.blur, seconds.input):  # not what a length in bars sets
+        changed(do.say_bars, [*used, seconds], [fields.bars], **QUICK)
     # A place is asked for at once, so that the click has an answer also where others are served first.
     token = gr.Textbox(visible=False)
     # Buttons within the variations and the tree write here what they stand for, and press one of these.

@@ -12,14 +12,17 @@ from shortcut_gen.modalities.base import Usual
 from shortcut_gen.pipeline import Continuation
 from ui.sessions import Run
 from ui.settings import ON_PAGE, Asked, planned
-from ui.values import chosen, number
+from ui.values import chosen, number, shown
 
 LENGTH = 600
 """Characters of a link's query that are read."""
+TABS = ("piano", "speech")
+"""The tabs that a link can name; the first where it names none."""
 KEPT = 900
 """Characters of what a page remembers of a tab."""
 _NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
 _NAMES = ("prompt", "start", "used", "seconds", "variations", "temperature", "top_p", "top_k", "min_p", "seed", "model")
+_OPTIONS = ("gains", "ending")
 
 _READ = """(name, most, length) => {
   window.came ??= { link: location.search, tabs: [] };
@@ -78,6 +81,8 @@ def link(run: Run, made: Sequence[Continuation], tab: str) -> str:
         "min_p": params.min_p or None,
         "seed": params.seed,
         "model": model,
+        "gains": ",".join(f"{gain:g}" for gain in params.tap_gains) or None,
+        "ending": None if params.ending is None else 1,
     }
     said = {name: f"{each:g}" if isinstance(each, float) else each for name, each in values.items()}
     return "?" + urlencode({name: each for name, each in said.items() if each is not None})
@@ -107,7 +112,10 @@ def from_link(
         values = dict(parse_qsl(query.removeprefix("?"), keep_blank_values=True, max_num_fields=30))
     except ValueError as error:
         raise SettingsError(f"the link cannot be read: {error}") from None
-    if values.get("tab", "piano") != tab or not set(values) & set(_NAMES):
+    named = values.get("tab", TABS[0])
+    if named not in TABS and tab == TABS[0]:
+        raise SettingsError(f"The link sets nothing: it names the tab {shown(named)}; {' or '.join(TABS)} is needed.")
+    if named != tab or not set(values) & {*_NAMES, *_OPTIONS}:
         return None
 
     def value(name: str, usual: object) -> object:
@@ -128,6 +136,8 @@ def from_link(
             fresh="seed" not in values,
             seed=value("seed", 0),
             checkpoint=values.get("model"),
+            gains=values.get("gains", ""),
+            ending={"1": True, "0": False}.get(given := values.get("ending", "0"), given),
         )
         plan = planned(asked, most[1], checkpoints, ON_PAGE)
         used = value("used", None)
@@ -146,6 +156,8 @@ def from_link(
                 asked.fresh,
                 plan.params.seed,
                 plan.checkpoint or next(iter(checkpoints)),
+                asked.gains,
+                asked.ending,
             ),
         )
 
@@ -165,7 +177,9 @@ def from_page(
     """What a page remembers, as `writer` wrote it; None where there is nothing, or what is no more."""
     try:
         choice, upload, start, used, *settings = json.loads(kept)
-        seconds, variations, temperature, top_p, top_k, min_p, fresh, seed, checkpoint = settings
+        seconds, variations, temperature, top_p, top_k, min_p, fresh, seed, checkpoint, gains, ending = settings
+        if not isinstance(gains, str):
+            return None
         asked = Asked(
             seconds=seconds,
             variations=variations,
@@ -176,6 +190,8 @@ def from_page(
             fresh=fresh,
             seed=seed,
             checkpoint=checkpoint,
+            gains=gains,
+            ending=ending,
         )
         planned(asked, most[1], checkpoints, ON_PAGE)
         return Fields(

@@ -22,7 +22,7 @@ from ui.sessions import Run
 from ui.settings import LEAST_SECONDS, LEAST_TOP_P, MAX_MIN_P, MAX_SEED, MAX_TEMPERATURE, MAX_TOP_K
 from ui.steps import Steps
 
-SETTINGS = 10
+SETTINGS = 11
 """How many fields of settings a run has."""
 
 
@@ -92,6 +92,7 @@ class Opening(Steps):
             min(params.seed, MAX_SEED),
             model,
             ",".join(f"{gain:g}" for gain in params.tap_gains),
+            params.ending is not None,
         )
 
 

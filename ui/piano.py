@@ -51,12 +51,15 @@ class PianoPerformance(Performance):
     every_tokens = 4
     redraw_seconds = 0.3
 
-    def __init__(self, run: Run, seconds: float, copying: Callable[[], Copying | None], heard: bool = True) -> None:
+    def __init__(
+        self, run: Run, params: SamplingParams, copying: Callable[[], Copying | None], heard: bool = True
+    ) -> None:
         self._run = run
         self._copying = copying
         self._copied: list[str] = []
         self._heard = run.sound
-        self._seconds = seconds
+        self._seconds = params.seconds or 0.0
+        self._to_ending = params.ending is not None
         self._stopped = run.stop.is_set
         self._rendered: float | None = None
         self._render: GrowingRender | None = None
@@ -85,7 +88,7 @@ class PianoPerformance(Performance):
             self._begin(self._render, made[0])
             self._heard.push(self._render.rest(made[0].score))
         self._heard.close()
-        if self._stopped():
+        if self._stopped() or self._to_ending:
             self._seconds = max((notes.new_seconds(each) for each in made), default=0.0)
         index = self._copying()
         self._copied = [copied(index.longest(each.score, each.seam_seconds)) for each in made] if index else []
@@ -107,7 +110,11 @@ class PianoPerformance(Performance):
         score = made.score if done else Score(notes=())
         roll = Roll(score=score, seam=made.seam_seconds, seconds=made.seam_seconds + self._seconds)
         figure = piano_roll(roll, notes.address(self._run.folder.name, place), "" if done else GROWING)
-        facts = notes.facts(made, done) if done else f"{self._seconds:.0f} s, seed {made.seed}"
+        facts = (
+            notes.facts(made, done)
+            if done
+            else f"{self._seconds:.0f} s{' and to an ending' * self._to_ending}, seed {made.seed}"
+        )
         return Variation(figure=figure, number=made.variation + 1, prompt=continues(made), facts=facts)
 
     def files(self, place: int, continuation: Continuation) -> tuple[tuple[str, str, Callable[[Path], None]], ...]:
@@ -134,7 +141,8 @@ class PianoPerformance(Performance):
         if stopped:
             return said_stopped(lengths)
         tokens = sum(len(part.ids) for part in made)
-        return f"{clock(max(lengths, default=0.0))} of music in {took:.1f} s: {tokens} tokens."
+        ends = ", to an ending," if self._to_ending else ""
+        return f"{clock(max(lengths, default=0.0))} of music{ends} in {took:.1f} s: {tokens} tokens."
 
 
 def copied(run: CommonRun) -> str:
@@ -156,6 +164,7 @@ class PianoTab(Tab):
     most_used = 120.0
     most_seconds = 120.0
     most_opened = 1200.0
+    ends = True
     recorded = most_used  # what was played goes on where it ended
 
     def read_file(self, path: str) -> Prompt:
@@ -219,7 +228,7 @@ class PianoTab(Tab):
         self, run: Run, pipeline: Pipeline, params: SamplingParams, count: int, heard: bool = True
     ) -> Performance:
         """As in `Tab`."""
-        return PianoPerformance(run, params.seconds or 0.0, lambda: self.models.copying(pipeline), heard)
+        return PianoPerformance(run, params, lambda: self.models.copying(pipeline), heard)
 
 
 def build(models: Models, sessions: Sessions) -> None:

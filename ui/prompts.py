@@ -19,11 +19,12 @@ from shortcut_gen.media.files import is_midi
 from shortcut_gen.modalities.base import Usual
 from shortcut_gen.pipeline import Pipeline, Prompt
 from ui.asking import page_of
+from ui.bars import Meter, meter, shown
 from ui.examples.listing import EXAMPLES, load_examples
 from ui.html import status
 from ui.models import Models
 from ui.sessions import Sessions
-from ui.settings import LEAST_USED, latest
+from ui.settings import LEAST_SECONDS, LEAST_USED, latest
 from ui.values import number
 
 NO_PROMPT = "none"
@@ -46,6 +47,10 @@ class Prompts(ABC):
     """The modality's lengths and top-p, unless the sliders are moved."""
     most_used: float
     """How much of a prompt can be used, in seconds."""
+    most_seconds: float
+    """How long a run can go on, in seconds."""
+    ends: bool = False
+    """Whether its models' tokenizers know of ends."""
     recorded: float | None = None
     """How much of what was recorded in the browser is used at first, in seconds; None for the usual part."""
 
@@ -181,9 +186,10 @@ class Prompts(ABC):
 
         Returns (prompt card, the two sliders, list of examples, upload).
         """
-        if upload and says_take(upload):  # `open_take` takes it up
-            return (gr.skip(),) * 5
         page = page_of(request)
+        if upload and says_take(upload):  # `open_take` takes it up; what was refused before is not said any more
+            card = self.show(page, choice, None, start, used)[0] if choice else gr.skip()
+            return card, *(gr.skip(),) * 4
         if refusal := self._refusal(page, upload, (choice, None, start, used)):
             return refusal, *(gr.skip(),) * 3, None
         return *self.show(page, None, upload), None, gr.skip()
@@ -230,12 +236,32 @@ class Prompts(ABC):
         """Another part of the prompt is to be used: draw it anew."""
         return self.show(page_of(request), choice, upload, start, used)[0]
 
+    def meter(self, choice: str | None, upload: str | None, start: float, used: float) -> Meter | None:
+        """How the chosen prompt is counted where the part to use ends."""
+        try:
+            prompt = self.read_prompt(choice, upload)
+            return meter(prompt, number(start, "start", 0, 1e9) + number(used, "used", 0, 1e9))
+        except ShortcutGenError:  # its card says so
+            return None
+
+    def say_bars(self, choice: str | None, upload: str | None, start: float, used: float, seconds: float) -> Any:
+        """Another prompt, part or length was chosen: how many bars that are."""
+        return shown(self.meter(choice, upload, start, used), seconds)
+
+    def take_bars(self, choice: str | None, upload: str | None, start: float, used: float, bars: float | None) -> Any:
+        """A length was given in bars: returns it in seconds, within what can be asked for."""
+        found = self.meter(choice, upload, start, used)
+        if found is None or not isinstance(bars, int | float) or not bars > 0:
+            return gr.skip()
+        return round(min(max(bars * found.seconds, LEAST_SECONDS), self.most_seconds), 2)
+
 
 def says_take(path: str) -> bool:
-    """Whether an uploaded file is JSON, as a saved take is, by how it begins."""
+    """Whether an uploaded file is meant as JSON, as a saved take is, by its name or how it begins."""
     try:
         with Path(path).open("rb") as stream:
-            return stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{"
+            begins = stream.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+            return path.lower().endswith(".json") or begins == b"{"
     except OSError:
         return False
 

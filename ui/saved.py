@@ -24,8 +24,8 @@ _HASH = 64
 _STEP = ("number", "parent", "prompt", "settings", "checkpoint", "codec", "variations")
 _PROMPT = ("name", "example", "start", "seconds", "ids")
 _SETTINGS = ("temperature", "top_k", "top_p", "min_p", "seed", "seconds")
-_GAINS = "tap_gains"
-"""A setting that is there where a tap was turned."""
+_GAINS, _ENDING = "tap_gains", "ending"
+"""Settings that are there where a tap was turned, and where an end was looked for."""
 MAX_TAPS = 16
 
 
@@ -100,7 +100,9 @@ def write(saved: Saved) -> bytes:
                 "number": step.number,
                 "parent": step.parent if step.parent and step.parent[0] in known else None,
                 "prompt": asdict(step.origin) | {"ids": ids},
-                "settings": {name: settings[name] for name in (*_SETTINGS, *((_GAINS,) if settings[_GAINS] else ()))},
+                "settings": {
+                    name: settings[name] for name in (*_SETTINGS, *(o for o in (_GAINS, _ENDING) if settings[o]))
+                },
                 "checkpoint": {"name": made_by.name, "sha256": made_by.sha256},
                 "codec": {"sha256": made_by.codec} if made_by.codec else None,
                 "variations": [{"ids": list(each)} for each in step.variations],
@@ -117,7 +119,7 @@ def read(data: bytes, name: str, tab: str, vocab: int, frame: int) -> Saved:
     """
     try:
         if len(data) > MAX_BYTES:
-            raise _WrongError(f"has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
+            raise _WrongError(f"has more than {MAX_BYTES:,} bytes, the most that are read")
         return _saved(_parsed(data), tab, vocab, frame)
     except (_WrongError, SettingsError) as error:
         raise MediaError(f"{name} {'cannot be opened: ' if isinstance(error, SettingsError) else ''}{error}") from None
@@ -180,11 +182,11 @@ def _step(value: Any, at: str, before: Mapping[int, Step], vocab: int, frame: in
         ids = whole[: _whole(prompt["ids"], f"{at}.prompt.ids", 1, len(whole))]
     else:
         ids = _ids(prompt["ids"], f"{at}.prompt.ids", vocab, MAX_IDS)
-    turned = isinstance(value["settings"], dict) and _GAINS in value["settings"]
-    settings = _object(value["settings"], f"{at}.settings", (*_SETTINGS, *((_GAINS,) if turned else ())))
-    for name in _SETTINGS:
-        _number(settings[name], f"{at}.settings.{name}", 0, 2**63)
-    if turned:
+    options = [each for each in (_GAINS, _ENDING) if isinstance(value["settings"], dict) and each in value["settings"]]
+    settings = _object(value["settings"], f"{at}.settings", (*_SETTINGS, *options))
+    for name in (*_SETTINGS, *({_ENDING} & {*options})):
+        _number(settings[name], f"{at}.settings.{name}", -(2**63), 2**63)  # `SamplingParams` knows better
+    if _GAINS in options:
         gains = _list(settings[_GAINS], f"{at}.settings.{_GAINS}", 1, MAX_TAPS)
         settings[_GAINS] = tuple(_number(each, f"{at}.settings.{_GAINS}", 0, MOST_GAIN) for each in gains)
     codec = value["codec"] and _object(value["codec"], f"{at}.codec", ("sha256",))["sha256"]

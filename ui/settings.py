@@ -19,6 +19,8 @@ LEAST_TOP_P = 0.05
 MAX_TEMPERATURE = 2.0
 MAX_TOP_K = 256
 MAX_MIN_P = 0.5
+ENDING_SECONDS = 12.0
+"""How far past its length a run that is to end looks for the best place."""
 DARING: dict[str, tuple[float, float | None]] = {"safer": (0.9, 0.95), "usual": (1.0, None), "bolder": (1.1, 1.0)}
 """What a player chooses by one word: temperature and top-p, None for the modality's own."""
 ON_PAGE = {
@@ -29,6 +31,7 @@ ON_PAGE = {
     "top_k": "top-k",
     "min_p": "min-p",
     "fresh": "a new seed",
+    "ending": "to an ending",
 }
 """What the page calls values; programs, and those not here, by their own names."""
 
@@ -49,6 +52,8 @@ class Asked:
     checkpoint: object = None
     gains: object = ""
     """How the taps are turned, as `ui.shortcuts.gains_of` reads it, once the model is known."""
+    ending: object = False
+    """Whether to look for an end past the length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +85,7 @@ def planned(asked: Asked, most_seconds: float, checkpoints: Collection[str], sai
         if switch(asked.fresh, name("fresh"))
         else whole(asked.seed, name("seed"), 0, MAX_SEED),
         seconds=number(asked.seconds, name("seconds"), LEAST_SECONDS, most_seconds),
+        ending=ENDING_SECONDS if switch(asked.ending, name("ending")) else None,
     )
     count = whole(asked.variations, name("variations"), 1, MAX_VARIATIONS)
     return Plan(params=params, count=count, checkpoint=chosen(asked.checkpoint, name("checkpoint"), checkpoints))

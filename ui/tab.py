@@ -44,6 +44,7 @@ def asked(
     seed: object,
     checkpoint: object,
     gains: object,
+    ending: object,
 ) -> Asked:
     """The settings in the order in which the page's events are sent them."""
     return Asked(
@@ -57,6 +58,7 @@ def asked(
         seed=seed,
         checkpoint=checkpoint,
         gains=gains,
+        ending=ending,
     )
 
 
@@ -130,6 +132,7 @@ class Tab(Prompts, Opening):
         seed: float | None,
         checkpoint: str | None,
         gains: str | None,
+        ending: bool,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """Continue the prompt. Yields (variations, status, seed, Continue button, Stop button, tree) as it goes."""
@@ -142,7 +145,8 @@ class Tab(Prompts, Opening):
             run.origin = origin_of(given, None if upload else choice)
             return given
 
-        settings = asked(seconds, variations, temperature, top_p, top_k, min_p, fresh_seed, seed, checkpoint, gains)
+        drawing = (temperature, top_p, top_k, min_p, fresh_seed, seed)
+        settings = asked(seconds, variations, *drawing, checkpoint, gains, ending)
         yield from self._run(token, prompt, settings, request)
 
     def go_on(
@@ -159,6 +163,7 @@ class Tab(Prompts, Opening):
         seed: float | None,
         checkpoint: str | None,
         gains: str | None,
+        ending: bool,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """Go on from a variation that there is, or from a point before its end. Yields as `run` does."""
@@ -176,7 +181,8 @@ class Tab(Prompts, Opening):
             run.parent = number, variation
             return self._onward(step.made[variation - 1], at, pipeline)
 
-        settings = asked(seconds, variations, temperature, top_p, top_k, min_p, fresh_seed, seed, checkpoint, gains)
+        drawing = (temperature, top_p, top_k, min_p, fresh_seed, seed)
+        settings = asked(seconds, variations, *drawing, checkpoint, gains, ending)
         yield from self._run(token, prompt, settings, request)
 
     @staticmethod

@@ -43,7 +43,7 @@ class BatchSettings:
     min_p: float = 0.0
     """Keep ids at least this share as likely as the likeliest; 0 keeps all."""
     ending: float | None = None
-    """Go on past the length by so many seconds at most, to a rest where the music can end; not at all if not given."""
+    """Look past the length for the best place to end, in so many seconds of music; it breaks off if not given."""
     prompt_seconds: float | None = None
     """Use only this much of each prompt's start; all of it if not given."""
     from_scratch: int = 0

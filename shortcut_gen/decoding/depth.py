@@ -61,8 +61,18 @@ class DepthLog:
         self._shares[at], self._surprise[at] = shares, surprise
         self._length = at + 1
 
-    def depth(self, count: int) -> Depth:
-        """Of the first `count` ids; arrays that are not to be written to."""
+    def depth(self, count: int, drawn: int | None = None) -> Depth:
+        """Of the first `count` ids, of which all or the first `drawn` were logged; arrays that are not to be written
+        to."""
+        if drawn is not None and drawn < count:
+            logged = self.depth(drawn)
+            assert logged.by_head is not None
+
+            def longer(array: NDArray[np.float32]) -> NDArray[np.float32]:
+                return np.pad(array, [(0, count - drawn), *[(0, 0)] * (array.ndim - 1)], constant_values=np.nan)
+
+            by_head, surprise = longer(logged.by_head), longer(logged.surprise)
+            return Depth(taps=self.taps, shares=longer(logged.shares), surprise=surprise, by_head=by_head)
         by_head, surprise = self._shares[:count], self._surprise[:count]
         known = len(self._means)
         if known < count:

@@ -98,7 +98,7 @@ class Row:
             return False
         # A hair less, or the difference of two times could fall short of the length it stands for.
         over = self.grammar.seconds - self.start_seconds - params.seconds + 1e-9
-        return over >= 0 and (params.ending is None or self.grammar.at_rest or over >= params.ending)
+        return over >= (params.ending if params.ending is not None and self._tokenizer.ends else 0.0)
 
 
 class Sampler:

@@ -44,7 +44,8 @@ class SamplingParams:
     """How many times as much each tap's keys count in the last block's attention: a number from 0, which removes the
     tap, to 4 for each; empty, or all 1, as trained."""
     ending: float | None = None
-    """Go on past `seconds` by so many at most, to where the model comes to rest by itself; None ends there at once."""
+    """Go on past `seconds` by so many, then take back what follows the place in them that sounds most like an end
+    (`Tokenizer.to_ending`); None breaks off at once, as speech does in any case."""
 
     def __post_init__(self) -> None:
         def check(name: str, ok: bool, need: str) -> None:

@@ -32,11 +32,6 @@ class Grammar(Protocol):
         """Time passed since the first id, in seconds of music or speech."""
         ...
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether the stream could end here: a pause after a phrase, where the modality knows of any."""
-        ...
-
     def advance(self, token: int) -> None:
         """Take the next id of the stream, allowed or not."""
         ...
@@ -57,6 +52,8 @@ class Tokenizer(Protocol):
     """Ids that stand together, such as the codebooks of one moment: crops, windows and clips begin at multiples."""
     augments: bool
     """Whether `augment` can move and stretch ids."""
+    ends: bool
+    """Whether `to_ending` knows where a piece can end."""
     suffixes: tuple[str, ...]
     """Suffixes of the files it reads, with the dot, in lower case."""
     media: type[Any]
@@ -81,6 +78,11 @@ class Tokenizer(Protocol):
 
     def seconds(self, ids: Sequence[int]) -> float:
         """How long ids last, in seconds of music or speech."""
+        ...
+
+    def to_ending(self, prompt: Sequence[int], ids: Sequence[int], seconds: float) -> list[int]:
+        """What of new ids after a prompt is kept so that they end as a piece does, no sooner than after `seconds`; all
+        of them where the modality knows of no ends."""
         ...
 
     def start(self, uniform: float) -> list[int]:

@@ -3,9 +3,8 @@
 Constants: performance_lib.py and performance_encoder_decoder.py of github.com/magenta/note-seq; arXiv 1809.04281.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,28 +14,41 @@ from torch import Tensor
 
 from shortcut_gen.errors import PromptError
 from shortcut_gen.media import MAX_SECONDS, Note, Score
+from shortcut_gen.modalities import piano_endings
 from shortcut_gen.modalities.base import Media, Usual
+from shortcut_gen.modalities.piano_ids import (
+    MAX_SHIFT_TICKS,
+    NOTE_OFF,
+    NOTE_ON,
+    TICKS_PER_SECOND,
+    TIME_SHIFT,
+    VELOCITY,
+    VOCAB_SIZE,
+)
 
-NOTE_ON = 0  # 0-127, by pitch
-NOTE_OFF = 128  # 128-255, by pitch
-TIME_SHIFT = 256  # 256-355: 1 to 100 ticks
-VELOCITY = 356  # 356-387, by bin
-VOCAB_SIZE = 388
-TICKS_PER_SECOND = 100  # a tick is 10 ms
-MAX_SHIFT_TICKS = 100  # the longest time-shift, 1 s
+__all__ = [
+    "DEFAULT_VELOCITY",
+    "MAX_NOTE_SECONDS",
+    "MAX_SHIFT_TICKS",
+    "MAX_SOUNDING",
+    "NOTE_OFF",
+    "NOTE_ON",
+    "TICKS_PER_SECOND",
+    "TIME_SHIFT",
+    "VELOCITY",
+    "VOCAB_SIZE",
+    "PianoGrammar",
+    "PianoTokenizer",
+    "bin_velocity",
+    "velocity_bin",
+]
+
 DEFAULT_VELOCITY = 64  # a note without a velocity before it: General MIDI's default
 MAX_NOTE_SECONDS = 6.0
 """Longest note that is generated: 99.8% of pianists' notes, pedal folded in, are shorter, and what the model holds for
 longer it hardly ever ends (docs/experiments.md)."""
 MAX_SOUNDING = 31
 """Most notes generated to sound at once, as at 99.9% of MAESTRO's note-ons, pedal folded in (docs/experiments.md)."""
-
-REST_SECONDS = 0.8
-"""A rest is so long at least: a pianist's own after a last chord is longer, within a phrase most are shorter."""
-REST_GAPS = 3.0
-"""And so many times the median gap between onsets: slow music leaves 0.8 s between two notes of a phrase."""
-ONSETS = 24
-"""Gaps that make that median."""
 
 _BIN_WIDTH = 4  # velocities 1-4 are bin 0, 125-127 are bin 31, as in note-seq
 _START_BINS = (8, 22)  # velocities 33 to 88 begin most performances
@@ -90,6 +102,7 @@ class PianoTokenizer:
     vocab_size = VOCAB_SIZE
     frame = 1
     augments = True
+    ends = True
     suffixes: tuple[str, ...] = (".mid", ".midi", ".rmi", ".kar")
     media: type[Any] = Score
     usual = Usual(prompt_seconds=20.0, seconds=30.0, top_p=0.98)
@@ -217,6 +230,10 @@ class PianoTokenizer:
         times = self._times(np.asarray(ids, np.int64))
         return float(times[-1]) / TICKS_PER_SECOND if len(times) else 0.0
 
+    def to_ending(self, prompt: Sequence[int], ids: Sequence[int], seconds: float) -> list[int]:
+        """New ids cut at the best place for an end from `seconds` on (`piano_endings`), where what sounds rings out."""
+        return piano_endings.cut(prompt, ids, seconds, self.max_note_seconds)
+
     @staticmethod
     def _times(ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """The tick after each id, (T,)."""
@@ -297,8 +314,6 @@ class PianoGrammar:
         self._tick = 0
         self._sounding: OrderedDict[int, int] = OrderedDict()
         """Start tick of each sounding pitch, earliest first."""
-        self._struck: deque[int] = deque([0], maxlen=ONSETS + 1)
-        """The last ticks at which a note was struck."""
         self._after_velocity = False
         # Bytes that tensors look into: what the keys alone permit, and of that what may follow a velocity; both follow
         # each id. And room for what is rarely needed.
@@ -314,15 +329,6 @@ class PianoGrammar:
         return self._tick / TICKS_PER_SECOND
 
     @property
-    def at_rest(self) -> bool:
-        """Whether nothing was struck for REST_SECONDS, and for REST_GAPS times the usual gap of the notes before."""
-        quiet = self._tick - self._struck[-1]
-        if quiet < REST_SECONDS * TICKS_PER_SECOND:
-            return False
-        gaps = sorted(after - before for before, after in pairwise(self._struck))
-        return not gaps or quiet >= REST_GAPS * gaps[len(gaps) // 2]
-
-    @property
     def sounding(self) -> tuple[int, ...]:
         """Pitches that sound now, longest first."""
         return tuple(self._sounding)
@@ -333,8 +339,6 @@ class PianoGrammar:
         if token < NOTE_OFF:
             self._sounding.pop(token, None)
             self._sounding[token] = self._tick
-            if self._struck[-1] != self._tick:
-                self._struck.append(self._tick)
             self._free[token] = self._notes[token] = False
             self._free[token + NOTE_OFF] = True
         elif token < TIME_SHIFT:

@@ -31,6 +31,7 @@ class SpeechTokenizer:
 
     name = "speech"
     augments = False
+    ends = False
     suffixes: tuple[str, ...] = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
     media: type[Any] = Audio
     usual = Usual(prompt_seconds=5.0, seconds=10.0, top_p=1.0)  # below 1 it falls silent (docs/experiments.md)
@@ -120,6 +121,10 @@ class SpeechTokenizer:
         """How long the whole frames of ids last."""
         return len(ids) // self.frame / self.frame_rate
 
+    def to_ending(self, prompt: Sequence[int], ids: Sequence[int], seconds: float) -> list[int]:
+        """All of the new ids: no ends are known."""
+        return list(ids)
+
     def start(self, uniform: float) -> list[int]:
         """One entry of the coarsest codebook: the model chooses the rest."""
         return [min(int(uniform * self.cardinality), self.cardinality - 1)]
@@ -149,11 +154,6 @@ class SpeechGrammar:
     def seconds(self) -> float:
         """Time of the whole frames since the first id."""
         return self._count // self._codebooks / self._frame_rate
-
-    @property
-    def at_rest(self) -> bool:
-        """Speech that is no words has no ends of phrases: it can end anywhere."""
-        return True
 
     def advance(self, token: int) -> None:
         """Take the next id, allowed or not: the turn passes on."""

@@ -58,6 +58,7 @@ class TextTokenizer:
     vocab_size: int
     frame = 1
     augments = False
+    ends = False
     suffixes: tuple[str, ...] = (".txt",)
     media: type[Any] = str
     usual = Usual(prompt_seconds=20.0, seconds=30.0, top_p=0.95)
@@ -102,6 +103,10 @@ class TextTokenizer:
     def seconds(self, ids: Sequence[int]) -> float:
         """How long ids take to read."""
         return len(ids) / self.ids_per_second
+
+    def to_ending(self, prompt: Sequence[int], ids: Sequence[int], seconds: float) -> list[int]:
+        """All of the new ids: no ends are known."""
+        return list(ids)
 
     def start(self, uniform: float) -> list[int]:
         """What every text begins with: the model chooses the rest."""
@@ -205,11 +210,6 @@ class TextGrammar:
     def seconds(self) -> float:
         """How long the ids so far take to read."""
         return self._count / self._rate
-
-    @property
-    def at_rest(self) -> bool:
-        """What a text's ids leave open is not known here: it can end anywhere."""
-        return True
 
     def advance(self, token: int) -> None:
         """Take the next id."""

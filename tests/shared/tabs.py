@@ -19,6 +19,7 @@ SETTINGS: dict[str, Any] = {
     "seed": 7,
     "checkpoint": None,
     "gains": "",
+    "ending": False,
 }
 
 

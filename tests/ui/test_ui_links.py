@@ -38,15 +38,16 @@ def query_of(drawing: str) -> str:
 
 
 def test_a_link_sets_what_made_a_take_so_that_it_can_be_made_again(do: PianoTab) -> None:
-    last = list(run(do, start=2.0, used=4.0, variations=2, temperature=0.9, min_p=0.1, seed=12))[-1]
+    last = list(run(do, start=2.0, used=4.0, variations=2, temperature=0.9, min_p=0.1, seed=12, ending=True))[-1]
     query = query_of(last[0])
     assert len(query) < LENGTH
     _, _, line, card, start, used, choice, upload, *fields = do.arrive(query, "", page("friend"))
     assert line == gr.skip()
     assert "J. S. Bach" in card
     assert (start["value"], used["value"], choice, upload) == (2.0, 4.0, FIRST, None)
-    assert fields == [3.0, 2, 0.9, 0.95, 0, 0.1, False, 12.0, "tiny"]
+    assert fields == [3.0, 2, 0.9, 0.95, 0, 0.1, False, 12.0, "tiny", "", True]
     names = ("seconds", "variations", "temperature", "top_p", "top_k", "min_p", "fresh_seed", "seed", "checkpoint")
+    names = (*names, "gains", "ending")
     list(run(do, key="friend", start=2.0, used=4.0, **dict(zip(names, fields, strict=True))))
     mine, theirs = (do.sessions.steps(key, "piano")[0].made for key in ("page", "friend"))
     assert [each.ids for each in mine] == [each.ids for each in theirs]
@@ -71,6 +72,8 @@ def test_a_take_of_ones_own_file_or_of_another_take_has_no_link(do: PianoTab, tm
         ("?model=other", "there is no checkpoint 'other'"),
         ("?" + "&".join(f"seed={k}" for k in range(50)), "cannot be read"),
         ("?top_p=", "top-p is ''"),
+        ("?tab=nowhere&seed=7", "names the tab 'nowhere'"),
+        ("?ending=yes", "to an ending is 'yes'"),
     ],
 )
 def test_a_wrong_value_in_a_link_is_a_line_and_sets_nothing(do: PianoTab, query: str, line: str) -> None:
@@ -80,7 +83,7 @@ def test_a_wrong_value_in_a_link_is_a_line_and_sets_nothing(do: PianoTab, query:
 
 
 def test_other_queries_and_links_of_other_tabs_set_nothing(do: PianoTab) -> None:
-    for query in ("", "?__theme=dark", "?tab=speech&seed=7", "?tab=nowhere&seed=7", "?&&&=="):
+    for query in ("", "?__theme=dark", "?tab=speech&seed=7", "?&&&=="):
         assert all(each == gr.skip() for each in do.arrive(query, "", page())[2:])
     assert tab_of("?tab=speech&seed=7", ["piano", "speech"]) == "speech"
     assert tab_of("?tab=x", ["piano"]) is None
@@ -89,7 +92,7 @@ def test_other_queries_and_links_of_other_tabs_set_nothing(do: PianoTab) -> None
 def test_prompt_and_settings_are_there_after_a_reload(do: PianoTab, sessions: Sessions) -> None:
     mine = sessions.uploads / "mine.mid"
     Score(notes=(Note(pitch=60, velocity=80, start=0.0, end=9.0),)).write(mine)
-    kept = [None, str(mine), 1.0, 5.0, 7, 2, 0.8, 0.9, 3, 0.1, True, 4, "tiny"]
+    kept = [None, str(mine), 1.0, 5.0, 7, 2, 0.8, 0.9, 3, 0.1, True, 4, "tiny", "1,0.5", True]
     _, _, _, card, start, used, choice, upload, *fields = do.arrive("", json.dumps(kept), page())
     assert "mine.mid: 1 note" in card
     assert (start["value"], used["value"], choice, upload, fields) == (1.0, 5.0, None, str(mine), kept[4:])
@@ -103,7 +106,7 @@ ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(ANYTHING, min_size=12, max_size=14).map(json.dumps) | st.text(max_size=50))
+@given(st.lists(ANYTHING, min_size=13, max_size=16).map(json.dumps) | st.text(max_size=50))
 def test_whatever_a_page_remembers_is_read_or_left(kept: str) -> None:
     fields = from_page(kept, EXAMPLES, MOST, ["tiny"], lambda path: False)
     assert fields is None or fields.upload is None

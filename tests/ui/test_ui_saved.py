@@ -41,7 +41,7 @@ SAVED = Saved(
             parent=(1, 1),
             origin=Origin(name="J. S. Bach", example=FIRST, seconds=5.0),
             ids=(370, 60, 300, 64),
-            params=replace(PARAMS, seed=2**31 - 1, top_k=3),
+            params=replace(PARAMS, seed=2**31 - 1, top_k=3, ending=12.0),
             made_by=replace(BY, codec="f" * 64),
             variations=((),),
         ),
@@ -206,7 +206,7 @@ def test_what_is_no_take_is_refused_in_a_line(data: bytes) -> None:
 def test_a_file_that_is_too_large_is_not_read(do: PianoTab, tmp_path: Path) -> None:
     path = tmp_path / "take.json"
     path.write_bytes(b"{" + b" " * MAX_BYTES)
-    assert "at most 8,000,000 are read" in do.open_take(str(path), page())[2]
+    assert "more than 8,000,000 bytes" in do.open_take(str(path), page())[2]
     long = replace(SAVED.steps[0], variations=((355,) * 3000,))
     path.write_bytes(write(replace(SAVED, shown=1, steps=(long,))))
     assert "has a variation of 3,000 s in step 1; at most 1,200 are opened" in do.open_take(str(path), page())[2]

@@ -45,6 +45,7 @@ SETTINGS: dict[str, Any] = {
     "seed": 7,
     "checkpoint": None,
     "gains": "",
+    "ending": False,
 }
 
 

@@ -171,7 +171,7 @@
         if (roll.field) sizes.unobserve(roll.field);
         sizes.observe(field); // a new one is told of once, before it is painted
       }
-      if (roll.frame && roll.frame["data-from"] !== roll.getAttribute("data-from")) roll.chosen = null;
+      if (roll.frame && roll.frame["data-from"] !== roll.getAttribute("data-from")) figures.forget(roll);
       roll.field = field;
       roll.frame = Object.fromEntries(CHANGES.map((name) => [name, roll.getAttribute(name)]));
       roll.figure = roll.figure || figures.empty();

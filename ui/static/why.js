@@ -2,8 +2,8 @@
   // A note of a take, explained: what the model attended to when it drew the note, and what was likelier (ui/why.py).
   // By a click on a note while layers or surprise are shown; by two buttons for keyboards.
   const { figures } = window;
-  const HINT = "Click a note to see what it attended to.";
   const TOLD = 4; // notes that are named in words
+  const PATIENCE = 120; // milliseconds
 
   const percent = (share) => (share < 0.01 ? "under 1%" : `${Math.round(100 * share)}%`);
   const inWords = (note, found) => {
@@ -38,23 +38,30 @@
     const said = document.createElement("p");
     said.className = "said";
     said.setAttribute("aria-live", "polite");
-    said.textContent = HINT;
+    said.textContent = "Click a note to see what it attended to.";
     panel.append(said);
     roll.after(panel);
     return panel;
   };
 
+  let asked = null; // a browser has six connections to a host: one explanation is asked for at a time
   const choose = async (roll, note) => {
     const said = panelOf(roll).querySelector(".said");
+    if (roll.chosen && same(roll.chosen.note, note)) return;
+    if (asked) asked.abort();
+    const { signal } = (asked = new AbortController());
     roll.chosen = { note, looked: [] };
     said.textContent = `Reading what ${figures.pitchName(note.pitch)} at ${note.start.toFixed(1)} s was drawn from.`;
     figures.draw(roll);
     const [address, place] = roll.dataset.from.split("#");
     try {
-      const answer = await fetch(`${address.replace("notes/", "why/")}/${place}/${note.drew.place}`);
+      await new Promise((resolve) => setTimeout(resolve, PATIENCE)); // who steps on quickly asks for the last alone
+      if (signal.aborted) return;
+      const answer = await fetch(`${address.replace("notes/", "why/")}/${place}/${note.drew.place}`, { signal });
       const found = await answer.json();
       if (!roll.chosen || roll.chosen.note !== note) return; // another one was chosen meanwhile
       if (found.error) {
+        roll.chosen = null;
         said.textContent = `Not explained: ${found.error}.`;
         return;
       }
@@ -64,8 +71,17 @@
       said.textContent = inWords(note, found);
       figures.draw(roll);
     } catch {
+      if (signal.aborted) return;
+      roll.chosen = null;
       said.textContent = "The server does not answer; try again when it is back.";
     }
+  };
+
+  // Another run's notes stand there now.
+  figures.forget = (roll) => {
+    roll.chosen = null;
+    const panel = roll.nextElementSibling;
+    if (panel && panel.matches(".why")) panel.remove();
   };
 
   // Outlines over the notes: the chosen one in ink, those it attended to in their tap's colour, stronger is thicker.
@@ -88,12 +104,8 @@
 
   figures.explainable = (roll, scene) => {
     const wanted = scene.shows !== "loudness" && roll.closest(".take") && roll.dataset.from;
-    if (wanted) {
-      const panel = panelOf(roll);
-      panel.hidden = false;
-      const said = panel.querySelector(".said");
-      if (!roll.chosen && said.textContent !== HINT) said.textContent = HINT; // it was of another run
-    } else if (roll.nextElementSibling && roll.nextElementSibling.matches(".why")) roll.nextElementSibling.hidden = true;
+    if (wanted) panelOf(roll).hidden = false;
+    else if (roll.nextElementSibling && roll.nextElementSibling.matches(".why")) roll.nextElementSibling.hidden = true;
   };
 
   // Before the listener that plays from where the click was.
