@@ -88,19 +88,25 @@
 
   // A prompt's sound: JSON as zlib has it, in base64.
   const unpack = async (roll) => {
-    const bytes = Uint8Array.from(atob(roll.dataset.packed), (c) => c.charCodeAt(0));
+    const { packed } = roll.dataset;
+    const bytes = Uint8Array.from(atob(packed), (c) => c.charCodeAt(0));
     const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-    roll.unpacked = { ...empty(), ...(await new Response(plain).json()) };
+    const found = await new Response(plain).json();
+    if (roll.dataset.packed !== packed) return; // another one by now
+    roll.unpacked = { ...empty(), ...found, packed };
     figures.draw(roll);
   };
 
   // What there is of a roll's notes; `told(address)` is called as more come.
   const notesOf = (roll, told) => {
-    if (roll.dataset.packed && !roll.unpacked) {
-      roll.unpacked = empty();
-      unpack(roll);
+    const { packed } = roll.dataset;
+    if (packed) {
+      if (!roll.unpacked || roll.unpacked.packed !== packed) {
+        roll.unpacked = { ...empty(), packed };
+        unpack(roll);
+      }
+      return roll.unpacked;
     }
-    if (roll.unpacked) return roll.unpacked;
     if (!roll.dataset.from) return { ...empty(), over: read(roll.dataset.notes.split(",").map(Number)) };
     const [address, place] = roll.dataset.from.split("#");
     const run = runs.get(address) || { rows: [], done: false };

@@ -157,12 +157,12 @@
     for (const { target } of entries) draw(target.closest(".roll"));
   });
   // Gradio puts a new run's frame into the elements of the one before: what was drawn is gone, the element is not.
-  const CHANGES = ["data-from", "data-notes", "data-seconds", "data-seam"];
+  const CHANGES = ["data-from", "data-notes", "data-packed", "data-seconds", "data-seam", "data-begin"];
   const stands = (roll, field) =>
     roll.figure &&
     roll.field === field &&
     CHANGES.every((name) => roll.frame[name] === roll.getAttribute(name)) &&
-    (!roll.matches(".notes") || field.querySelector(":scope > canvas"));
+    field.querySelector(":scope > canvas");
   const look = () => {
     for (const roll of all()) {
       const field = roll.querySelector(".field");
