@@ -57,6 +57,7 @@ def test_a_length_in_bars_and_a_run_to_an_ending(page: Any, tmp_path: Path) -> N
     page.locator("#ending input").check()
     finish(page)
     assert "to an ending" in page.locator("#status").inner_text()
+    page.wait_for_function("document.querySelector('.take h2 .facts').textContent.includes(' s new')")
     new = float(page.locator(".take h2 .facts").inner_text().split(" s new")[0])
     assert 9 <= new < 9 + 12 + 3.1
     score = read_score(download(page, "MIDI", tmp_path))
