@@ -95,6 +95,7 @@ def opened(browser: Any, url: str, view: View) -> Any:
     tab.click()
     page.locator(f"#{view.prefix}examples label", has_text=view.example).click()
     page.locator(f"#{view.prefix}variations label", has_text=str(view.variations)).click()
+    page.locator(f"#{view.prefix}more").get_by_text("More settings").click()
     page.locator(f"#{view.prefix}fresh input").uncheck()
     page.locator(f"#{view.prefix}seed input").fill(str(SEED))
     page.locator(f"#{view.prefix}seed input").press("Tab")
@@ -109,7 +110,7 @@ def picture(browser: Any, url: str, view: View, path: Path) -> None:
         return
     began = time.monotonic()
     page.click(f"#{view.prefix}go")
-    page.wait_for_selector(f"#{view.prefix}takes .take path.new", state="attached")
+    page.wait_for_selector(f"#{view.prefix}takes .take .roll canvas", state="attached")
     drawn = time.monotonic() - began
     page.wait_for_selector(f"#{view.prefix}takes .take audio", timeout=300_000)
     every = time.monotonic() - began

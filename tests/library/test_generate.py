@@ -112,7 +112,7 @@ def test_the_batch_makes_what_the_pipeline_makes(
     [record] = lines(out)
     params = SamplingParams(seconds=1.5, seed=3, top_p=0.9)
     made = Pipeline.from_pretrained(tiny_checkpoint).continue_prompt(Prompt.from_file(path, seconds=1), params)
-    made.score.write(tmp_path / "direct.mid")
+    made.write_midi(tmp_path / "direct.mid")
     assert (tmp_path / "direct.mid").read_bytes() == (out / record["midi"]).read_bytes()
 
 
