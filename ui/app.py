@@ -188,6 +188,7 @@ def application(
     )
 
     def inputs() -> dict[int, list[bool]]:
-        return {number: files_of(event.inputs) for number, event in page.fns.items()}
+        # Those without a function are the page's script's alone.
+        return {number: files_of(event.inputs) for number, event in page.fns.items() if event.fn is not None}
 
     return Guard(app, policy, sessions.uploads, inputs, Programs(page, mcp)), page
