@@ -108,7 +108,7 @@ class Endpoint:
             return Prompt.empty()
         path = Path(str(file["path"] if isinstance(file, dict) else getattr(file, "path", "")))
         # The guard and Gradio have looked by now; what is read is checked where it is read.
-        if not (path.resolve().is_relative_to(self.sessions.uploads.resolve()) and path.is_file()):
+        if not self.sessions.is_upload(path):
             raise PromptError("the file is not there any more; upload it again")
         prompt = self.do.read_prompt(None, str(path))
         said = {"used": "prompt_seconds"}

@@ -14,8 +14,8 @@ from starlette.types import ASGIApp
 
 from shortcut_gen.media.render import renderer_name
 from ui import alive, api, keyboard, live, notes, results, why
+from ui.asking import QUICK
 from ui.guard import Guard, Policy
-from ui.layout import QUICK
 from ui.links import reader, tab_of
 from ui.models import Entry, Models
 from ui.programs import Programs, files_of

@@ -1,8 +1,13 @@
-"""What a request of the page says of it."""
+"""How the page asks: what a request says of it, and how events are wired that only draw."""
+
+from typing import Any
 
 import gradio as gr
 
 from ui.guard import COOKIE
+
+QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""How events that only draw are wired."""
 
 
 def page_of(request: gr.Request) -> str:

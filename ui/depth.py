@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shortcut_gen.media import Note
-from shortcut_gen.modalities.piano import NOTE_OFF, TICKS_PER_SECOND, TIME_SHIFT, VELOCITY, PianoTokenizer
+from shortcut_gen.modalities.piano import NOTE_OFF, TICKS_PER_SECOND, PianoTokenizer
 from shortcut_gen.pipeline import Continuation
 
 BIN_SECONDS = 0.25
@@ -22,9 +22,8 @@ def starts(made: Continuation) -> NDArray[np.float64]:
     """When each of the new ids begins, in seconds from the start of the prompt, (T_new,)."""
     ids = np.array(made.prompt_ids + made.ids, np.int64)
     if isinstance(made.tokenizer, PianoTokenizer):
-        shifts = np.where((ids >= TIME_SHIFT) & (ids < VELOCITY), ids - TIME_SHIFT + 1, 0)
-        times = (np.cumsum(shifts) - shifts) / TICKS_PER_SECOND
-        return times[len(made.prompt_ids) :]
+        ticks = np.append(0, made.tokenizer.ticks(ids)[:-1])  # an id begins where the one before it ends
+        return ticks[len(made.prompt_ids) :] / TICKS_PER_SECOND
     frame = made.tokenizer.frame
     per_frame = made.seconds * frame / max(len(ids), 1)
     frames = np.arange(len(made.prompt_ids), len(ids)) // frame

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context
 
+from ui.asking import QUICK
 from ui.html import empty
 from ui.links import reader, writer
 from ui.models import Models
@@ -26,9 +27,6 @@ from ui.settings import (
 )
 from ui.shortcuts import sliders
 from ui.tab import Tab
-
-QUICK: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-"""How events that only draw are wired."""
 
 
 @dataclass(frozen=True, kw_only=True)

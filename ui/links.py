@@ -177,22 +177,9 @@ def from_page(
     """What a page remembers, as `writer` wrote it; None where there is nothing, or what is no more."""
     try:
         choice, upload, start, used, *settings = json.loads(kept)
-        seconds, variations, temperature, top_p, top_k, min_p, fresh, seed, checkpoint, gains, ending = settings
-        if not isinstance(gains, str):
+        asked = Asked.in_order(*settings)
+        if not isinstance(asked.gains, str):
             return None
-        asked = Asked(
-            seconds=seconds,
-            variations=variations,
-            temperature=temperature,
-            top_p=top_p,
-            top_k=top_k,
-            min_p=min_p,
-            fresh=fresh,
-            seed=seed,
-            checkpoint=checkpoint,
-            gains=gains,
-            ending=ending,
-        )
         planned(asked, most[1], checkpoints, ON_PAGE)
         return Fields(
             choice=chosen(choice, "prompt", examples),

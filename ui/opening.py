@@ -19,11 +19,8 @@ from ui.performance import Performance, finished
 from ui.prompts import says_take
 from ui.saved import MAX_BYTES, MadeBy, Saved, Step, read
 from ui.sessions import Run
-from ui.settings import LEAST_SECONDS, LEAST_TOP_P, MAX_MIN_P, MAX_SEED, MAX_TEMPERATURE, MAX_TOP_K
+from ui.settings import FIELDS, LEAST_SECONDS, LEAST_TOP_P, MAX_MIN_P, MAX_SEED, MAX_TEMPERATURE, MAX_TOP_K
 from ui.steps import Steps
-
-SETTINGS = 11
-"""How many fields of settings a run has."""
 
 
 class Opening(Steps):
@@ -49,7 +46,7 @@ class Opening(Steps):
         Returns (variations, tree, status, upload, the settings in the order of `run`).
         """
         if not upload or not says_take(upload):
-            return (gr.skip(),) * (4 + SETTINGS)
+            return (gr.skip(),) * (4 + len(FIELDS))
         page, browser = page_of(request), browser_of(request)
         try:
             if self.sessions.busy(page, self.name):
@@ -61,7 +58,7 @@ class Opening(Steps):
             self.sessions.show(page, self.name, shown)
             drawing = self.drawn(shown)
         except ShortcutGenError as error:
-            return gr.skip(), gr.skip(), status(str(error), "error"), None, *(gr.skip(),) * SETTINGS
+            return gr.skip(), gr.skip(), status(str(error), "error"), None, *(gr.skip(),) * len(FIELDS)
         line = status(told(Path(upload).name, saved, others))
         return drawing, self._tree(page), line, None, *self._settings_of(shown)
 

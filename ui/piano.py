@@ -17,9 +17,10 @@ from shortcut_gen.media.render import GrowingRender, render
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui import notes
+from ui.asking import QUICK
 from ui.html import Live, Variation, prompt_card
 from ui.keyboard import panel
-from ui.layout import QUICK, Look, lay_out
+from ui.layout import Look, lay_out
 from ui.live import address
 from ui.loudness import leveled
 from ui.models import Models

@@ -320,6 +320,14 @@ class Sessions:
         while time.monotonic() < until and any(not run.ended and not run.asked for run in list(self._runs.values())):
             time.sleep(0.02)
 
+    def is_upload(self, path: str | Path) -> bool:
+        """Whether a path is that of an upload that is there."""
+        try:
+            there = Path(path).resolve()
+            return there.is_relative_to(self.uploads.resolve()) and there.is_file()
+        except (OSError, RuntimeError, ValueError):
+            return False
+
     @contextmanager
     def reading(self) -> Iterator[None]:
         """A turn to read a file. Raises SettingsError where others take too long."""

@@ -3,7 +3,7 @@
 import math
 import secrets
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import PromptError
@@ -54,6 +54,15 @@ class Asked:
     """How the taps are turned, as `ui.shortcuts.gains_of` reads it, once the model is known."""
     ending: object = False
     """Whether to look for an end past the length."""
+
+    @classmethod
+    def in_order(cls, *values: object) -> "Asked":
+        """Of the values of FIELDS, in that order. Raises ValueError where they are more or fewer."""
+        return cls(**dict(zip(FIELDS, values, strict=True)))
+
+
+FIELDS = tuple(each.name for each in fields(Asked))
+"""The settings in the order in which the page has them: its events, its links and what it remembers."""
 
 
 @dataclass(frozen=True, kw_only=True)

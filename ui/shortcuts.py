@@ -10,6 +10,7 @@ from shortcut_gen.errors import SettingsError, ShortcutGenError
 from shortcut_gen.explain import gain_cost
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.pipeline import Pipeline
+from ui.asking import QUICK
 from ui.models import Models
 from ui.values import shown
 
@@ -111,15 +112,14 @@ def sliders(models: Models, named: Callable[[str], dict[str, Any]], checkpoint: 
             )
             for k in range(count)
         ]
-    quick: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     for slider in made:  # within the browser
-        slider.change(None, made, together, js=_JOIN, **quick)
-    together.change(None, together, made, js=_PART % len(made), **quick)
+        slider.change(None, made, together, js=_JOIN, **QUICK)
+    together.change(None, together, made, js=_PART % len(made), **QUICK)
 
     def fit(name: str | None, text: str | None) -> list[Any]:
         return fitted(of.get(name or "", usual), text, count)
 
-    checkpoint.change(fit, [checkpoint, together], [about, *made], **quick)
+    checkpoint.change(fit, [checkpoint, together], [about, *made], **QUICK)
     return together
 
 

@@ -14,9 +14,10 @@ from shortcut_gen.media import Audio, read_audio
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
 from ui import notes
+from ui.asking import QUICK
 from ui.examples.listing import VOICES
 from ui.html import Live, Variation, prompt_card
-from ui.layout import QUICK, Look, lay_out
+from ui.layout import Look, lay_out
 from ui.live import LiveSound, address
 from ui.models import Models
 from ui.performance import Performance, continues, said_stopped

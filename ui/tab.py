@@ -7,7 +7,6 @@ A modality's tab (`ui/piano.py`, `ui/speech.py`) says how its prompts are read a
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -18,12 +17,12 @@ from shortcut_gen.pipeline import Continuation, EncodedPrompt, Pipeline, Prompt
 from ui.asking import browser_of, page_of
 from ui.html import status, variations_html
 from ui.links import from_link, from_page
-from ui.opening import SETTINGS, Opening
+from ui.opening import Opening
 from ui.performance import finished
 from ui.prompts import NO_PROMPT, Prompts
 from ui.saving import origin_of
 from ui.sessions import Admission, Run
-from ui.settings import ON_PAGE, Asked, pair_of, part, planned, word_of
+from ui.settings import FIELDS, ON_PAGE, Asked, pair_of, part, planned, word_of
 from ui.shortcuts import cost, gains_of
 from ui.takes import step_of, where
 
@@ -31,35 +30,6 @@ from ui.takes import step_of, where
 def buttons(*, running: bool) -> tuple[Any, Any]:
     """The Continue and Stop buttons, while a run goes on or not."""
     return gr.update(interactive=not running), gr.update(interactive=running)
-
-
-def asked(
-    seconds: object,
-    variations: object,
-    temperature: object,
-    top_p: object,
-    top_k: object,
-    min_p: object,
-    fresh: object,
-    seed: object,
-    checkpoint: object,
-    gains: object,
-    ending: object,
-) -> Asked:
-    """The settings in the order in which the page's events are sent them."""
-    return Asked(
-        seconds=seconds,
-        variations=variations,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        min_p=min_p,
-        fresh=fresh,
-        seed=seed,
-        checkpoint=checkpoint,
-        gains=gains,
-        ending=ending,
-    )
 
 
 def check_kind(made: Continuation, pipeline: Pipeline) -> None:
@@ -86,19 +56,11 @@ class Tab(Prompts, Opening):
             fields = from_link(query or "", self.name, choices, self.usual, most, models)
         except ShortcutGenError as error:
             fields, line = None, status(str(error), "error")
-        fields = fields or from_page(kept or "", choices, most, models, self._is_upload)
+        fields = fields or from_page(kept or "", choices, most, models, self.sessions.is_upload)
         if fields is None or not (fields.choice or fields.upload):
-            return *before, line, *(gr.skip(),) * (5 + SETTINGS)
+            return *before, line, *(gr.skip(),) * (5 + len(FIELDS))
         shown = self.show(page_of(request), fields.choice, fields.upload, fields.start, fields.used)
         return *before, line, *shown, None if fields.upload else fields.choice, fields.upload, *fields.settings
-
-    def _is_upload(self, path: str) -> bool:
-        """Whether a path is that of an upload that is there."""
-        try:
-            there = Path(path).resolve()
-            return there.is_relative_to(self.sessions.uploads.resolve()) and there.is_file()
-        except (OSError, RuntimeError, ValueError):
-            return False
 
     def begin(self, request: gr.Request) -> tuple[Any, Any, Any, str]:
         """Continue was clicked: a place for the run is asked for.
@@ -146,7 +108,7 @@ class Tab(Prompts, Opening):
             return given
 
         drawing = (temperature, top_p, top_k, min_p, fresh_seed, seed)
-        settings = asked(seconds, variations, *drawing, checkpoint, gains, ending)
+        settings = Asked.in_order(seconds, variations, *drawing, checkpoint, gains, ending)
         yield from self._run(token, prompt, settings, request)
 
     def go_on(
@@ -182,7 +144,7 @@ class Tab(Prompts, Opening):
             return self._onward(step.made[variation - 1], at, pipeline)
 
         drawing = (temperature, top_p, top_k, min_p, fresh_seed, seed)
-        settings = asked(seconds, variations, *drawing, checkpoint, gains, ending)
+        settings = Asked.in_order(seconds, variations, *drawing, checkpoint, gains, ending)
         yield from self._run(token, prompt, settings, request)
 
     @staticmethod

@@ -219,7 +219,7 @@ class PianoTokenizer:
             return []
         array = np.asarray(ids, np.int64)
         # A hair more, or 0.29 s would not hold 29 ticks.
-        count = int(np.searchsorted(self._times(array), seconds * TICKS_PER_SECOND + 1e-6, side="right"))
+        count = int(np.searchsorted(self.ticks(array), seconds * TICKS_PER_SECOND + 1e-6, side="right"))
         while count and array[count - 1] >= VELOCITY:
             count -= 1
         head: list[int] = array[:count].tolist()
@@ -227,7 +227,7 @@ class PianoTokenizer:
 
     def seconds(self, ids: Sequence[int]) -> float:
         """How long ids last."""
-        times = self._times(np.asarray(ids, np.int64))
+        times = self.ticks(np.asarray(ids, np.int64))
         return float(times[-1]) / TICKS_PER_SECOND if len(times) else 0.0
 
     def to_ending(self, prompt: Sequence[int], ids: Sequence[int], seconds: float) -> list[int]:
@@ -235,7 +235,7 @@ class PianoTokenizer:
         return piano_endings.cut(prompt, ids, seconds, self.max_note_seconds)
 
     @staticmethod
-    def _times(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    def ticks(ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """The tick after each id, (T,)."""
         is_shift = (ids >= TIME_SHIFT) & (ids < VELOCITY)
         return np.cumsum(np.where(is_shift, ids - TIME_SHIFT + 1, 0))
@@ -277,7 +277,7 @@ class PianoTokenizer:
         if factor == 1.0:
             return ids
         is_event = (ids < TIME_SHIFT) | (ids >= VELOCITY)
-        times = cls._times(ids)
+        times = cls.ticks(ids)
         moments, which = np.unique(np.append(times[is_event], times[-1:]), return_inverse=True)
         places = np.floor(moments * factor + 0.5).astype(np.int64)
         step = np.arange(len(places))

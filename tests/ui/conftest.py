@@ -16,6 +16,8 @@ from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
 from tests.shared.small_models import tiny_speech_checkpoint
+from ui.models import Models, find_checkpoints
+from ui.piano import PianoTab
 from ui.sessions import Sessions
 
 ARGUMENTS = [
@@ -52,6 +54,17 @@ def sessions() -> Iterator[Sessions]:
     made = Sessions(2)
     yield made
     made.clear()
+
+
+@pytest.fixture(scope="module")
+def models(tiny_checkpoint: Path) -> Models:
+    """Of the tab for piano, with a tiny model."""
+    return Models(find_checkpoints(tiny_checkpoint)["piano"])
+
+
+@pytest.fixture
+def do(models: Models, sessions: Sessions) -> PianoTab:
+    return PianoTab(models, sessions)
 
 
 @pytest.fixture(scope="module")

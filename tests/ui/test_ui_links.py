@@ -14,23 +14,12 @@ from shortcut_gen.errors import SettingsError
 from shortcut_gen.media import Note, Score
 from tests.shared.tabs import FIRST, go_on, page, run
 from ui.links import LENGTH, from_link, from_page, tab_of
-from ui.models import Models, find_checkpoints
 from ui.piano import PianoTab
 from ui.prompts import NO_PROMPT
 from ui.sessions import Sessions
 
 EXAMPLES = [FIRST, NO_PROMPT]
 MOST = (120.0, 120.0)
-
-
-@pytest.fixture(scope="module")
-def models(tiny_checkpoint: Path) -> Models:
-    return Models(find_checkpoints(tiny_checkpoint)["piano"])
-
-
-@pytest.fixture
-def do(models: Models, sessions: Sessions) -> PianoTab:
-    return PianoTab(models, sessions)
 
 
 def query_of(drawing: str) -> str:

@@ -39,16 +39,6 @@ from ui.sessions import Admission, Sessions
 from ui.values import number, whole
 
 
-@pytest.fixture(scope="module")
-def models(tiny_checkpoint: Path) -> Models:
-    return Models(find_checkpoints(tiny_checkpoint)["piano"])
-
-
-@pytest.fixture
-def do(models: Models, sessions: Sessions) -> PianoTab:
-    return PianoTab(models, sessions)
-
-
 def texts(steps: list[tuple[Any, ...]]) -> str:
     return "\n".join(str(value) for step in steps for value in step[:2])
 

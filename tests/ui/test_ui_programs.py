@@ -36,7 +36,7 @@ from ui import programs as programs_module
 from ui.api import Call, Endpoint
 from ui.app import build
 from ui.guard import Guard, Policy
-from ui.models import Models, find_checkpoints
+from ui.models import Models
 from ui.piano import PianoTab
 from ui.programs import Programs, files_of
 from ui.sessions import KEEP_PROGRAMS, Sessions
@@ -81,11 +81,6 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
 @pytest.fixture
 def client(server: str, tmp_path: Path) -> Client:
     return Client(server, verbose=False, download_files=str(tmp_path), analytics_enabled=False)
-
-
-@pytest.fixture(scope="module")
-def models(tiny_checkpoint: Path) -> Models:
-    return Models(find_checkpoints(tiny_checkpoint)["piano"])
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from shortcut_gen.errors import MediaError
 from shortcut_gen.media import read_score
 from tests.shared.results import results_of
 from tests.shared.tabs import FIRST, go_on, page, run
-from ui.models import Models, find_checkpoints
+from ui.models import Models
 from ui.piano import PianoTab
 from ui.saved import MAX_BYTES, MadeBy, Origin, Saved, Step, read, write
 from ui.sessions import Sessions
@@ -47,16 +47,6 @@ SAVED = Saved(
         ),
     ),
 )
-
-
-@pytest.fixture(scope="module")
-def models(tiny_checkpoint: Path) -> Models:
-    return Models(find_checkpoints(tiny_checkpoint)["piano"])
-
-
-@pytest.fixture
-def do(models: Models, sessions: Sessions) -> PianoTab:
-    return PianoTab(models, sessions)
 
 
 def take(do: PianoTab) -> Path:

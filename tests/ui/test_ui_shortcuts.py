@@ -4,10 +4,8 @@ import pytest
 
 from shortcut_gen.errors import SettingsError
 from tests.shared.tabs import run
-from ui.models import Models, find_checkpoints
 from ui.piano import PianoTab
 from ui.saved import read
-from ui.sessions import Sessions
 from ui.shortcuts import fitted, gains_of
 
 
@@ -57,11 +55,6 @@ def test_the_sliders_fit_the_model(taps: tuple[int, ...], text: str, shown: int,
     assert [each["label"] for each in made[:shown]] == [f"Block {tap}" for tap in taps]
     assert [each.get("value") for each in made] == [1 if reset else None] * 3
     assert ("no shortcuts" in said) is (not taps)
-
-
-@pytest.fixture
-def do(tiny_checkpoint, sessions: Sessions) -> PianoTab:  # type: ignore[no-untyped-def]
-    return PianoTab(Models(find_checkpoints(tiny_checkpoint)["piano"]), sessions)
 
 
 def test_a_tap_that_is_turned_down_is_drawn_on_less_says_its_cost_and_is_saved(do: PianoTab) -> None:

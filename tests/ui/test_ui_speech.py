@@ -21,6 +21,7 @@ from shortcut_gen.media import Audio, read_audio
 from shortcut_gen.pipeline import Prompt
 from tests.shared.results import results_of
 from tests.shared.small_models import tiny_speech_checkpoint
+from tests.shared.tabs import SETTINGS as PIANO
 from ui.__main__ import usable
 from ui.app import footer, header
 from ui.examples.listing import load_examples
@@ -32,21 +33,7 @@ from ui.sessions import Sessions
 from ui.speech import SHOWN_SECONDS, SpeechTab
 
 FIRST = load_examples(VOICES)[0].file
-SETTINGS: dict[str, Any] = {
-    "start": 0.0,
-    "used": 2.0,
-    "seconds": 3.0,
-    "variations": 1,
-    "temperature": 1.0,
-    "top_p": 0.95,
-    "top_k": 0,
-    "min_p": 0.0,
-    "fresh_seed": False,
-    "seed": 7,
-    "checkpoint": None,
-    "gains": "",
-    "ending": False,
-}
+SETTINGS = PIANO | {"used": 2.0}
 
 
 @pytest.fixture(scope="module")
