@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt setup.py
 	  exit 1; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@echo "setting up .venv (a few minutes the first time)"
-	@$(INSTALL) -e ".[ui,train,dev,eval,text]" 2>/dev/null || $(MAKE) --no-print-directory part-by-part
+	@$(INSTALL) -e ".[ui,train,dev,eval,text,cluster]" 2>/dev/null || $(MAKE) --no-print-directory part-by-part
 	@touch $@
 
 # Where not everything can be installed: the most of it, and what is lacking without the rest.
@@ -33,6 +33,8 @@ part-by-part:
 	  echo "note: what judges sound (the extra 'eval') was not installed: it needs a C compiler. All else works." >&2
 	@$(INSTALL) -e ".[text]" || \
 	  echo "note: GPT-2's tokens (the extra 'text') were not installed. All else works." >&2
+	@$(INSTALL) -e ".[cluster]" || \
+	  echo "note: Ray (the extra 'cluster') was not installed, so there is no --ray. All else works." >&2
 
 native: $(READY)  ## Build the native engine anew, after a change to its C++
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .

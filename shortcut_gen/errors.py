@@ -42,3 +42,7 @@ class CodecError(ShortcutGenError):
 
 class DataError(ShortcutGenError):
     """A corpus, shard or manifest that is missing, damaged or of another tokenizer."""
+
+
+class ClusterError(ShortcutGenError):
+    """A cluster that cannot be reached, whose machines differ, or that fails."""

@@ -7,8 +7,9 @@ does not depend on where it was cut off or on the number of cores.
 import io
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,15 +30,16 @@ PIECES_PER_SHARD = 64
 """Of scores: about 1.6 million tokens of piano."""
 
 
-def maestro(source: Path, out: Path, workers: int = 0) -> None:
+def maestro(source: Path, out: Path, workers: int = 0, ray: str | None = None) -> None:
     """MAESTRO v3.0.0: the official MIDI zip as it is, or the unpacked folder, with MAESTRO's own split.
 
     Args:
         source: The zip file or the folder.
         out: Folder of the shards, such as data/maestro.
         workers: Processes that encode; 0 takes one a core.
+        ray: Encode on a Ray cluster: HOST:PORT of its head, auto for the one that runs here, local for these cores.
     """
-    prepare(MaestroSource(source), out, workers=workers)
+    prepare(MaestroSource(source), out, workers=workers, ray=ray)
 
 
 def midi_folder(
@@ -49,6 +51,7 @@ def midi_folder(
     licence: str = "not stated",
     name: str | None = None,
     workers: int = 0,
+    ray: str | None = None,
 ) -> None:
     """Your own MIDI files: every one under a folder, split by piece. Files that cannot be read are left out and named.
 
@@ -61,32 +64,35 @@ def midi_folder(
         licence: Licence of the music; models trained on it name it.
         name: Name of the corpus; the name of the folder if none is given.
         workers: Processes that encode; 0 takes one a core.
+        ray: Encode on a Ray cluster: HOST:PORT of its head, auto for the one that runs here, local for these cores.
     """
     corpus = name or name_of(source)
     files = MidiFolderSource(source, corpus=corpus, licence=licence, seed=seed, validation=validation, test=test)
-    prepare(files, out, workers=workers)
+    prepare(files, out, workers=workers, ray=ray)
 
 
-def text8(source: Path, out: Path, workers: int = 0) -> None:
+def text8(source: Path, out: Path, workers: int = 0, ray: str | None = None) -> None:
     """text8: the official file of 100,000,000 characters or its zip, as 27 symbols; 90 million to train on, 5 and 5.
 
     Args:
         source: The file text8, text8.zip, or a folder with it.
         out: Folder of the shards, such as data/text8.
         workers: Processes that encode; 0 takes one a core.
+        ray: Encode on a Ray cluster: HOST:PORT of its head, auto for the one that runs here, local for these cores.
     """
-    prepare(Text8Source(source), out, workers=workers)
+    prepare(Text8Source(source), out, workers=workers, ray=ray)
 
 
-def wikitext103(source: Path, out: Path, workers: int = 0) -> None:
+def wikitext103(source: Path, out: Path, workers: int = 0, ray: str | None = None) -> None:
     """WikiText-103: the official zip, raw or tokens, or its unpacked folder, in GPT-2's BPE, with its own split.
 
     Args:
         source: The zip file or the folder.
         out: Folder of the shards, such as data/wikitext103.
         workers: Processes that encode; 0 takes one a core.
+        ray: Encode on a Ray cluster: HOST:PORT of its head, auto for the one that runs here, local for these cores.
     """
-    prepare(WikiTextSource(source), out, workers=workers)
+    prepare(WikiTextSource(source), out, workers=workers, ray=ray)
 
 
 def novels(
@@ -97,6 +103,7 @@ def novels(
     validation: float = 0.05,
     test: float = 0.05,
     workers: int = 0,
+    ray: str | None = None,
 ) -> None:
     """Novels, or other texts out of copyright: every .txt of a folder or archive, split by novel.
 
@@ -108,8 +115,11 @@ def novels(
         validation: Share of the novels to validate on.
         test: Share of the novels to test on.
         workers: Processes that encode; 0 takes one a core.
+        ray: Encode on a Ray cluster: HOST:PORT of its head, auto for the one that runs here, local for these cores.
     """
-    prepare(NovelsSource(source, tokens=tokens, seed=seed, validation=validation, test=test), out, workers=workers)
+    prepare(
+        NovelsSource(source, tokens=tokens, seed=seed, validation=validation, test=test), out, workers=workers, ray=ray
+    )
 
 
 SUBCOMMANDS: dict[str, Any] = {
@@ -124,7 +134,9 @@ SUBCOMMANDS: dict[str, Any] = {
 """Every corpus there is a command for."""
 
 
-def prepare(source: Source, out: Path, *, workers: int = 0, pieces_per_shard: int = PIECES_PER_SHARD) -> None:
+def prepare(
+    source: Source, out: Path, *, workers: int = 0, ray: str | None = None, pieces_per_shard: int = PIECES_PER_SHARD
+) -> None:
     """Write a source's shards and manifest to a folder, or go on where an earlier call was cut off."""
     if workers < 0:
         raise SettingsError(f"workers is {workers}; a whole number of at least 0 is needed")
@@ -135,7 +147,7 @@ def prepare(source: Source, out: Path, *, workers: int = 0, pieces_per_shard: in
             return
         with _claimed(out):
             _begin(out, plan)
-            _write_shards(source, out, plan, workers)
+            _write_shards(source, out, plan, partial(encode_all, source, workers=workers, ray=ray))
             manifest = _finish(out, plan)
     except OSError as error:
         where = error.filename or out
@@ -212,14 +224,16 @@ def _begin(out: Path, plan: Plan) -> None:
             part.unlink()
 
 
-def _write_shards(source: Source, out: Path, plan: Plan, workers: int) -> None:
+def _write_shards(
+    source: Source, out: Path, plan: Plan, encode: Callable[[Sequence[str]], Generator[Encoded | Failed]]
+) -> None:
     todo = [shard for shard in plan.shards if not ((out / shard.record).exists() and (out / shard.file).exists())]
     names = [name for shard in todo for name in shard.names]
     done = sum(len(shard.names) for shard in plan.shards) - len(names)
     if not todo:
         return
     with (
-        closing(encode_all(source, names, workers)) as pieces,  # type: ignore[type-var]  # a generator has close()
+        closing(encode(names)) as pieces,
         tqdm(total=done + len(names), initial=done, unit="piece", desc=source.corpus, dynamic_ncols=True) as bar,
     ):
         for shard in todo:
@@ -310,7 +324,7 @@ def main(args: Sequence[str] | None = None) -> int:
             prog="python -m training.prepare",
         )
         if isinstance(made, SpeechCommand):
-            prepare(source_of(made), made.out, workers=processes_of(made))
+            prepare(source_of(made), made.out, workers=processes_of(made), ray=made.ray)
     except ShortcutGenError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -104,7 +104,10 @@ class Models:
 
     def of(self, kind: Kind) -> Model:
         """The one that continues such prompts. Raises CheckpointError."""
-        folder = self._checkpoint or shipped.checkpoints() / FOLDERS[kind]
+        return self.at(self._checkpoint or shipped.checkpoints() / FOLDERS[kind])
+
+    def at(self, folder: Path) -> Model:
+        """The one in a folder. Raises CheckpointError."""
         if folder not in self._models:
             self._models[folder] = Model(folder, read_info(folder), *self._runs_on)
         return self._models[folder]

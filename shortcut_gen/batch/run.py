@@ -3,43 +3,31 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
+from shortcut_gen.batch.cluster import make_on_cluster
+from shortcut_gen.batch.making import Maker, Piece, kinds
 from shortcut_gen.batch.manifest import Manifest
 from shortcut_gen.batch.models import Model, Models
 from shortcut_gen.batch.prompts import find_prompts, look, safe_name
 from shortcut_gen.batch.settings import BatchSettings
-from shortcut_gen.errors import MediaError, PromptError
+from shortcut_gen.errors import MediaError
 from shortcut_gen.files import Lock, reason
-from shortcut_gen.media import Audio, Score
-from shortcut_gen.media.render import renderer_name
-from shortcut_gen.pipeline import Continuation, EncodedPrompt, Prompt
+from shortcut_gen.media import Score
+from shortcut_gen.pipeline import Continuation
 
 LOCK = ".lock"
 """A file in the folder of results while they are made."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """One result to make: a variation of a prompt, or of nothing (`path` None)."""
-
-    path: Path | None
-    sha256: str | None
-    """Of the prompt's file."""
-    name: str
-    """Stem of its files, with a hash of all that decides its sound; and what the manifest calls it."""
-    variation: int
-    model: Model
 
 
 def _make_folder(folder: Path) -> None:
@@ -60,7 +48,7 @@ class Batch:
         self.models = Models(settings.checkpoint, settings.device, settings.engine, settings.precision)
         self.done = self.skipped = self.failed = 0
         self._manifest: Manifest  # read once the folder is ours, as whoever held it before has left it
-        self._prompts: dict[Path, EncodedPrompt | None] = {}  # those of the last chunk; None for a bad one
+        self._bad: set[str] = set()
 
     def run(self, given: Sequence[str]) -> None:
         """Make what is missing. Raises SettingsError, CheckpointError, CodecError, MediaError.
@@ -99,20 +87,48 @@ class Batch:
 
     def _make(self, todo: Sequence[Piece]) -> None:
         total = sum(self._length(piece) for piece in todo)
-        worker = ThreadPoolExecutor(1)
-        keeping: list[Future[None]] = []
         with tqdm(total=round(total), unit="s", disable=None) as bar:
-            try:
-                for chunk in self._chunks(todo):
-                    made = self._generate(chunk, bar)
-                    for future in keeping:
-                        future.result()
-                    # Rendering and writing go on beside the next chunk: the renderer lets other threads run.
-                    keeping = [worker.submit(self._keep, piece, continuation) for piece, continuation in made]
+            if self.settings.ray is None:
+                self._make_here(todo, bar)
+            else:
+                self._make_on(self.settings.ray, todo, bar)
+
+    def _make_here(self, todo: Sequence[Piece], bar: tqdm) -> None:
+        maker, worker = Maker(self.settings), ThreadPoolExecutor(1)
+        keeping: list[Future[None]] = []
+        try:
+            for chunk in self._chunks(todo):
+                told = self._told(bar, chunk)
+                generated = maker.generate(chunk, told)
+                for record in generated.failed:
+                    self._note(record)
+                told(math.inf)
                 for future in keeping:
                     future.result()
-            finally:
-                worker.shutdown(cancel_futures=True)
+                # Rendering and writing go on beside the next chunk: the renderer lets other threads run.
+                keeping = [worker.submit(self._keep, maker, *made) for made in generated.made]
+            for future in keeping:
+                future.result()
+        finally:
+            worker.shutdown(cancel_futures=True)
+
+    def _told(self, bar: tqdm, chunk: Sequence[Piece]) -> Callable[[float], None]:
+        """Moves the bar to where so many seconds of a chunk are made."""
+        before, most = bar.n, self._length(chunk[0]) * len(chunk)
+        return lambda seconds: bar.update(round(before + min(seconds, most)) - bar.n) and None
+
+    def _keep(self, maker: Maker, piece: Piece, continuation: Continuation) -> None:
+        self._note(maker.keep(piece, continuation))  # behind its files, so that a line means whole files
+
+    def _make_on(self, address: str, todo: Sequence[Piece], bar: tqdm) -> None:
+        """The same on a cluster. This process alone writes the manifest: what a lost machine made has no line yet,
+        and is made again, over the same files."""
+        chunks = list(self._chunks(todo))
+        with closing(make_on_cluster(address, self.settings, chunks)) as made:
+            for chunk, records in zip(chunks, made, strict=True):
+                for record in records:
+                    self._note(record)
+                bar.update(round(sum(self._length(piece) for piece in chunk)))
 
     def _chunks(self, todo: Sequence[Piece]) -> Iterator[list[Piece]]:
         """Pieces to generate together: of one model, at most so many."""
@@ -140,17 +156,16 @@ class Batch:
             piece = self._piece(None, None, variation, self.models.of(Score))
             pieces[piece.name] = piece
         wanted = [
-            p for p in pieces.values() if self.settings.overwrite or not self._manifest.has(p.name, self._files(p))
+            p
+            for p in pieces.values()
+            if self.settings.overwrite or not self._manifest.has(p.name, kinds(p, self.settings))
         ]
         self.skipped = len(pieces) - len(wanted)
         order = {key: place for place, key in enumerate(dict.fromkeys(id(piece.model) for piece in wanted))}
         return sorted(wanted, key=lambda piece: order[id(piece.model)]), errors
 
-    def _files(self, piece: Piece) -> tuple[str, ...]:
-        """The kinds of files that a result has, as the manifest calls them."""
-        if piece.model.kind is Audio:
-            return ("wav",)
-        return ("midi",) if self.settings.midi_only else ("midi", "wav")
+    def _has(self, piece: Piece) -> bool:
+        return self._manifest.has(piece.name, kinds(piece, self.settings))
 
     def _length(self, piece: Piece) -> float:
         """Seconds to make."""
@@ -163,93 +178,16 @@ class Batch:
         stem = safe_name(path.stem) if path else "scratch"
         return Piece(path=path, sha256=digest, name=f"{stem}-{key}-v{variation}", variation=variation, model=model)
 
-    def _prompt(self, piece: Piece) -> EncodedPrompt | None:
-        """The prompt of a piece, read and encoded once for all its variations; None, recorded once, if it is bad."""
-        if piece.path is None:
-            return EncodedPrompt(prompt=Prompt.empty(), ids=())
-        if piece.path not in self._prompts:
-            self._prompts = {path: prompt for path, prompt in self._prompts.items() if prompt is None}
-            try:
-                prompt = Prompt.from_file(piece.path, self.settings.prompt_seconds)
-                ids = piece.model.pipeline.encode(prompt)
-                self._prompts[piece.path] = EncodedPrompt(prompt=prompt, ids=ids)
-            except (MediaError, PromptError) as error:
-                self._prompts[piece.path] = None
-                self._fail({"prompt": str(piece.path), "sha256": piece.sha256, "error": str(error)})
-        return self._prompts[piece.path]
-
-    def _generate(self, pieces: Sequence[Piece], bar: tqdm) -> list[tuple[Piece, Continuation]]:
-        """Continue some pieces of one model side by side; those with a bad prompt are left out."""
-        before, model = bar.n, pieces[0].model
-        length = self._length(pieces[0])
-        given = [(piece, self._prompt(piece)) for piece in pieces]
-        rows = [(piece, prompt) for piece, prompt in given if prompt is not None]
-        made: tuple[Continuation, ...] = ()
-        if rows:
-            params = self.settings.params(pieces[0].model.tokenizer.usual)
-            for progress in model.pipeline.stream_rows([(prompt, p.variation) for p, prompt in rows], params):
-                made = progress.continuations
-                seconds = sum(model.tokenizer.seconds(continuation.ids) for continuation in made)
-                bar.update(round(before + min(seconds, len(rows) * length)) - bar.n)
-        bar.update(round(before + len(pieces) * length) - bar.n)
-        return [(piece, continuation) for (piece, _), continuation in zip(rows, made, strict=True)]
-
-    def _keep(self, piece: Piece, continuation: Continuation) -> None:
-        """Write one result: the MIDI file, the WAV file, then its line, so that a line means whole files."""
-        wanted = self._files(piece)
-        record = self._record(piece)
-        files: dict[str, Any] = {"midi": None, "wav": None}
-        figures: dict[str, Any] = {
-            "seconds": round(continuation.seconds, 3),
-            "seam_seconds": round(continuation.seam_seconds, 3),
-            "tokens": len(continuation.ids),
-        }
-        if "midi" in wanted:
-            files["midi"] = f"{piece.name}.mid"
-            continuation.write_midi(self.settings.out / files["midi"])
-            figures |= {"notes": len(continuation.score.notes), "seconds": round(continuation.score.duration, 3)}
-        if "wav" in wanted:
-            try:
-                audio = continuation.audio()
-            except MediaError as error:
-                self._fail(record | {"error": str(error)})
-                return
-            files["wav"] = f"{piece.name}.wav"
-            audio.write(self.settings.out / files["wav"])
-            figures |= {
-                "sample_rate": audio.sample_rate,
-                "peak": round(float(np.abs(audio.samples).max(initial=0.0)), 4),
-            }
-            if "midi" in wanted:
-                files["renderer"] = renderer_name()
-        self._manifest.append(record | files | {"figures": figures} | _remarks(continuation.prompt))
-        self.done += 1
-
-    def _record(self, piece: Piece) -> dict[str, Any]:
-        return {
-            "piece": piece.name,
-            "prompt": None if piece.path is None else str(piece.path),
-            "sha256": piece.sha256,
-            "seed": self.settings.seed,
-            "variation": piece.variation,
-            "settings": self.settings.recorded(piece.model.tokenizer.usual),
-            "checkpoint": {"path": str(piece.model.folder), "sha256": piece.model.sha256},
-            "engine": {"name": piece.model.engine, "precision": piece.model.precision},
-        }
+    def _note(self, record: dict[str, Any]) -> None:
+        """Add a record to the manifest and count it; a bad prompt once, however many machines met it."""
+        if "error" not in record:
+            self._manifest.append(record)
+            self.done += 1
+        elif "piece" in record or record["prompt"] not in self._bad:
+            self._bad.add(record["prompt"])
+            self._fail(record)
 
     def _fail(self, record: dict[str, Any]) -> None:
         self._manifest.append(record)
         self.failed += 1
         tqdm.write(f"failed: {record['error']}", file=sys.stderr)
-
-
-def _remarks(prompt: Prompt) -> dict[str, Any]:
-    """What is worth knowing of a prompt: what of its file was kept or mended; of a recording, what it is."""
-    given = prompt.media
-    if given is None:
-        return {}
-    remarks: dict[str, Any] = {"kept": given.kept} if given.kept else {}
-    if isinstance(given, Audio):
-        about = {"sample_rate": given.file_rate, "channels": given.file_channels, "seconds": round(given.duration, 3)}
-        remarks["recording"] = about
-    return remarks

@@ -60,6 +60,8 @@ class BatchSettings:
     """What runs it: torch, native (in C++, on a CPU), or auto, which is native on a CPU where that was built."""
     precision: str | None = None
     """Of the native engine's weights: f32, bf16 or int8; the fastest that loses next to nothing if not given."""
+    ray: str | None = None
+    """Make them on a Ray cluster: HOST:PORT of its head, auto for the one that runs here, local for these cores."""
 
     def __post_init__(self) -> None:
         for name, least in (("variations", 1), ("batch_size", 1), ("from_scratch", 0)):

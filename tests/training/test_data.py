@@ -200,11 +200,14 @@ def test_windows_score_every_token_once(corpus: Path) -> None:
     assert scored.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_devices_share_the_windows(corpus: Path, world: int) -> None:
+def test_devices_share_the_windows_in_as_many_batches(corpus: Path, world: int, size: int) -> None:
     expected = [row for batch in firsts(windows_of(corpus)) for row in batch]
-    rows = [row for r in range(world) for b in firsts(windows_of(corpus, rank=r, world_size=world)) for row in b]
-    assert sorted(rows) == sorted(expected)
+    shares = [list(windows_of(corpus, rank=r, world_size=world, batch_size=size)) for r in range(world)]
+    assert len({len(batches) for batches in shares}) == 1  # they wait for each other at every batch
+    scored = [batch for batches in shares for batch in batches if (batch["targets"] != IGNORED).any()]
+    assert sorted(row for batch in firsts(scored) for row in batch) == sorted(expected)
 
 
 def test_no_device_is_left_without_windows(corpus: Path) -> None:

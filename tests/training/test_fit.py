@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -225,6 +226,15 @@ def test_a_failed_save_leaves_the_one_before(
     assert not list((folder / "runs").rglob("*.part"))
 
 
+def test_tiny_gradients_do_not_slow_a_run_down(folder: Path) -> None:
+    """On Intel's processors numbers that are not normal made a run many times slower."""
+    torch.set_flush_denormal(False)
+    smaller = torch.tensor([1e-30]) * 1e-10
+    assert smaller.item() > 0
+    train(folder, "tiny", "--budget.steps", "1")
+    assert (torch.tensor([1e-30]) * 1e-10).item() == 0
+
+
 @pytest.mark.slow
 def test_two_devices(folder: Path) -> None:
     options = ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--save_every", "4", "--report_every", "1")
@@ -234,6 +244,54 @@ def test_two_devices(folder: Path) -> None:
     assert done.stdout.count("step 8 ") == 1  # one device speaks
     state = read_run_checkpoint(folder / "runs/tiny" / LAST)
     assert state["spent"]["tokens"] == 8 * 2 * 4 * 32
+
+
+def together(folder: Path, name: str, devices: int, *more: str) -> dict[str, Any]:
+    """The last checkpoint of a run whose batches of eight are shared by so many gloo processes."""
+    options = ("--data.batch_size", str(8 // devices), "--trainer.devices", str(devices), "--trainer.strategy", "ddp")
+    command = [sys.executable, "-m", "training.fit", *arguments(folder, name, *options, *more)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return read_run_checkpoint(folder / "runs" / name / LAST)
+
+
+def two_machines(folder: Path, name: str, *more: str) -> dict[str, Any]:
+    """The same on two machines of one process each, as torchrun starts them."""
+    options = ("--data.batch_size", "4", "--trainer.devices", "1", "--trainer.num_nodes", "2", *more)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    command += ["--master-addr", "127.0.0.1", "--master-port", port]
+    training = ["-m", "training.fit", *arguments(folder, name, "--trainer.strategy", "ddp", *options)]
+    machines = [
+        subprocess.Popen([*command, "--node-rank", rank, *training], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        for rank in "01"
+    ]
+    said = [machine.communicate()[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    return read_run_checkpoint(folder / "runs" / name / LAST)
+
+
+@pytest.mark.slow
+def test_a_run_is_the_same_on_one_two_or_four_devices_on_two_machines_and_resumed_on_others(tmp_path: Path) -> None:
+    """But for the order of the sums. No piece is shorter than a crop, as a mean of means would weigh its ids more."""
+    write_corpus(tmp_path / "data", {"train": [400, 300], "validation": [300], "test": [120]})
+    eight, four = ("--budget.steps", "8"), ("--budget.steps", "4")
+    whole = train(tmp_path, "one", "--data.batch_size", "8", *eight)
+    others = {
+        "two": together(tmp_path, "two", 2, *eight),
+        "four": together(tmp_path, "four", 4, *eight),
+        "machines": two_machines(tmp_path, "machines", *eight),
+    }
+    half = together(tmp_path, "resumed", 4, *four)
+    others["resumed"] = together(tmp_path, "resumed", 2, *eight, "--resume", "auto")
+    for name, other in others.items():
+        assert other["spent"]["tokens"] == whole["spent"]["tokens"], name
+        for key, weights in whole["state_dict"].items():
+            torch.testing.assert_close(other["state_dict"][key], weights, rtol=1e-3, atol=1e-4, msg=f"{name} {key}")
+    matrices = [key for key, weights in whole["state_dict"].items() if weights.dim() == 2]
+    assert not any(torch.allclose(half["state_dict"][key], whole["state_dict"][key], rtol=1e-2) for key in matrices)
 
 
 # What cannot be -------------------------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 """Encodes the pieces of a source on all cores: in order, and with a bounded number of pieces in memory."""
 
 import os
+import platform
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
@@ -16,7 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from shortcut_gen.errors import DataError, ShortcutGenError
+from shortcut_gen.cluster import Remote, on_cluster
+from shortcut_gen.errors import ClusterError, DataError, ShortcutGenError
 from shortcut_gen.media import Score
 from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.modalities.base import Media, Tokenizer
@@ -166,10 +169,35 @@ def _encode(job: Any) -> list[Encoded | Failed]:
     return _coder(job)
 
 
-def encode_all(source: Source, names: Sequence[str], workers: int = 0) -> Iterator[Encoded | Failed]:
-    """The named pieces in the order given; workers 0 takes one process a core, 1 none beside this one."""
+def _there(coder: Coder, path: Path, size: int | None) -> Coder:
+    """On a machine of a cluster: the coder, where the source can be read. Raises ClusterError.
+
+    Without this a source may take each of its files for one that cannot be read, and leave it out.
+    """
+    if not path.exists() or (size is not None and path.stat().st_size != size):
+        raise ClusterError(
+            f"{path} on {platform.node()} is not what it is here; a place that all machines share is needed"
+        )
+    return coder
+
+
+def encode_all(
+    source: Source, names: Sequence[str], workers: int = 0, ray: str | None = None
+) -> Generator[Encoded | Failed]:
+    """The named pieces in the order given; workers 0 takes one process a core, 1 none beside this one.
+
+    `ray` is the address of a cluster that encodes them instead (`shortcut_gen.cluster`).
+    """
     workers = workers or os.cpu_count() or 1
     coder = source.coder()
+    if ray is not None:
+        size = source.path.stat().st_size if source.path.is_file() else None
+        with closing(
+            on_cluster(ray, Remote(_there, (coder, source.path.absolute(), size)), source.jobs(names))
+        ) as done:
+            for pieces in done:
+                yield from pieces
+        return
     if workers == 1:
         for job in source.jobs(names):
             yield from coder(job)

@@ -44,6 +44,8 @@ class SpeechCommand:
     """Where the codec runs: cpu, cuda, or auto for a GPU where there is one."""
     workers: int = 0
     """Processes that encode; 0 takes one a core, or up to 4 for a GPU."""
+    ray: str | None = None
+    """Encode on a Ray cluster: HOST:PORT of its head, auto for the one that runs here, local for these cores."""
 
     # Public methods would become subcommands: jsonargparse's way with classes.
 

@@ -206,17 +206,19 @@ class WindowLoader:
         ]
         places = [places[index] for index in spread(len(places), limit)]
         # Fewer windows than devices: all score all, as none may be left with nothing to do.
-        self._places = places[rank::world_size] if len(places) >= world_size else places
+        shared = world_size if len(places) >= world_size else 1
+        self._places = places[rank::shared] if shared > 1 else places
+        self._batches = math.ceil(math.ceil(len(places) / shared) / batch_size)
 
     def __len__(self) -> int:
-        return math.ceil(len(self._places) / self._batch_size)
+        return self._batches
 
     def __iter__(self) -> Iterator[Batch]:
-        for first in range(0, len(self._places), self._batch_size):
+        for first in range(0, self._batches * self._batch_size, self._batch_size):
             places = self._places[first : first + self._batch_size]
-            yield _batch(
-                [self._split[index][1][start : start + self._context + 1] for index, start in places], self._context
-            )
+            crops = [self._split[index][1][start : start + self._context + 1] for index, start in places]
+            # All devices have as many batches, if need be one with no target: they ask each other at each.
+            yield _batch(crops or [np.zeros(1, np.uint16)], self._context)
 
 
 class CorpusDataModule(L.LightningDataModule):

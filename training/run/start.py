@@ -27,6 +27,7 @@ from training.run.reporting import Report, Samples
 from training.run.settings import CONFIG, HYPERPARAMETERS, NO_MATTER, TrainingCLI, quiet, read_settings
 from training.run.task import LanguageModelTask
 from training.run.trials import KEY, read_config
+from training.support.machine import flush_denormals
 
 VERIFIED_BYTES = 2**29
 """Corpora up to this size are hashed before a run begins, which takes a second at most."""
@@ -192,6 +193,7 @@ def _write_settings(folder: Path, config: str, about: dict[str, Any]) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Builds a run and trains; 0 when the budget is spent, 2 where something cannot be, 143 or 130 after a signal."""
     quiet()
+    flush_denormals()
     made, number = None, None
     try:
         made = build(arguments)
