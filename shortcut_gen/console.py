@@ -10,6 +10,7 @@ import shortcut_gen
 COMMANDS = {
     "demo": ("ui", "serve the page"),
     "generate": ("shortcut_gen.generate", "continue prompts, a batch at a time"),
+    "push": ("shortcut_gen.push", "put a checkpoint on the Hugging Face Hub"),
     "copies": ("shortcut_gen.copies", "look for runs of notes that training performances have too"),
 }
 EXTRAS = {"gradio": "ui", "matplotlib": "train", "lightning": "train", "tensorboard": "train", "pesq": "eval"}

@@ -9,7 +9,7 @@ from typing import Self
 
 import torch
 
-from shortcut_gen import media
+from shortcut_gen import hub, media
 from shortcut_gen.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
 from shortcut_gen.decoding.depth import Depth, DepthLog
 from shortcut_gen.decoding.engines import make_engine, resolve
@@ -184,13 +184,16 @@ class Pipeline:
         precision: str | None = None,
         share: int = 0,
     ) -> Self:
-        """Load a checkpoint folder. `engine`: auto, torch, or native, the engine in C++ for a CPU; auto takes it where
-        it was built. `precision`: f32, bf16 or int8, of the native engine's weights. `share`: rows of one batch in
-        which all continuations play, from whatever thread they are asked for; further ones wait in order; 0 gives each
-        call a batch of its own. Raises CheckpointError, SettingsError.
+        """Load a checkpoint folder, or USER/NAME of the Hugging Face Hub (`hub.fetch`).
+
+        `engine`: auto, torch, or native, the engine in C++ for a CPU; auto takes it where it was built. `precision`:
+        f32, bf16 or int8, of the native engine's weights. `share`: rows of one batch in which all continuations play,
+        from whatever thread they are asked for; further ones wait in order; 0 gives each call a batch of its own.
+        Raises CheckpointError, SettingsError.
         """
         resolve(engine, precision, device)  # refuses what cannot be before it reads
-        return cls(load_checkpoint(folder, device), engine, precision, share)
+        there = hub.fetch(str(folder)) if hub.is_address(folder) else folder
+        return cls(load_checkpoint(there, device), engine, precision, share)
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of the part of a prompt that is used. Raises PromptError where nothing of it can be continued."""
