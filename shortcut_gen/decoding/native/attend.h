@@ -12,6 +12,15 @@ FN Floats widen(const uint16_t* from) {
 #endif
 }
 
+FN Floats widen(const int8_t* from) {
+#if WIDTH == 16
+    return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from)));
+#else
+    typedef int8_t Bytes __attribute__((vector_size(WIDTH)));
+    return __builtin_convertvector(load<Bytes>(from), Floats);
+#endif
+}
+
 // Scores of R queries with C blocks of keys: sixteen positions each, `width` rows of sixteen. A lone query, of a step,
 // waits for memory: what is read next (the values at the same place) is asked for meanwhile.
 template <int R, int C, class T>
@@ -72,69 +81,57 @@ FN void share(const float* p, int blocks, int sources, float inverse, float* out
     }
 }
 
-// R queries of one head, at rising positions, over a stream's keys and values: blocks of sixteen positions, in each
-// block `sources` times `width` rows of sixteen; the next head's lie `a_head` numbers further on. Query r sees the
-// positions up to position[r]. `row0` is the first query's number among those that are looked at.
+// The probabilities of a row of scores, not yet divided by their sum; what lies behind `position` has none. Returns one
+// over the sum. shares: where the sources' shares of the attention go; null where nobody asks.
+FN float soften(float* row, int blocks, int sources, int position, const float* bias, float* shares) {
+    if (bias)
+        for (int i = 0; i < blocks * PARTS; i++)
+            store(row + i * WIDTH, load<Floats>(row + i * WIDTH) + bias[i / PARTS % sources]);
+    const int whole = (position + 1) / 16;  // blocks of positions that are all seen
+    for (int i = whole * sources; i < blocks; i++)
+        for (int j = 0; j < 16; j++)
+            if (i / sources * 16 + j > position) row[i * 16 + j] = -1e30f;
+    Floats most = load<Floats>(row);
+    for (int i = WIDTH; i < blocks * 16; i += WIDTH) most = larger(most, load<Floats>(row + i));
+    float top = most[0];
+    for (int i = 1; i < WIDTH; i++) top = most[i] > top ? most[i] : top;
+    Floats sum = {};
+    for (int i = 0; i < blocks * 16; i += WIDTH) {
+        Floats s = load<Floats>(row + i);
+        Floats p = s > -1e29f ? exponential(s - top) : Floats{};
+        sum += p;
+        store(row + i, p);
+    }
+    const float inverse = 1.0f / total(sum);
+    if (shares) share(row, blocks, sources, inverse, shares);
+    return inverse;
+}
+
+// Where the shares of row r of a stream's rows go.
+FN float* shares_of(const Look& look, int r) {
+    return look.shares && r >= look.first ? look.shares + (r - look.first) * look.stride : nullptr;
+}
+
+// R queries of one head, at rising positions, over a stream's keys and values. Query r sees the positions up to
+// position[r]. `row0` is the first query's number among those that are looked at.
 template <int R, class T>
-TARGET static void attend_to(const float* query, long ldq, const int* position, int width, int sources, const T* keys,
-                             const T* values, long a_head, float* scores, long lds, float* out, long ldo,
-                             const Look& look, int row0) {
+TARGET static void attend_to(const float* query, long ldq, const int* position, int width, int sources,
+                             const Cached& cached, float* scores, long lds, float* out, long ldo, const Look& look,
+                             int row0) {
     const int blocks = (position[R - 1] / 16 + 1) * sources;
     const long size = long(width) * 16;
-    const T* next = keys + a_head;
+    const T *keys = (const T*)cached.keys, *values = (const T*)cached.values, *next = keys + cached.ahead;
     constexpr int C = R == 1 ? 4 : WIDTH == 16 ? 2 : 1;
     int b = 0;
     for (; b + C <= blocks; b += C) score<R, C>(query, ldq, width, keys + b * size, values + b * size, scores + b * 16, lds);
     for (; b < blocks; b++) score<R, 1>(query, ldq, width, keys + b * size, values + b * size, scores + b * 16, lds);
     float inverse[R];
-    for (int r = 0; r < R; r++) {
-        float* row = scores + r * lds;
-        if (look.bias)
-            for (int i = 0; i < blocks * PARTS; i++)
-                store(row + i * WIDTH, load<Floats>(row + i * WIDTH) + look.bias[i / PARTS % sources]);
-        const int whole = (position[r] + 1) / 16;  // blocks of positions that are all seen
-        for (int i = whole * sources; i < blocks; i++)
-            for (int j = 0; j < 16; j++)
-                if (i / sources * 16 + j > position[r]) row[i * 16 + j] = -1e30f;
-        Floats most = load<Floats>(row);
-        for (int i = WIDTH; i < blocks * 16; i += WIDTH) most = larger(most, load<Floats>(row + i));
-        float top = most[0];
-        for (int i = 1; i < WIDTH; i++) top = most[i] > top ? most[i] : top;
-        Floats sum = {};
-        for (int i = 0; i < blocks * 16; i += WIDTH) {
-            Floats s = load<Floats>(row + i);
-            Floats p = s > -1e29f ? exponential(s - top) : Floats{};
-            sum += p;
-            store(row + i, p);
-        }
-        inverse[r] = 1.0f / total(sum);
-        if (look.shares && row0 + r >= look.first)
-            share(row, blocks, sources, inverse[r], look.shares + (row0 + r - look.first) * look.stride);
-    }
+    for (int r = 0; r < R; r++)
+        inverse[r] = soften(scores + r * lds, blocks, sources, position[r], look.bias, shares_of(look, row0 + r));
     constexpr int N = R == 1 ? 8 : 4;
     int e = 0;
     for (; e + N <= width; e += N)
         weigh<R, N>(scores, lds, blocks, width, values + e * 16, next + e * 16, inverse, out + e, ldo);
     for (; e < width; e++)
         weigh<R, 1>(scores, lds, blocks, width, values + e * 16, next + e * 16, inverse, out + e, ldo);
-}
-
-TARGET static void attend(int rows, const float* query, long ldq, const int* position, int width, int sources,
-                          const void* keys, const void* values, long a_head, bool half, float* scores, long lds,
-                          float* out, long ldo, const Look& look) {
-    for (int r = 0; r < rows;) {
-        const float* q = query + r * ldq;
-        float* to = out + r * ldo;
-        const bool four = rows - r >= 4;
-        if (half) {
-            const uint16_t *k = (const uint16_t*)keys, *v = (const uint16_t*)values;
-            if (four) attend_to<4>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo, look, r);
-            else attend_to<1>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo, look, r);
-        } else {
-            const float *k = (const float*)keys, *v = (const float*)values;
-            if (four) attend_to<4>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo, look, r);
-            else attend_to<1>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo, look, r);
-        }
-        r += four ? 4 : 1;
-    }
 }

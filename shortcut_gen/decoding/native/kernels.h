@@ -55,6 +55,7 @@ FN Floats gelu(Floats x) {
 
 #include "products.h"
 #include "attend.h"
+#include "attend8.h"
 #include "rows.h"
 
 #undef FN

@@ -63,7 +63,6 @@ struct Model {
     std::unique_ptr<Pool> pool;
     int threads;
 
-    bool half() const { return precision != F32; }
     int own_blocks() const { return layers - (taps > 0); }
 };
 

@@ -160,4 +160,4 @@ TARGET static int reach(const float* mass, int n, double target) {
     return last;
 }
 
-constexpr Kernels KERNELS = {product, attend, norm, sum, gate, usable, temper, exponentials, above, between, reach};
+constexpr Kernels KERNELS = {product, keep, attend, norm, sum, gate, usable, temper, exponentials, above, between, reach};

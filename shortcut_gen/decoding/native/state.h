@@ -17,13 +17,40 @@ struct Worker {
     Chooser chooser;
 };
 
-// The caches of some streams (slots) and the memory of a pass. Keys and values of a block:
-// [slot][head][position / 16][source][E][position % 16], floats, or bf16 where the weights are narrow.
+// A block's keys and values, [slot][head][position / 16][source][E][position % 16], as narrow as the weights are (but for
+// the order of bytes: attend8.h), and, of bytes, their scales, [slot][head][position / 16][source][position % 16].
+struct Cache {
+    const Heads* heads;
+    Precision precision;
+    int blocks, sources;  // blocks of sixteen positions
+    Array<char> keys, values;
+    Array<uint16_t> key_scales, value_scales;
+
+    Cache(const Heads& heads, Precision precision, int context, int sources, int slots)
+        : heads(&heads), precision(precision), blocks((context + 15) / 16), sources(sources),
+          keys(size_t(slots) * heads.count * a_head() * kept_size(precision)),
+          values(size_t(slots) * heads.count * a_head() * kept_size(precision)) {
+        if (precision != INT8) return;
+        key_scales = Array<uint16_t>(size_t(slots) * heads.count * places());
+        value_scales = Array<uint16_t>(size_t(slots) * heads.count * places());
+    }
+    size_t places() const { return size_t(blocks) * sources * 16; }  // of a head of a slot: a number for each
+    size_t a_head() const { return places() * kept_rows(heads->width, precision); }
+
+    // A head of a slot; `ahead` is for who calls to say.
+    Cached of(int slot, int head) const {
+        const size_t which = size_t(slot) * heads->count + head, at = which * a_head() * kept_size(precision);
+        const bool bytes = precision == INT8;
+        return {precision, keys.get() + at, values.get() + at, bytes ? key_scales.get() + which * places() : nullptr,
+                bytes ? value_scales.get() + which * places() : nullptr, 0};
+    }
+};
+
+// The caches of some streams (slots) and the memory of a pass.
 struct State {
     Model* m;
     int slots, rows, chunk;
-    std::vector<Array<char>> keys, values;
-    std::vector<size_t> slot_bytes;
+    std::vector<Cache> caches;  // of each block
     std::vector<Worker> workers;
     Array<float> shared_hidden, parts;
     std::vector<std::vector<float>> bias;  // of each slot: the logarithms of its taps' gains; empty where they are 1
@@ -45,11 +72,8 @@ State* new_state(Model* m, int slots) {
     const size_t sources = std::max(1, m->sources), blocks = (m->context + 15) / 16;
     for (int i = 0; i < m->layers; i++) {
         const bool shortcut = i >= m->own_blocks();
-        const Heads& heads = shortcut ? m->shortcut_heads : m->heads;
-        const size_t bytes = heads.count * blocks * (shortcut ? sources : 1) * heads.width * 16 * (m->half() ? 2 : 4);
-        s->slot_bytes.push_back(bytes);
-        s->keys.emplace_back(bytes * slots);
-        s->values.emplace_back(bytes * slots);
+        s->caches.emplace_back(shortcut ? m->shortcut_heads : m->heads, m->precision, m->context,
+                               shortcut ? m->sources : 1, slots);
     }
     const bool mlps = !m->feature.empty() || std::count(m->followed.begin(), m->followed.end(), 1);
     const size_t widest = std::max({d, hidden, size_t(padded(m->feedforward)), size_t(m->heads.all()),
