@@ -81,22 +81,28 @@ FN void share(const float* p, int blocks, int sources, float inverse, float* out
     }
 }
 
+constexpr int32_t LANES[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 // The probabilities of a row of scores, not yet divided by their sum; what lies behind `position` has none. Returns one
 // over the sum. shares: where the sources' shares of the attention go; null where nobody asks.
-FN float soften(float* row, int blocks, int sources, int position, const float* bias, float* shares) {
+FN float soften(float* row, int blocks, int sources, int position, const float* bias, float* shares, const char* ahead = nullptr) {
     if (bias)
         for (int i = 0; i < blocks * PARTS; i++)
             store(row + i * WIDTH, load<Floats>(row + i * WIDTH) + bias[i / PARTS % sources]);
     const int whole = (position + 1) / 16;  // blocks of positions that are all seen
     for (int i = whole * sources; i < blocks; i++)
-        for (int j = 0; j < 16; j++)
-            if (i / sources * 16 + j > position) row[i * 16 + j] = -1e30f;
+        for (int part = 0; part < PARTS; part++) {
+            float* some = row + i * 16 + part * WIDTH;
+            const int seen = position + 1 - (i / sources * 16 + part * WIDTH);  // of these, the first so many
+            store(some, load<Ints>(LANES) < seen ? load<Floats>(some) : all(-1e30f));
+        }
     Floats most = load<Floats>(row);
     for (int i = WIDTH; i < blocks * 16; i += WIDTH) most = larger(most, load<Floats>(row + i));
-    float top = most[0];
-    for (int i = 1; i < WIDTH; i++) top = most[i] > top ? most[i] : top;
+    const float top = largest(most);
     Floats sum = {};
     for (int i = 0; i < blocks * 16; i += WIDTH) {
+        if (ahead)
+            for (int j = 0; j < 6; j++, ahead += 64) __builtin_prefetch(ahead);
         Floats s = load<Floats>(row + i);
         Floats p = s > -1e29f ? exponential(s - top) : Floats{};
         sum += p;

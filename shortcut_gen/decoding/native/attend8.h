@@ -7,29 +7,40 @@
 // With dot products of bytes (DOT), queries and weights become whole numbers of sixteen bits, in two bytes each: their
 // rounding is nothing beside that of keys and values, and the sums are exact, whatever their order.
 
-// The scale of some numbers as bytes: bf16, rounded up, so that none passes 127.
+FN Floats size_of(Floats v) { return (Floats)((Words)v & 0x7fffffffu); }
+
+// The scale of n numbers as bytes: bf16, rounded up, so that none passes 127.
 FN uint16_t scale_of(const float* x, int n) {
-    float most = 0.0f;
-    for (int i = 0; i < n; i++) most = std::fabs(x[i]) > most ? std::fabs(x[i]) : most;
-    most /= 127.0f;
+    Floats most = {};
+    int i = 0;
+    for (; i + WIDTH <= n; i += WIDTH) most = larger(size_of(load<Floats>(x + i)), most);
+    float top = largest(most);
+    for (; i < n; i++) top = std::fabs(x[i]) > top ? std::fabs(x[i]) : top;
+    top /= 127.0f;
     uint32_t bits;
-    std::memcpy(&bits, &most, 4);
+    std::memcpy(&bits, &top, 4);
     return uint16_t((bits + 0xffff) >> 16);
 }
 
-FN float inverse_of(uint16_t scale) {
+// n numbers over their scale, rounded to the nearest, ties to even: adding 1.5·2^23 leaves a whole number in the last
+// bits. Four go, with MORE added, into 64 bytes, APART from each other.
+template <int MORE, int APART>
+FN void bytes_of(const float* x, int n, uint16_t scale, char* to) {
     const uint32_t bits = uint32_t(scale) << 16;
-    float value;
-    std::memcpy(&value, &bits, 4);
-    return value > 1e-30f ? 1.0f / value : 0.0f;
-}
-
-// x / scale, rounded to the nearest, ties to even: adding 1.5·2^23 leaves the whole number in the last bits.
-FN int8_t byte_of(float x, float inverse) {
-    const float shifted = x * inverse + 12582912.0f;
-    int32_t bits;
-    std::memcpy(&bits, &shifted, 4);
-    return int8_t(bits);
+    float inverse;
+    std::memcpy(&inverse, &bits, 4);
+    inverse = inverse > 1e-30f ? 1.0f / inverse : 0.0f;
+    int32_t whole[WIDTH];
+    for (; n >= WIDTH; n -= WIDTH, x += WIDTH, to += WIDTH * 16) {
+        store(whole, (Ints)(load<Floats>(x) * inverse + 12582912.0f) + MORE);
+        UNROLL
+        for (int i = 0; i < WIDTH; i++) to[i / 4 * 64 + i % 4 * APART] = char(whole[i]);
+    }
+    if (!n) return;
+    float some[WIDTH] = {};
+    std::memcpy(some, x, size_t(n) * 4);
+    store(whole, (Ints)(load<Floats>(some) * inverse + 12582912.0f) + MORE);
+    for (int i = 0; i < n; i++) to[i / 4 * 64 + i % 4 * APART] = char(whole[i]);
 }
 
 // Write the keys and values of one head, position and source.
@@ -45,14 +56,12 @@ TARGET static void keep(const float* keys, const float* values, int width, const
         uint16_t *k = (uint16_t*)to.keys + at + lane, *v = (uint16_t*)to.values + at + lane;
         for (int e = 0; e < width; e++) k[e * 16] = to_bf16(keys[e]), v[e * 16] = to_bf16(values[e]);
     } else {
+        for (int row = 0; row < width; row += 4)  // what is written lies far apart, and was last read a step ago
+            __builtin_prefetch(to.keys + at + row * 16, 1), __builtin_prefetch(to.values + at + row * 16, 1);
         const uint16_t key_scale = scale_of(keys, width), value_scale = scale_of(values, width);
-        const float key_inverse = inverse_of(key_scale), value_inverse = inverse_of(value_scale);
-        char *k = to.keys + at + lane * 4, *v = to.values + at + lane;
         to.key_scales[block * 16 + lane] = key_scale, to.value_scales[block * 16 + lane] = value_scale;
-        for (int e = 0; e < width; e++) {
-            k[e / 4 * 64 + e % 4] = char(byte_of(keys[e], key_inverse) + 128);
-            v[e * 16] = byte_of(values[e], value_inverse);
-        }
+        bytes_of<128, 1>(keys, width, key_scale, to.keys + at + lane * 4);
+        bytes_of<0, 16>(values, width, value_scale, to.values + at + lane);
     }
 }
 
@@ -64,9 +73,7 @@ FN float scaled(float* p, int blocks, const uint16_t* scales) {
         most = larger(most, v);
         store(p + i, v);
     }
-    float top = most[0];
-    for (int i = 1; i < WIDTH; i++) top = most[i] > top ? most[i] : top;
-    return top;
+    return largest(most);
 }
 
 #if DOT
@@ -124,7 +131,6 @@ FN void score8(const Query8* query, int rows, const char* keys, const uint16_t* 
         UNROLL
         for (int c = 0; c < C; c++) {
             key[c] = _mm512_loadu_si512(keys + (long(c) * rows + e) * 16);
-            if (R == 1) __builtin_prefetch(next + (long(c) * rows + e) * 16);
         }
         UNROLL
         for (int r = 0; r < R; r++) {
@@ -161,12 +167,12 @@ template <int R, int N>
 FN void weigh8(const float* weights, long ldw, int blocks, int rows, const char* values, const char* next,
                const float* by, float* out, long ldo, int width) {
     __m512i high[R][N] = {}, low[R][N] = {};
-    for (int b = 0; b < blocks; b++, values += long(rows) * 16, next += long(rows) * 16) {
+    for (int b = 0; b < blocks; b++, values += long(rows) * 16, next += 128) {
         __m512i some[N];
         UNROLL
         for (int n = 0; n < N; n++) {
             some[n] = _mm512_loadu_si512(values + n * 64);
-            if (R == 1) __builtin_prefetch(next + n * 64);
+            if (R == 1 && n < 2) __builtin_prefetch(next + n * 64);
         }
         UNROLL
         for (int r = 0; r < R; r++) {
@@ -249,7 +255,7 @@ TARGET static void attend8_to(const float* query, long ldq, const int* position,
     float by[R];
     for (int r = 0; r < R; r++) {
         float* row = scores + r * lds;
-        by[r] = soften(row, blocks, sources, position[r], look.bias, shares_of(look, row0 + r));
+        by[r] = soften(row, blocks, sources, position[r], look.bias, shares_of(look, row0 + r), R == 1 ? values : nullptr);
         const float most = scaled(row, blocks, cached.value_scales);
 #if DOT
         halve_weights(row, blocks, most);

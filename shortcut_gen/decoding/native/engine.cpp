@@ -37,9 +37,12 @@ EXPORT Model* shortcut_model(const Shape* shape, const float* const* tensors, co
     m->sources = m->taps ? m->taps + m->current : 0;
     m->precision = Precision(precision), m->threads = threads;
     m->kernels = LEVELS[std::min(level, best_level())];
-    size_t floats = 0;
-    for (int i = 0; i < count; i++) floats += size_t(sizes[i] + 15) / 16 * 16;
-    m->floats = Array<float>(floats);
+    size_t floats = 0, panels = 0;  // what each would take if it had all: no more is touched than is used
+    for (int i = 0; i < count; i++) {
+        floats += size_t(sizes[i] + 15) / 16 * 16;
+        panels += packed(size_t(sizes[i]), m->precision);
+    }
+    m->floats = Array<float>(floats), m->panels = Room(panels);
     Reader reader(tensors, sizes, count);
     build(*m, reader, shape->rotary != 0);
     if (!reader.exact()) return nullptr;

@@ -28,6 +28,17 @@ FN float total(Floats v) {
 #endif
 }
 
+// The largest of a register's floats.
+FN float largest(Floats v) {
+#if WIDTH == 16
+    return _mm512_reduce_max_ps((__m512)v);
+#else
+    float top = v[0];
+    for (int i = 1; i < WIDTH; i++) top = v[i] > top ? v[i] : top;
+    return top;
+#endif
+}
+
 // e^x to 2 units in the last place: 2^n times a polynomial (Cephes' expf), n found by adding 1.5·2^23.
 FN Floats exponential(Floats x) {
     const Floats magic = all(12582912.0f);

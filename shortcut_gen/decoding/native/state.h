@@ -23,16 +23,16 @@ struct Cache {
     const Heads* heads;
     Precision precision;
     int blocks, sources;  // blocks of sixteen positions
-    Array<char> keys, values;
-    Array<uint16_t> key_scales, value_scales;
+    char *keys = nullptr, *values = nullptr;
+    uint16_t *key_scales = nullptr, *value_scales = nullptr;
 
-    Cache(const Heads& heads, Precision precision, int context, int sources, int slots)
-        : heads(&heads), precision(precision), blocks((context + 15) / 16), sources(sources),
-          keys(size_t(slots) * heads.count * a_head() * kept_size(precision)),
-          values(size_t(slots) * heads.count * a_head() * kept_size(precision)) {
+    // Of so many slots: the bytes of keys or values, and the number of scales of either.
+    size_t bytes(int slots) const { return size_t(slots) * heads->count * a_head() * kept_size(precision); }
+    size_t scales(int slots) const { return precision == INT8 ? size_t(slots) * heads->count * places() : 0; }
+    void lay(Room& room, int slots) {
+        keys = room.take<char>(bytes(slots)), values = room.take<char>(bytes(slots));
         if (precision != INT8) return;
-        key_scales = Array<uint16_t>(size_t(slots) * heads.count * places());
-        value_scales = Array<uint16_t>(size_t(slots) * heads.count * places());
+        key_scales = room.take<uint16_t>(scales(slots)), value_scales = room.take<uint16_t>(scales(slots));
     }
     size_t places() const { return size_t(blocks) * sources * 16; }  // of a head of a slot: a number for each
     size_t a_head() const { return places() * kept_rows(heads->width, precision); }
@@ -40,9 +40,8 @@ struct Cache {
     // A head of a slot; `ahead` is for who calls to say.
     Cached of(int slot, int head) const {
         const size_t which = size_t(slot) * heads->count + head, at = which * a_head() * kept_size(precision);
-        const bool bytes = precision == INT8;
-        return {precision, keys.get() + at, values.get() + at, bytes ? key_scales.get() + which * places() : nullptr,
-                bytes ? value_scales.get() + which * places() : nullptr, 0};
+        const size_t scale = precision == INT8 ? which * places() : 0;
+        return {precision, keys + at, values + at, key_scales + scale, value_scales + scale, 0};
     }
 };
 
@@ -51,6 +50,7 @@ struct State {
     Model* m;
     int slots, rows, chunk;
     std::vector<Cache> caches;  // of each block
+    Room room;                  // theirs
     std::vector<Worker> workers;
     Array<float> shared_hidden, parts;
     std::vector<std::vector<float>> bias;  // of each slot: the logarithms of its taps' gains; empty where they are 1
@@ -70,11 +70,16 @@ State* new_state(Model* m, int slots) {
     s->chunk = std::max(CHUNK, m->threads > 1 ? ROWS_A_THREAD * m->threads : 0);
     const size_t rows = s->rows, chunk = std::min(s->chunk, s->rows), d = m->d, hidden = padded(m->hidden);
     const size_t sources = std::max(1, m->sources), blocks = (m->context + 15) / 16;
+    size_t kept = 0;
     for (int i = 0; i < m->layers; i++) {
         const bool shortcut = i >= m->own_blocks();
-        s->caches.emplace_back(shortcut ? m->shortcut_heads : m->heads, m->precision, m->context,
-                               shortcut ? m->sources : 1, slots);
+        s->caches.push_back({shortcut ? &m->shortcut_heads : &m->heads, m->precision, int(blocks),
+                             shortcut ? m->sources : 1});
+        const Cache& cache = s->caches.back();
+        kept += 2 * (Room::whole(cache.bytes(slots)) + Room::whole(cache.scales(slots) * 2));
     }
+    s->room = Room(kept);
+    for (Cache& cache : s->caches) cache.lay(s->room, slots);
     const bool mlps = !m->feature.empty() || std::count(m->followed.begin(), m->followed.end(), 1);
     const size_t widest = std::max({d, hidden, size_t(padded(m->feedforward)), size_t(m->heads.all()),
                                     m->taps ? size_t(m->shortcut_heads.all()) : 0});
