@@ -70,22 +70,10 @@ FN void weigh(const float* p, long ldp, int blocks, int width, const T* values, 
         for (int e = 0; e < N; e++) out[r * ldo + e] = total(sum[r][e]) * inverse[r];
 }
 
-// Each source's share of a row of probabilities, blocks of sixteen whose sources take turns.
-FN void share(const float* p, int blocks, int sources, float inverse, float* out) {
-    for (int l = 0; l < sources; l++) {
-        Floats sum = {};
-        for (int b = l; b < blocks; b += sources)
-            UNROLL
-            for (int part = 0; part < PARTS; part++) sum += load<Floats>(p + b * 16 + part * WIDTH);
-        out[l] = total(sum) * inverse;
-    }
-}
-
 constexpr int32_t LANES[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
-// The probabilities of a row of scores, not yet divided by their sum; what lies behind `position` has none. Returns one
-// over the sum. shares: where the sources' shares of the attention go; null where nobody asks.
-FN float soften(float* row, int blocks, int sources, int position, const float* bias, float* shares, const char* ahead = nullptr) {
+// Adds the sources' biases, if any, to a row of scores, and gives what lies behind `position` none. Returns the largest.
+FN float top_of(float* row, int blocks, int sources, int position, const float* bias) {
     if (bias)
         for (int i = 0; i < blocks * PARTS; i++)
             store(row + i * WIDTH, load<Floats>(row + i * WIDTH) + bias[i / PARTS % sources]);
@@ -97,23 +85,38 @@ FN float soften(float* row, int blocks, int sources, int position, const float* 
             store(some, load<Ints>(LANES) < seen ? load<Floats>(some) : all(-1e30f));
         }
     Floats most = load<Floats>(row);
-    for (int i = WIDTH; i < blocks * 16; i += WIDTH) most = larger(most, load<Floats>(row + i));
-    const float top = largest(most);
+    for (int i = WIDTH; i < blocks * 16; i += WIDTH) most = upper(most, load<Floats>(row + i));
+    return largest(most);
+}
+
+// A probability, but for the sum of all.
+FN Floats mass(Floats score, float top) { return score > -1e29f ? exponential(score - top) : Floats{}; }
+
+// Each source's share of a row of scores, blocks of sixteen whose sources take turns.
+FN void share(const float* row, int blocks, int sources, float top, float* out) {
+    float whole = 0.0f;
+    for (int l = 0; l < sources; l++) {
+        Floats sum = {};
+        for (int b = l; b < blocks; b += sources)
+            UNROLL
+            for (int part = 0; part < PARTS; part++) sum += mass(load<Floats>(row + b * 16 + part * WIDTH), top);
+        whole += out[l] = total(sum);
+    }
+    for (int l = 0; l < sources; l++) out[l] /= whole;
+}
+
+// The probabilities of a row of scores, not yet divided by their sum. Returns one over the sum.
+FN float soften(float* row, int blocks, float top) {
     Floats sum = {};
     for (int i = 0; i < blocks * 16; i += WIDTH) {
-        if (ahead)
-            for (int j = 0; j < 6; j++, ahead += 64) __builtin_prefetch(ahead);
-        Floats s = load<Floats>(row + i);
-        Floats p = s > -1e29f ? exponential(s - top) : Floats{};
+        Floats p = mass(load<Floats>(row + i), top);
         sum += p;
         store(row + i, p);
     }
-    const float inverse = 1.0f / total(sum);
-    if (shares) share(row, blocks, sources, inverse, shares);
-    return inverse;
+    return 1.0f / total(sum);
 }
 
-// Where the shares of row r of a stream's rows go.
+// Where the shares of row r of a stream's rows go; null where nobody asks.
 FN float* shares_of(const Look& look, int r) {
     return look.shares && r >= look.first ? look.shares + (r - look.first) * look.stride : nullptr;
 }
@@ -132,8 +135,12 @@ TARGET static void attend_to(const float* query, long ldq, const int* position, 
     for (; b + C <= blocks; b += C) score<R, C>(query, ldq, width, keys + b * size, values + b * size, scores + b * 16, lds);
     for (; b < blocks; b++) score<R, 1>(query, ldq, width, keys + b * size, values + b * size, scores + b * 16, lds);
     float inverse[R];
-    for (int r = 0; r < R; r++)
-        inverse[r] = soften(scores + r * lds, blocks, sources, position[r], look.bias, shares_of(look, row0 + r));
+    for (int r = 0; r < R; r++) {
+        float* row = scores + r * lds;
+        const float top = top_of(row, blocks, sources, position[r], look.bias);
+        if (float* shares = shares_of(look, row0 + r)) share(row, blocks, sources, top, shares);
+        inverse[r] = soften(row, blocks, top);
+    }
     constexpr int N = R == 1 ? 8 : 4;
     int e = 0;
     for (; e + N <= width; e += N)

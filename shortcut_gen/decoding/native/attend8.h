@@ -13,7 +13,7 @@ FN Floats size_of(Floats v) { return (Floats)((Words)v & 0x7fffffffu); }
 FN uint16_t scale_of(const float* x, int n) {
     Floats most = {};
     int i = 0;
-    for (; i + WIDTH <= n; i += WIDTH) most = larger(size_of(load<Floats>(x + i)), most);
+    for (; i + WIDTH <= n; i += WIDTH) most = upper(size_of(load<Floats>(x + i)), most);
     float top = largest(most);
     for (; i < n; i++) top = std::fabs(x[i]) > top ? std::fabs(x[i]) : top;
     top /= 127.0f;
@@ -63,17 +63,6 @@ TARGET static void keep(const float* keys, const float* values, int width, const
         bytes_of<128, 1>(keys, width, key_scale, to.keys + at + lane * 4);
         bytes_of<0, 16>(values, width, value_scale, to.values + at + lane);
     }
-}
-
-// Probabilities times their values' scales, in place. Returns the largest.
-FN float scaled(float* p, int blocks, const uint16_t* scales) {
-    Floats most = {};
-    for (int i = 0; i < blocks * 16; i += WIDTH) {
-        Floats v = load<Floats>(p + i) * widen(scales + i);
-        most = larger(most, v);
-        store(p + i, v);
-    }
-    return largest(most);
 }
 
 #if DOT
@@ -151,15 +140,39 @@ FN void score8(const Query8* query, int rows, const char* keys, const uint16_t* 
         }
 }
 
-// Weights as whole numbers of sixteen bits, in place: for each block sixteen bytes high, then sixteen low.
-FN void halve_weights(float* weights, int blocks, float most) {
-    const __m512 inverse = _mm512_set1_ps(most > 1e-30f ? 65535.0f / most : 0.0f);
-    char* to = (char*)weights;
+// The largest scale of the blocks `from` to `to`, of positions up to `position` alone: what stands behind may be anything.
+FN __m256i largest_scale(const uint16_t* scales, int from, int to, int sources, int position) {
+    __m256i most = _mm256_setzero_si256();
+    const int whole = (position + 1) / 16 * sources;
+    int i = from;
+    for (; i < to && i < whole; i++)
+        most = _mm256_max_epu16(most, _mm256_loadu_si256((const __m256i*)(scales + i * 16)));
+    for (; i < to; i++) {
+        const int seen = position + 1 - i / sources * 16;
+        const __mmask16 these = seen <= 0 ? 0 : __mmask16((1 << seen) - 1);
+        most = _mm256_max_epu16(most, _mm256_maskz_loadu_epi16(these, scales + i * 16));
+    }
+    return most;
+}
+
+// The probabilities of a row of scores times their values' scales as whole numbers of sixteen bits, in place: for each
+// block sixteen bytes high, then sixteen low. `most`: the largest of the scales. Returns what a unit of a sum is worth.
+// Nothing here waits for memory, so that the values can be asked for meanwhile: as much of them as comes in that time.
+FN float weights8(float* row, int blocks, float top, const uint16_t* scales, float most, const char* values) {
+    const float inverse = most > 1e-30f ? 65535.0f / most : 0.0f;
+    char* to = (char*)row;
+    Floats sum = {};
     for (int i = 0; i < blocks; i++, to += 32) {
-        const __m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(weights + i * 16), inverse));
+        if (values)
+            UNROLL
+            for (int line = 0; line < 6; line++, values += 64) __builtin_prefetch(values);
+        const Floats p = mass(load<Floats>(row + i * 16), top);
+        sum += p;
+        const __m512i n = _mm512_cvtps_epi32((__m512)(p * (widen(scales + i * 16) * inverse)));
         _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8(_mm512_srli_epi32(n, 8)));
         _mm_storeu_si128((__m128i*)(to + 16), _mm512_cvtepi32_epi8(n));
     }
+    return most / 65535.0f / total(sum);
 }
 
 // As `weigh` of attend.h, N times four of the values' rows.
@@ -253,15 +266,24 @@ TARGET static void attend8_to(const float* query, long ldq, const int* position,
         score8<R, 1>(query, ldq, width, keys + b * size, cached.key_scales + b * 16, scores + b * 16, lds);
 #endif
     float by[R];
+#if DOT
+    const int common = (position[0] + 1) / 16 * sources;
+    const __m256i shared = largest_scale(cached.value_scales, 0, common, sources, position[0]);
+#endif
     for (int r = 0; r < R; r++) {
         float* row = scores + r * lds;
-        by[r] = soften(row, blocks, sources, position[r], look.bias, shares_of(look, row0 + r), R == 1 ? values : nullptr);
-        const float most = scaled(row, blocks, cached.value_scales);
+        const float top = top_of(row, blocks, sources, position[r], look.bias);
+        if (float* shares = shares_of(look, row0 + r)) share(row, blocks, sources, top, shares);
 #if DOT
-        halve_weights(row, blocks, most);
-        by[r] *= most / 65535.0f;
+        const __m256i rest = largest_scale(cached.value_scales, common, blocks, sources, position[r]);
+        uint16_t each[16];
+        _mm256_storeu_si256((__m256i*)each, _mm256_max_epu16(shared, rest));
+        const float most = largest(widen(each));
+        by[r] = weights8(row, blocks, top, cached.value_scales, most, R == 1 ? values : nullptr);
 #else
-        (void)most;
+        by[r] = soften(row, blocks, top);
+        for (int i = 0; i < blocks * 16; i += WIDTH)
+            store(row + i, load<Floats>(row + i) * widen(cached.value_scales + i));
 #endif
     }
     const char* next = keys + cached.ahead;

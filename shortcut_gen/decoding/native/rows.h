@@ -70,7 +70,7 @@ TARGET static float temper(const float* x, const uint8_t* allowed, int n, float 
         for (int i = 0; i < n; i++) y[i] = x[i] / temperature;
     for (int i = n; i < end; i++) y[i] = -INFINITY;
     Floats most = load<Floats>(y);
-    for (int i = WIDTH; i < end; i += WIDTH) most = larger(most, load<Floats>(y + i));
+    for (int i = WIDTH; i < end; i += WIDTH) most = upper(most, load<Floats>(y + i));
     float top = most[0];
     for (int i = 1; i < WIDTH; i++) top = most[i] > top ? most[i] : top;
     return top;
