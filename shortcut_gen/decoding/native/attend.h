@@ -1,4 +1,4 @@
-// The attention of one instruction set; kernels.h includes this file, inside its namespace.
+// Attention over floats and bf16; kernels.h includes this file, inside its namespace.
 
 FN Floats widen(const float* from) { return load<Floats>(from); }
 
@@ -9,15 +9,6 @@ FN Floats widen(const uint16_t* from) {
     return (Floats)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)from)), 16);
 #else
     return (Floats)(__builtin_convertvector(load<Halves>(from), Words) << 16);
-#endif
-}
-
-FN Floats widen(const int8_t* from) {
-#if WIDTH == 16
-    return (Floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)from)));
-#else
-    typedef int8_t Bytes __attribute__((vector_size(WIDTH)));
-    return __builtin_convertvector(load<Bytes>(from), Floats);
 #endif
 }
 

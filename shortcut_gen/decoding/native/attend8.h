@@ -1,23 +1,30 @@
-// Attention over keys and values in bytes, and what keeps them; kernels.h includes this file, inside its namespace, behind
-// attend.h, whose forms for wider numbers it ends.
+// Keys and values in bytes, where there are dot products of them: what keeps them and attention over them, as in
+// attend.h. kernels.h includes this file, inside its namespace.
 //
 // A block of sixteen positions and a source has keys as [E/4][16][4] bytes, 128 + round(key / scale), and values as
-// [E][16], round(value / scale), E padded to a multiple of four. Each position has its scales.
-//
-// With dot products of bytes (DOT), queries and weights become whole numbers of sixteen bits, in two bytes each: their
-// rounding is nothing beside that of keys and values, and the sums are exact, whatever their order.
+// [E][16], round(value / scale), E padded to a multiple of four. Each position has its scales. Queries and weights become
+// whole numbers of sixteen bits, in two bytes each: their rounding is nothing beside that of keys and values, and the
+// sums are exact, whatever their order.
 
-FN Floats size_of(Floats v) { return (Floats)((Words)v & 0x7fffffffu); }
-
-// The scale of n numbers as bytes: bf16, rounded up, so that none passes 127.
+// The scale of n numbers as bytes: bf16, rounded up, so that none passes 127; no number where one of them is none.
 FN uint16_t scale_of(const float* x, int n) {
-    Floats most = {};
-    int i = 0;
-    for (; i + WIDTH <= n; i += WIDTH) most = upper(size_of(load<Floats>(x + i)), most);
-    float top = largest(most);
-    for (; i < n; i++) top = std::fabs(x[i]) > top ? std::fabs(x[i]) : top;
+    float some[WIDTH] = {};
+    Ints most = {};  // of the bits without the sign, which grow as the sizes do; those of what is no number are larger
+    for (; n > 0; n -= WIDTH, x += WIDTH) {
+        if (n < WIDTH) std::memcpy(some, x, size_t(n) * 4);
+        const Ints bits = load<Ints>(n < WIDTH ? some : x) & 0x7fffffff;
+#if WIDTH == 16
+        most = (Ints)_mm512_max_epi32((__m512i)most, (__m512i)bits);
+#else
+        most = bits > most ? bits : most;
+#endif
+    }
+    int32_t bits = most[0];
+    for (int i = 1; i < WIDTH; i++) bits = most[i] > bits ? most[i] : bits;
+    float top;
+    std::memcpy(&top, &bits, 4);
+    if (!(top < INFINITY)) return 0x7fc0;
     top /= 127.0f;
-    uint32_t bits;
     std::memcpy(&bits, &top, 4);
     return uint16_t((bits + 0xffff) >> 16);
 }
@@ -42,30 +49,6 @@ FN void bytes_of(const float* x, int n, uint16_t scale, char* to) {
     store(whole, (Ints)(load<Floats>(some) * inverse + 12582912.0f) + MORE);
     for (int i = 0; i < n; i++) to[i / 4 * 64 + i % 4 * APART] = char(whole[i]);
 }
-
-// Write the keys and values of one head, position and source.
-TARGET static void keep(const float* keys, const float* values, int width, const Cached& to, int position, int source,
-                        int sources) {
-    const int lane = position % 16;
-    const size_t block = size_t(position / 16) * sources + source;
-    const size_t at = block * kept_rows(width, to.precision) * 16;
-    if (to.precision == F32) {
-        float *k = (float*)to.keys + at + lane, *v = (float*)to.values + at + lane;
-        for (int e = 0; e < width; e++) k[e * 16] = keys[e], v[e * 16] = values[e];
-    } else if (to.precision == BF16) {
-        uint16_t *k = (uint16_t*)to.keys + at + lane, *v = (uint16_t*)to.values + at + lane;
-        for (int e = 0; e < width; e++) k[e * 16] = to_bf16(keys[e]), v[e * 16] = to_bf16(values[e]);
-    } else {
-        for (int row = 0; row < width; row += 4)  // what is written lies far apart, and was last read a step ago
-            __builtin_prefetch(to.keys + at + row * 16, 1), __builtin_prefetch(to.values + at + row * 16, 1);
-        const uint16_t key_scale = scale_of(keys, width), value_scale = scale_of(values, width);
-        to.key_scales[block * 16 + lane] = key_scale, to.value_scales[block * 16 + lane] = value_scale;
-        bytes_of<128, 1>(keys, width, key_scale, to.keys + at + lane * 4);
-        bytes_of<0, 16>(values, width, value_scale, to.values + at + lane);
-    }
-}
-
-#if DOT
 
 // A query as whole numbers of sixteen bits: bytes high and low, both with a sign, so that q = (256·high + low) · scale.
 struct Query8 {
@@ -105,8 +88,8 @@ FN __m512i four(const int8_t* from) {
 
 // As `score` of attend.h.
 template <int R, int C>
-FN void score8(const Query8* query, int rows, const char* keys, const uint16_t* scales, const char* next,
-               float* scores, long lds) {
+FN void score8(const Query8* query, int rows, const char* keys, const uint16_t* scales, float* scores,
+               long lds) {
     __m512i high[R][C], low[R][C];
     UNROLL
     for (int r = 0; r < R; r++)
@@ -213,34 +196,6 @@ FN void weigh8(const float* weights, long ldw, int blocks, int rows, const char*
         }
 }
 
-#else
-
-template <int R, int C>
-FN void score8(const float* query, long ldq, int width, const char* keys, const uint16_t* scales, float* scores,
-               long lds) {
-    Floats sum[R][C * PARTS] = {};
-    const int rows = kept_rows(width, INT8);
-    for (int e = 0; e < width; e++) {
-        Floats key[C * PARTS];
-        UNROLL
-        for (int i = 0; i < C * PARTS; i++) {
-            Ints fours = load<Ints>(keys + (long(i / PARTS) * rows + e / 4 * 4) * 16 + i % PARTS * WIDTH * 4);
-            key[i] = __builtin_convertvector(((fours >> (e % 4 * 8)) & 255) - 128, Floats);
-        }
-        UNROLL
-        for (int r = 0; r < R; r++)
-            UNROLL
-            for (int i = 0; i < C * PARTS; i++) sum[r][i] += key[i] * query[r * ldq + e];
-    }
-    UNROLL
-    for (int r = 0; r < R; r++)
-        UNROLL
-        for (int i = 0; i < C * PARTS; i++) sum[r][i] *= widen(scales + i * WIDTH);
-    leave<R>(sum, scores, lds);
-}
-
-#endif
-
 // As `attend_to` of attend.h. `room`: bytes for R queries, each padded to a multiple of sixteen twice.
 template <int R>
 TARGET static void attend8_to(const float* query, long ldq, const int* position, int width, int sources,
@@ -248,81 +203,34 @@ TARGET static void attend8_to(const float* query, long ldq, const int* position,
                               int row0, void* room) {
     const int blocks = (position[R - 1] / 16 + 1) * sources, rows = kept_rows(width, INT8);
     const long size = long(rows) * 16;
-    const char *keys = cached.keys, *values = cached.values;
-    int b = 0;
-#if DOT
-    constexpr int C = R == 1 ? 4 : 2;
+    const char *keys = cached.keys, *values = cached.values, *next = keys + cached.ahead;
+    const uint16_t *key_scales = cached.key_scales, *value_scales = cached.value_scales;
     Query8 halves[R];
     for (int r = 0; r < R; r++)
         halves[r] = halve(query + r * ldq, width, (int8_t*)room + r * 2L * ((width + 15) / 16 * 16));
-    const uint16_t* scales = cached.key_scales;
+    constexpr int C = R == 1 ? 4 : 2;
+    int b = 0;
     for (; b + C <= blocks; b += C)
-        score8<R, C>(halves, rows, keys + b * size, scales + b * 16, values + b * size, scores + b * 16, lds);
+        score8<R, C>(halves, rows, keys + b * size, key_scales + b * 16, scores + b * 16, lds);
     for (; b < blocks; b++)
-        score8<R, 1>(halves, rows, keys + b * size, scales + b * 16, values + b * size, scores + b * 16, lds);
-#else
-    (void)room;
-    for (; b < blocks; b++)
-        score8<R, 1>(query, ldq, width, keys + b * size, cached.key_scales + b * 16, scores + b * 16, lds);
-#endif
+        score8<R, 1>(halves, rows, keys + b * size, key_scales + b * 16, scores + b * 16, lds);
     float by[R];
-#if DOT
-    const int common = (position[0] + 1) / 16 * sources;
-    const __m256i shared = largest_scale(cached.value_scales, 0, common, sources, position[0]);
-#endif
+    const int common = (position[0] + 1) / 16 * sources;  // blocks that all see
+    const __m256i shared = largest_scale(value_scales, 0, common, sources, position[0]);
     for (int r = 0; r < R; r++) {
         float* row = scores + r * lds;
         const float top = top_of(row, blocks, sources, position[r], look.bias);
         if (float* shares = shares_of(look, row0 + r)) share(row, blocks, sources, top, shares);
-#if DOT
-        const __m256i rest = largest_scale(cached.value_scales, common, blocks, sources, position[r]);
-        uint16_t each[16];
-        _mm256_storeu_si256((__m256i*)each, _mm256_max_epu16(shared, rest));
-        const float most = largest(widen(each));
-        by[r] = weights8(row, blocks, top, cached.value_scales, most, R == 1 ? values : nullptr);
-#else
-        by[r] = soften(row, blocks, top);
-        for (int i = 0; i < blocks * 16; i += WIDTH)
-            store(row + i, load<Floats>(row + i) * widen(cached.value_scales + i));
-#endif
+        const __m256i rest = largest_scale(value_scales, common, blocks, sources, position[r]);
+        const uint32_t bits = _mm512_reduce_max_epu32(_mm512_cvtepu16_epi32(_mm256_max_epu16(shared, rest))) << 16;
+        float most;
+        std::memcpy(&most, &bits, 4);
+        by[r] = weights8(row, blocks, top, value_scales, most, R == 1 ? values : nullptr);
     }
-    const char* next = keys + cached.ahead;
-    int e = 0;
-#if DOT
     constexpr int N = R == 1 ? 8 : 2;
+    int e = 0;
     for (; e + 4 * N <= rows; e += 4 * N)
         weigh8<R, N>(scores, lds, blocks, rows, values + e * 16, next + e * 16, by, out + e, ldo, width - e);
     for (; e < rows; e += 4)
         weigh8<R, 1>(scores, lds, blocks, rows, values + e * 16, next + e * 16, by, out + e, ldo, width - e);
-#else
-    constexpr int N = R == 1 ? 8 : 4;
-    const int8_t *from = (const int8_t*)values, *then = (const int8_t*)next;
-    for (; e + N <= width; e += N)
-        weigh<R, N>(scores, lds, blocks, rows, from + e * 16, then + e * 16, by, out + e, ldo);
-    for (; e < width; e++)
-        weigh<R, 1>(scores, lds, blocks, rows, from + e * 16, then + e * 16, by, out + e, ldo);
-#endif
-}
-
-template <int R>
-FN void attend_in(const float* query, long ldq, const int* position, int width, int sources, const Cached& cached,
-                  float* scores, long lds, float* out, long ldo, const Look& look, int row0, void* room) {
-    if (cached.precision == INT8)
-        return attend8_to<R>(query, ldq, position, width, sources, cached, scores, lds, out, ldo, look, row0, room);
-    if (cached.precision == BF16)
-        return attend_to<R, uint16_t>(query, ldq, position, width, sources, cached, scores, lds, out, ldo, look, row0);
-    attend_to<R, float>(query, ldq, position, width, sources, cached, scores, lds, out, ldo, look, row0);
-}
-
-// Some queries of one head, at rising positions, each over the positions of one stream up to its own.
-TARGET static void attend(int rows, const float* query, long ldq, const int* position, int width, int sources,
-                          const Cached& cached, float* scores, long lds, float* out, long ldo, const Look& look,
-                          void* room) {
-    int r = 0;
-    for (; r + 4 <= rows; r += 4)
-        attend_in<4>(query + r * ldq, ldq, position + r, width, sources, cached, scores, lds, out + r * ldo, ldo, look,
-                     r, room);
-    for (; r < rows; r++)
-        attend_in<1>(query + r * ldq, ldq, position + r, width, sources, cached, scores, lds, out + r * ldo, ldo, look,
-                     r, room);
 }

@@ -2,7 +2,7 @@
 // calls the functions here through ctypes. The rooms behind them, from the bottom up, all parts of this one source:
 //
 //   memory.h   arrays            levels.h   the instruction sets, for each of which kernels.h is compiled:
-//   weights.h  packed matrices              products.h, attend.h, attend8.h, rows.h: the arithmetic
+//   weights.h  packed matrices              products.h, attend*.h, caches.h, rows.h: the arithmetic
 //   threads.h  the pool          model.h    sizes and weights
 //   sampling.h the draw          state.h    caches and memory       pass.h  the pass itself
 //

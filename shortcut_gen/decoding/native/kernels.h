@@ -83,7 +83,10 @@ FN Floats gelu(Floats x) {
 
 #include "products.h"
 #include "attend.h"
+#if DOT
 #include "attend8.h"
+#endif
+#include "caches.h"
 #include "rows.h"
 
 #undef FN

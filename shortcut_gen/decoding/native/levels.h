@@ -38,10 +38,11 @@ int kept_rows(int width, Precision precision) { return precision == INT8 ? (widt
 // Bytes of a number that is kept.
 size_t kept_size(Precision precision) { return precision == F32 ? 4 : precision == BF16 ? 2 : 1; }
 
-// One instruction set's functions; products.h, attend.h, attend8.h and rows.h say what each does.
+// One instruction set's functions; products.h, caches.h and rows.h say what each does.
 struct Kernels {
     void (*product)(const Weight&, const float*, long, int, int, int, int, int, const float*, bool, float*, long,
                     void*);
+    void (*rotate)(float*, const float*, int);
     void (*keep)(const float*, const float*, int, const Cached&, int, int, int);
     void (*attend)(int, const float*, long, const int*, int, int, const Cached&, float*, long, float*, long,
                    const Look&, void*);
@@ -54,6 +55,7 @@ struct Kernels {
     Above (*above)(const float*, const float*, int, float);
     int (*between)(const float*, int, float, float, int32_t*);
     int (*reach)(const float*, int, double);
+    bool dots;  // of bytes: without them keys and values are bf16 where the weights are bytes
 };
 
 }  // namespace

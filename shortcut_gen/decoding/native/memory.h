@@ -38,14 +38,15 @@ enum Precision { F32 = 0, BF16 = 1, INT8 = 2 };
 
 int padded(int n) { return (n + 15) / 16 * 16; }
 
-// Memory of zeros that the system hands out when it is first touched. From a megabyte on in large pages: few addresses
-// are looked up then, where many heads' keys and values lie far apart.
+constexpr size_t LARGE = size_t(4) << 20;  // bytes from which on an array takes large pages
+
+// Memory of zeros that the system hands out when it is first touched.
 template <class T>
 class Array {
 public:
     Array() = default;
-    explicit Array(size_t count) {
-        const size_t align = count * sizeof(T) < (size_t(1) << 20) ? 64 : size_t(2) << 20;
+    explicit Array(size_t count, size_t large = LARGE) {
+        const size_t align = count * sizeof(T) < large ? 64 : size_t(2) << 20;
         const size_t bytes = (count * sizeof(T) + align - 1) / align * align;
         raw_.reset(std::calloc(bytes + align, 1));
         if (!raw_) throw std::bad_alloc();
@@ -65,13 +66,13 @@ private:
     T* data_ = nullptr;
 };
 
-// One array for many things, so that they share its large pages.
+// One array for many things, so that they share its large pages: a pass looks up few addresses then.
 class Room {
 public:
     static size_t whole(size_t bytes) { return (bytes + 63) / 64 * 64; }  // what taking so many takes
 
     Room() = default;
-    explicit Room(size_t bytes) : all_(bytes), left_(bytes) {}
+    explicit Room(size_t bytes) : all_(bytes, LARGE / 4), left_(bytes) {}
 
     template <class T>
     T* take(size_t count) {

@@ -64,6 +64,7 @@ struct Model {
     std::unique_ptr<Pool> pool;
     int threads;
 
+    Precision kept() const { return precision == INT8 && !kernels->dots ? BF16 : precision; }  // keys and values
     int own_blocks() const { return layers - (taps > 0); }
 };
 

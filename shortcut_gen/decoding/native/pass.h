@@ -143,15 +143,9 @@ private:
 
     void rotate(float* x, int group, int position) {
         if (!heads->rotation) return;
-        const int half = heads->width / 2;
-        const float *cos = heads->rotation + long(position) * heads->width, *sin = cos + half;
-        for (int head = group * heads->per_group; head < std::min((group + 1) * heads->per_group, heads->count);
-             head++, x += heads->width)
-            for (int i = 0; i < half; i++) {
-                const float first = x[i], second = x[i + half];
-                x[i] = first * cos[i] - second * sin[i];
-                x[i + half] = second * cos[i] + first * sin[i];
-            }
+        const float* by = heads->rotation + long(position) * heads->width;
+        for (int head = group * heads->per_group; head < std::min((group + 1) * heads->per_group, heads->count); head++)
+            k.rotate(x, by, heads->width / 2), x += heads->width;
     }
 
     // The softmax's scale, on the queries of this thread's groups.

@@ -147,9 +147,12 @@ TARGET static void round_rows(const float* x, long ldx, int rows, int k, uint16_
 TARGET static void quantise_rows(const float* x, long ldx, int rows, int k, uint8_t* to, float* scales) {
     for (int r = 0; r < rows; r++) {
         const float* row = x + r * ldx;
-        __m512 most = _mm512_setzero_ps();
-        for (int i = 0; i < k; i += 16) most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(row + i)));
-        float top = _mm512_reduce_max_ps(most);
+        __m512i most = _mm512_setzero_si512();  // as whole numbers, of which the bits of what is no number are the largest
+        for (int i = 0; i < k; i += 16)
+            most = _mm512_max_epi32(most, (__m512i)_mm512_abs_ps(_mm512_loadu_ps(row + i)));
+        const int32_t bits = _mm512_reduce_max_epi32(most);
+        float top;
+        std::memcpy(&top, &bits, 4);
         scales[r] = top / 127.0f;
         __m512 inverse = _mm512_set1_ps(top > 1e-30f ? 127.0f / top : 0.0f);
         for (int i = 0; i < k; i += 16) {

@@ -34,6 +34,22 @@ TARGET static void sum(const float* base, const float* bias, const float* parts,
     }
 }
 
+// Rotary positions, on one head's 2·half numbers: cosines, then sines.
+TARGET static void rotate(float* x, const float* by, int half) {
+    int i = 0;
+    for (; i + WIDTH <= half; i += WIDTH) {
+        const Floats first = load<Floats>(x + i), second = load<Floats>(x + i + half);
+        const Floats cos = load<Floats>(by + i), sin = load<Floats>(by + i + half);
+        store(x + i, first * cos - second * sin);
+        store(x + i + half, second * cos + first * sin);
+    }
+    for (; i < half; i++) {
+        const float first = x[i], second = x[i + half];
+        x[i] = first * by[i] - second * by[i + half];
+        x[i + half] = second * by[i] + first * by[i + half];
+    }
+}
+
 // SwiGLU of rows of gates and values in turn, sixteen columns each, (rows, 2·hidden): y = gate · sigmoid(gate) · value
 // for the columns n0 to n1, multiples of sixteen.
 TARGET static void gate(const float* x, int rows, int hidden, int n0, int n1, float* y) {
@@ -160,4 +176,4 @@ TARGET static int reach(const float* mass, int n, double target) {
     return last;
 }
 
-constexpr Kernels KERNELS = {product, keep, attend, norm, sum, gate, usable, temper, exponentials, above, between, reach};
+constexpr Kernels KERNELS = {product, rotate, keep, attend, norm, sum, gate, usable, temper, exponentials, above, between, reach, DOT};

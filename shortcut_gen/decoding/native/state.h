@@ -17,7 +17,7 @@ struct Worker {
     Chooser chooser;
 };
 
-// A block's keys and values, [slot][head][position / 16][source][E][position % 16], as narrow as the weights are (but for
+// A block's keys and values, [slot][head][position / 16][source][E][position % 16], as narrow as `Model::kept` (but for
 // the order of bytes: attend8.h), and, of bytes, their scales, [slot][head][position / 16][source][position % 16].
 struct Cache {
     const Heads* heads;
@@ -34,6 +34,8 @@ struct Cache {
         if (precision != INT8) return;
         key_scales = room.take<uint16_t>(scales(slots)), value_scales = room.take<uint16_t>(scales(slots));
     }
+    // `blocks` is odd: or all heads' numbers would lie a power of two apart and drive each other out of the processor's
+    // caches.
     size_t places() const { return size_t(blocks) * sources * 16; }  // of a head of a slot: a number for each
     size_t a_head() const { return places() * kept_rows(heads->width, precision); }
 
@@ -73,7 +75,7 @@ State* new_state(Model* m, int slots) {
     size_t kept = 0;
     for (int i = 0; i < m->layers; i++) {
         const bool shortcut = i >= m->own_blocks();
-        s->caches.push_back({shortcut ? &m->shortcut_heads : &m->heads, m->precision, int(blocks),
+        s->caches.push_back({shortcut ? &m->shortcut_heads : &m->heads, m->kept(), int(blocks | 1),
                              shortcut ? m->sources : 1});
         const Cache& cache = s->caches.back();
         kept += 2 * (Room::whole(cache.bytes(slots)) + Room::whole(cache.scales(slots) * 2));
