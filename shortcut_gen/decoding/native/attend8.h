@@ -145,6 +145,9 @@ FN float weights8(float* row, int blocks, float top, const uint16_t* scales, flo
     const float inverse = most > 1e-30f ? 65535.0f / most : 0.0f;
     char* to = (char*)row;
     Floats sum = {};
+    // Of four numbers the second bytes, then the first; then all second bytes, then all first.
+    const __m512i bytes = _mm512_broadcast_i32x4(_mm_setr_epi8(1, 5, 9, 13, 0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1));
+    const __m512i fours = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 2, 2, 2, 2, 2, 2, 2);
     for (int i = 0; i < blocks; i++, to += 32) {
         if (values)
             UNROLL
@@ -152,8 +155,8 @@ FN float weights8(float* row, int blocks, float top, const uint16_t* scales, flo
         const Floats p = mass(load<Floats>(row + i * 16), top);
         sum += p;
         const __m512i n = _mm512_cvtps_epi32((__m512)(p * (widen(scales + i * 16) * inverse)));
-        _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8(_mm512_srli_epi32(n, 8)));
-        _mm_storeu_si128((__m128i*)(to + 16), _mm512_cvtepi32_epi8(n));
+        const __m512i apart = _mm512_permutexvar_epi32(fours, _mm512_shuffle_epi8(n, bytes));
+        _mm256_storeu_si256((__m256i*)to, _mm512_castsi512_si256(apart));
     }
     return most / 65535.0f / total(sum);
 }
@@ -231,6 +234,8 @@ TARGET static void attend8_to(const float* query, long ldq, const int* position,
     int e = 0;
     for (; e + 4 * N <= rows; e += 4 * N)
         weigh8<R, N>(scores, lds, blocks, rows, values + e * 16, next + e * 16, by, out + e, ldo, width - e);
+    for (; R == 1 && e + 16 <= rows; e += 16)
+        weigh8<R, 4>(scores, lds, blocks, rows, values + e * 16, next + e * 16, by, out + e, ldo, width - e);
     for (; e < rows; e += 4)
         weigh8<R, 1>(scores, lds, blocks, rows, values + e * 16, next + e * 16, by, out + e, ldo, width - e);
 }
