@@ -140,8 +140,9 @@ FN __m256i largest_scale(const uint16_t* scales, int from, int to, int sources, 
 
 // The probabilities of a row of scores times their values' scales as whole numbers of sixteen bits, in place: for each
 // block sixteen bytes high, then sixteen low. `most`: the largest of the scales. Returns what a unit of a sum is worth.
-// Nothing here waits for memory, so that the values can be asked for meanwhile: as much of them as comes in that time.
-FN float weights8(float* row, int blocks, float top, const uint16_t* scales, float most, const char* values) {
+// Nothing here waits for memory, so that the values can be asked for meanwhile: so many lines of them for each block.
+FN float weights8(float* row, int blocks, float top, const uint16_t* scales, float most, const char* values,
+                  int lines) {
     const float inverse = most > 1e-30f ? 65535.0f / most : 0.0f;
     char* to = (char*)row;
     Floats sum = {};
@@ -149,9 +150,7 @@ FN float weights8(float* row, int blocks, float top, const uint16_t* scales, flo
     const __m512i bytes = _mm512_broadcast_i32x4(_mm_setr_epi8(1, 5, 9, 13, 0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1));
     const __m512i fours = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 2, 2, 2, 2, 2, 2, 2);
     for (int i = 0; i < blocks; i++, to += 32) {
-        if (values)
-            UNROLL
-            for (int line = 0; line < 6; line++, values += 64) __builtin_prefetch(values);
+        for (int line = 0; line < lines; line++, values += 64) __builtin_prefetch(values);
         const Floats p = mass(load<Floats>(row + i * 16), top);
         sum += p;
         const __m512i n = _mm512_cvtps_epi32((__m512)(p * (widen(scales + i * 16) * inverse)));
@@ -228,7 +227,7 @@ TARGET static void attend8_to(const float* query, long ldq, const int* position,
         const uint32_t bits = _mm512_reduce_max_epu32(_mm512_cvtepu16_epi32(_mm256_max_epu16(shared, rest))) << 16;
         float most;
         std::memcpy(&most, &bits, 4);
-        by[r] = weights8(row, blocks, top, value_scales, most, R == 1 ? values : nullptr);
+        by[r] = weights8(row, blocks, top, value_scales, most, values, R == 1 ? rows * 3 / 16 : 0);
     }
     constexpr int N = R == 1 ? 8 : 2;
     int e = 0;
