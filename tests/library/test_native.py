@@ -140,7 +140,7 @@ def test_rows_of_different_lengths_do_not_see_each_other(precision: native.Preci
 @needs_library
 @pytest.mark.parametrize("shape", ["odd-sizes", "wide-heads", "narrow-heads", "long", "everything"])
 def test_in_bytes_a_row_is_what_it_is_to_the_bit(shape: str) -> None:
-    """Read at once, in pieces or id by id, alone or beside others, in a fresh row or over what another text left there."""
+    """Read at once, in pieces or id by id, alone or beside others, in a fresh row or over what another text left."""
     model = shaped(**SHAPES[shape])
     length = model.config.context - 2
     text = some_tokens(model, length)

@@ -72,7 +72,7 @@ def last_cache() -> int:
 
 
 def kept(precision: Precision, level: str) -> Precision:
-    """The precision of keys and values: the weights', but bf16 where those are bytes and there are no products of bytes."""
+    """The precision of keys and values: the weights', but bf16 beside int8 where there are no products of bytes."""
     return "bf16" if precision == "int8" and level != LEVELS[-1] else precision
 
 
