@@ -6,21 +6,14 @@
 // whole numbers of sixteen bits, in two bytes each: their rounding is nothing beside that of keys and values, and the
 // sums are exact, whatever their order.
 
+// The next sixteen of n numbers, 0 behind the last.
+FN __m512 sixteen(const float* x, int n) { return _mm512_maskz_loadu_ps(n < 16 ? __mmask16((1 << n) - 1) : 0xffff, x); }
+
 // The scale of n numbers as bytes: bf16, rounded up, so that none passes 127; no number where one of them is none.
 FN uint16_t scale_of(const float* x, int n) {
-    float some[WIDTH] = {};
-    Ints most = {};  // of the bits without the sign, which grow as the sizes do; those of what is no number are larger
-    for (; n > 0; n -= WIDTH, x += WIDTH) {
-        if (n < WIDTH) std::memcpy(some, x, size_t(n) * 4);
-        const Ints bits = load<Ints>(n < WIDTH ? some : x) & 0x7fffffff;
-#if WIDTH == 16
-        most = (Ints)_mm512_max_epi32((__m512i)most, (__m512i)bits);
-#else
-        most = bits > most ? bits : most;
-#endif
-    }
-    int32_t bits = most[0];
-    for (int i = 1; i < WIDTH; i++) bits = most[i] > bits ? most[i] : bits;
+    __m512i most = _mm512_setzero_si512();  // as whole numbers, of which the bits of what is no number are the largest
+    for (int i = 0; i < n; i += 16) most = _mm512_max_epi32(most, (__m512i)_mm512_abs_ps(sixteen(x + i, n - i)));
+    int32_t bits = _mm512_reduce_max_epi32(most);
     float top;
     std::memcpy(&top, &bits, 4);
     if (!(top < INFINITY)) return 0x7fc0;
@@ -29,25 +22,36 @@ FN uint16_t scale_of(const float* x, int n) {
     return uint16_t((bits + 0xffff) >> 16);
 }
 
-// n numbers over their scale, rounded to the nearest, ties to even: adding 1.5·2^23 leaves a whole number in the last
-// bits. Four go, with MORE added, into 64 bytes, APART from each other.
-template <int MORE, int APART>
-FN void bytes_of(const float* x, int n, uint16_t scale, char* to) {
+FN __m512 inverse_of(uint16_t scale) {
     const uint32_t bits = uint32_t(scale) << 16;
-    float inverse;
-    std::memcpy(&inverse, &bits, 4);
-    inverse = inverse > 1e-30f ? 1.0f / inverse : 0.0f;
-    int32_t whole[WIDTH];
-    for (; n >= WIDTH; n -= WIDTH, x += WIDTH, to += WIDTH * 16) {
-        store(whole, (Ints)(load<Floats>(x) * inverse + 12582912.0f) + MORE);
-        UNROLL
-        for (int i = 0; i < WIDTH; i++) to[i / 4 * 64 + i % 4 * APART] = char(whole[i]);
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return _mm512_set1_ps(value > 1e-30f ? 1.0f / value : 0.0f);
+}
+
+// Write the keys and values of one position, of a block that begins at `keys_to` and `values_to`.
+FN void keep8(const float* keys, const float* values, int width, uint16_t key_scale, uint16_t value_scale, int lane,
+              char* keys_to, char* values_to) {
+    const __m512 key_inverse = inverse_of(key_scale), value_inverse = inverse_of(value_scale);
+    keys_to += lane * 4, values_to += lane;
+    for (int i = 0; i < width; i += 16, keys_to += 256, values_to += 256) {
+        const __m512i key = _mm512_cvtps_epi32(_mm512_mul_ps(sixteen(keys + i, width - i), key_inverse));
+        const __m512i value = _mm512_cvtps_epi32(_mm512_mul_ps(sixteen(values + i, width - i), value_inverse));
+        int32_t fours[4];
+        char bytes[16];
+        _mm_storeu_si128((__m128i*)fours, _mm512_cvtepi32_epi8(_mm512_add_epi32(key, _mm512_set1_epi32(128))));
+        _mm_storeu_si128((__m128i*)bytes, _mm512_cvtepi32_epi8(value));
+        const int left = width - i;
+        if (left >= 16) {
+            UNROLL
+            for (int j = 0; j < 4; j++) std::memcpy(keys_to + j * 64, fours + j, 4);
+            UNROLL
+            for (int j = 0; j < 16; j++) values_to[j * 16] = bytes[j];
+        } else {
+            for (int j = 0; j * 4 < left; j++) std::memcpy(keys_to + j * 64, fours + j, 4);
+            for (int j = 0; j < left; j++) values_to[j * 16] = bytes[j];
+        }
     }
-    if (!n) return;
-    float some[WIDTH] = {};
-    std::memcpy(some, x, size_t(n) * 4);
-    store(whole, (Ints)(load<Floats>(some) * inverse + 12582912.0f) + MORE);
-    for (int i = 0; i < n; i++) to[i / 4 * 64 + i % 4 * APART] = char(whole[i]);
 }
 
 // A query as whole numbers of sixteen bits: bytes high and low, both with a sign, so that q = (256·high + low) · scale.
@@ -60,16 +64,12 @@ struct Query8 {
 FN Query8 halve(const float* query, int width, int8_t* room) {
     const int space = (width + 15) / 16 * 16;
     __m512 most = _mm512_setzero_ps();
-    for (int i = 0; i < width; i += 16) {
-        const __mmask16 there = width - i < 16 ? __mmask16((1 << (width - i)) - 1) : __mmask16(0xffff);
-        most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_maskz_loadu_ps(there, query + i)));
-    }
+    for (int i = 0; i < width; i += 16) most = _mm512_max_ps(most, _mm512_abs_ps(sixteen(query + i, width - i)));
     const float top = _mm512_reduce_max_ps(most);
     const __m512 inverse = _mm512_set1_ps(top > 1e-30f ? 32639.0f / top : 0.0f);  // 127·256 + 127
     __m512i highs = _mm512_setzero_si512(), lows = highs;
     for (int i = 0; i < width; i += 16) {
-        const __mmask16 there = width - i < 16 ? __mmask16((1 << (width - i)) - 1) : __mmask16(0xffff);
-        const __m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(there, query + i), inverse));
+        const __m512i n = _mm512_cvtps_epi32(_mm512_mul_ps(sixteen(query + i, width - i), inverse));
         const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(128)), 8);
         const __m512i low = _mm512_sub_epi32(n, _mm512_slli_epi32(high, 8));
         highs = _mm512_add_epi32(highs, high), lows = _mm512_add_epi32(lows, low);

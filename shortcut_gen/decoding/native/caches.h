@@ -17,8 +17,7 @@ TARGET static void keep(const float* keys, const float* values, int width, const
 #if DOT
         const uint16_t key_scale = scale_of(keys, width), value_scale = scale_of(values, width);
         to.key_scales[block * 16 + lane] = key_scale, to.value_scales[block * 16 + lane] = value_scale;
-        bytes_of<128, 1>(keys, width, key_scale, to.keys + at + lane * 4);
-        bytes_of<0, 16>(values, width, value_scale, to.values + at + lane);
+        keep8(keys, values, width, key_scale, value_scale, lane, to.keys + at, to.values + at);
 #endif
     }
 }
