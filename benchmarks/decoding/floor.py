@@ -14,22 +14,22 @@ from torch import Tensor
 from benchmarks.decoding.ours import FreeTokenizer, our_engine
 from benchmarks.decoding.round import prompts_of, random_model
 from shortcut_gen.decoding.engines import Engine
+from shortcut_gen.decoding.native.engine import Precision, bytes_a_position, kept
+from shortcut_gen.decoding.native.library import chosen_level
 from shortcut_gen.decoding.sampler import Sampler, Stream
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.modalities import get_tokenizer
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
 
-WEIGHT_BYTES = {"f32": 4, "bf16": 2, "int8": 1}
-CACHE_BYTES = {"f32": 4, "bf16": 2, "int8": 2}
-"""Beside narrower weights the caches are bf16."""
+WEIGHT_BYTES: dict[Precision, int] = {"f32": 4, "bf16": 2, "int8": 1}
 TOP_P = {"free": 1.0, "piano": 0.95}
 """With no grammar, as the peers; and with that of music, as the page plays it."""
 CHUNK = 64
 """Steps that are timed together, to see how a step grows with what it attends to."""
 
 
-def step_bytes(config: ModelConfig, precision: str, batch: int, positions: float) -> float:
+def step_bytes(config: ModelConfig, precision: Precision, batch: int, positions: float) -> float:
     """Bytes that a step reads: every weight but the table of positions, of which it reads a row, and the keys and
     values of so many positions in each row of the batch.
     """
@@ -45,8 +45,7 @@ def step_bytes(config: ModelConfig, precision: str, batch: int, positions: float
         if matrix and precision == "int8":
             rows = shape[0] * shape[2] if len(shape) == 3 else shape[0]  # a scale for each row of the product
             weights += 4 * rows
-    sources = config.layers if not config.taps else config.layers - 1 + config.sources
-    return weights + batch * positions * sources * 2 * config.width * CACHE_BYTES[precision]
+    return weights + batch * positions * bytes_a_position(config, kept(precision, chosen_level()))
 
 
 def reader(threads: int, device: str = "cpu") -> Callable[..., dict[str, Any]]:

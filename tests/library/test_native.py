@@ -138,6 +138,43 @@ def test_rows_of_different_lengths_do_not_see_each_other(precision: native.Preci
 
 
 @needs_library
+@pytest.mark.parametrize("shape", ["odd-sizes", "wide-heads", "narrow-heads", "long", "everything"])
+def test_in_bytes_a_row_is_what_it_is_to_the_bit(shape: str) -> None:
+    """Read at once, in pieces or id by id, alone or beside others, in a fresh row or over what another text left."""
+    model = shaped(**SHAPES[shape])
+    length = model.config.context - 2
+    text = some_tokens(model, length)
+    for level in HERE:
+        engine = NativeEngine(model, precision="int8", threads=1, level=level)
+        want = engine.decoding(1).read(0, text, every=True)
+        decoding = engine.decoding(3)
+        for row in range(3):
+            decoding.read(row, some_tokens(model, model.config.context, seed=row + 1))
+        half = length // 2
+        parts = [decoding.read(1, text[:half], every=True)]
+        decoding.read(2, some_tokens(model, 3, seed=9))
+        for token in text[half : half + 4]:
+            parts.append(decoding.step([0, token], rows=[2, 1])[1:].clone())
+        parts.append(decoding.read(1, text[half + 4 :], start=half + 4, every=True))
+        assert torch.equal(torch.cat(parts), want), level
+        decoding.copy(0, 1)
+        steps = decoding.step([1, 1], rows=[0, 1])
+        assert torch.equal(steps[0], steps[1]), level
+
+
+@needs_library
+@pytest.mark.parametrize("precision", ["f32", "bf16", "int8"])
+def test_what_is_no_number_is_not_lost_in_the_caches(precision: native.Precision) -> None:
+    """Damaged weights make unusable logits behind every window that holds them, not some ids."""
+    for damage in (float("nan"), float("inf")):
+        model = shaped()
+        with torch.no_grad():
+            model.embedding.weight[5, 0] = damage
+        logits = NativeEngine(model, precision=precision).decoding(1).read(0, [1, 5, 2, 3, 4])
+        assert not sampling.usable(logits)[0]
+
+
+@needs_library
 @pytest.mark.parametrize("changes", [{}, {"taps": ()}, {"position": "rotary", "attend_current": True}])
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"top_p": 0.9}, {"temperature": 1.3, "top_k": 40}])
 def test_same_ids_as_torch_far_past_the_window(changes: dict[str, object], settings: dict[str, float]) -> None:

@@ -1,4 +1,4 @@
-// The attention of one instruction set; kernels.h includes this file, inside its namespace.
+// Attention over floats and bf16; kernels.h includes this file, inside its namespace.
 
 FN Floats widen(const float* from) { return load<Floats>(from); }
 
@@ -61,27 +61,66 @@ FN void weigh(const float* p, long ldp, int blocks, int width, const T* values, 
         for (int e = 0; e < N; e++) out[r * ldo + e] = total(sum[r][e]) * inverse[r];
 }
 
-// Each source's share of a row of probabilities, blocks of sixteen whose sources take turns.
-FN void share(const float* p, int blocks, int sources, float inverse, float* out) {
+constexpr int32_t LANES[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+// Adds the sources' biases, if any, to a row of scores, and gives what lies behind `position` none. Returns the largest.
+FN float top_of(float* row, int blocks, int sources, int position, const float* bias) {
+    if (bias)
+        for (int i = 0; i < blocks * PARTS; i++)
+            store(row + i * WIDTH, load<Floats>(row + i * WIDTH) + bias[i / PARTS % sources]);
+    const int whole = (position + 1) / 16;  // blocks of positions that are all seen
+    for (int i = whole * sources; i < blocks; i++)
+        for (int part = 0; part < PARTS; part++) {
+            float* some = row + i * 16 + part * WIDTH;
+            const int seen = position + 1 - (i / sources * 16 + part * WIDTH);  // of these, the first so many
+            store(some, load<Ints>(LANES) < seen ? load<Floats>(some) : all(-1e30f));
+        }
+    Floats most = load<Floats>(row);
+    for (int i = WIDTH; i < blocks * 16; i += WIDTH) most = upper(most, load<Floats>(row + i));
+    return largest(most);
+}
+
+// A probability, but for the sum of all.
+FN Floats mass(Floats score, float top) { return score > -1e29f ? exponential(score - top) : Floats{}; }
+
+// Each source's share of a row of scores, blocks of sixteen whose sources take turns.
+FN void share(const float* row, int blocks, int sources, float top, float* out) {
+    float whole = 0.0f;
     for (int l = 0; l < sources; l++) {
         Floats sum = {};
         for (int b = l; b < blocks; b += sources)
             UNROLL
-            for (int part = 0; part < PARTS; part++) sum += load<Floats>(p + b * 16 + part * WIDTH);
-        out[l] = total(sum) * inverse;
+            for (int part = 0; part < PARTS; part++) sum += mass(load<Floats>(row + b * 16 + part * WIDTH), top);
+        whole += out[l] = total(sum);
     }
+    for (int l = 0; l < sources; l++) out[l] /= whole;
 }
 
-// R queries of one head, at rising positions, over a stream's keys and values: blocks of sixteen positions, in each
-// block `sources` times `width` rows of sixteen; the next head's lie `a_head` numbers further on. Query r sees the
-// positions up to position[r]. `row0` is the first query's number among those that are looked at.
+// The probabilities of a row of scores, not yet divided by their sum. Returns one over the sum.
+FN float soften(float* row, int blocks, float top) {
+    Floats sum = {};
+    for (int i = 0; i < blocks * 16; i += WIDTH) {
+        Floats p = mass(load<Floats>(row + i), top);
+        sum += p;
+        store(row + i, p);
+    }
+    return 1.0f / total(sum);
+}
+
+// Where the shares of row r of a stream's rows go; null where nobody asks.
+FN float* shares_of(const Look& look, int r) {
+    return look.shares && r >= look.first ? look.shares + (r - look.first) * look.stride : nullptr;
+}
+
+// R queries of one head, at rising positions, over a stream's keys and values. Query r sees the positions up to
+// position[r]. `row0` is the first query's number among those that are looked at.
 template <int R, class T>
-TARGET static void attend_to(const float* query, long ldq, const int* position, int width, int sources, const T* keys,
-                             const T* values, long a_head, float* scores, long lds, float* out, long ldo,
-                             const Look& look, int row0) {
+TARGET static void attend_to(const float* query, long ldq, const int* position, int width, int sources,
+                             const Cached& cached, float* scores, long lds, float* out, long ldo, const Look& look,
+                             int row0) {
     const int blocks = (position[R - 1] / 16 + 1) * sources;
     const long size = long(width) * 16;
-    const T* next = keys + a_head;
+    const T *keys = (const T*)cached.keys, *values = (const T*)cached.values, *next = keys + cached.ahead;
     constexpr int C = R == 1 ? 4 : WIDTH == 16 ? 2 : 1;
     int b = 0;
     for (; b + C <= blocks; b += C) score<R, C>(query, ldq, width, keys + b * size, values + b * size, scores + b * 16, lds);
@@ -89,27 +128,9 @@ TARGET static void attend_to(const float* query, long ldq, const int* position, 
     float inverse[R];
     for (int r = 0; r < R; r++) {
         float* row = scores + r * lds;
-        if (look.bias)
-            for (int i = 0; i < blocks * PARTS; i++)
-                store(row + i * WIDTH, load<Floats>(row + i * WIDTH) + look.bias[i / PARTS % sources]);
-        const int whole = (position[r] + 1) / 16;  // blocks of positions that are all seen
-        for (int i = whole * sources; i < blocks; i++)
-            for (int j = 0; j < 16; j++)
-                if (i / sources * 16 + j > position[r]) row[i * 16 + j] = -1e30f;
-        Floats most = load<Floats>(row);
-        for (int i = WIDTH; i < blocks * 16; i += WIDTH) most = larger(most, load<Floats>(row + i));
-        float top = most[0];
-        for (int i = 1; i < WIDTH; i++) top = most[i] > top ? most[i] : top;
-        Floats sum = {};
-        for (int i = 0; i < blocks * 16; i += WIDTH) {
-            Floats s = load<Floats>(row + i);
-            Floats p = s > -1e29f ? exponential(s - top) : Floats{};
-            sum += p;
-            store(row + i, p);
-        }
-        inverse[r] = 1.0f / total(sum);
-        if (look.shares && row0 + r >= look.first)
-            share(row, blocks, sources, inverse[r], look.shares + (row0 + r - look.first) * look.stride);
+        const float top = top_of(row, blocks, sources, position[r], look.bias);
+        if (float* shares = shares_of(look, row0 + r)) share(row, blocks, sources, top, shares);
+        inverse[r] = soften(row, blocks, top);
     }
     constexpr int N = R == 1 ? 8 : 4;
     int e = 0;
@@ -117,24 +138,4 @@ TARGET static void attend_to(const float* query, long ldq, const int* position, 
         weigh<R, N>(scores, lds, blocks, width, values + e * 16, next + e * 16, inverse, out + e, ldo);
     for (; e < width; e++)
         weigh<R, 1>(scores, lds, blocks, width, values + e * 16, next + e * 16, inverse, out + e, ldo);
-}
-
-TARGET static void attend(int rows, const float* query, long ldq, const int* position, int width, int sources,
-                          const void* keys, const void* values, long a_head, bool half, float* scores, long lds,
-                          float* out, long ldo, const Look& look) {
-    for (int r = 0; r < rows;) {
-        const float* q = query + r * ldq;
-        float* to = out + r * ldo;
-        const bool four = rows - r >= 4;
-        if (half) {
-            const uint16_t *k = (const uint16_t*)keys, *v = (const uint16_t*)values;
-            if (four) attend_to<4>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo, look, r);
-            else attend_to<1>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo, look, r);
-        } else {
-            const float *k = (const float*)keys, *v = (const float*)values;
-            if (four) attend_to<4>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo, look, r);
-            else attend_to<1>(q, ldq, position + r, width, sources, k, v, a_head, scores, lds, to, ldo, look, r);
-        }
-        r += four ? 4 : 1;
-    }
 }

@@ -2,7 +2,7 @@
 // calls the functions here through ctypes. The rooms behind them, from the bottom up, all parts of this one source:
 //
 //   memory.h   arrays            levels.h   the instruction sets, for each of which kernels.h is compiled:
-//   weights.h  packed matrices              products.h, attend.h, rows.h have the arithmetic
+//   weights.h  packed matrices              products.h, attend*.h, caches.h, rows.h: the arithmetic
 //   threads.h  the pool          model.h    sizes and weights
 //   sampling.h the draw          state.h    caches and memory       pass.h  the pass itself
 //
@@ -14,7 +14,7 @@
 
 // -------------------------------------------------------------------------------------------------- what Python calls
 
-EXPORT int shortcut_abi() { return 6; }
+EXPORT int shortcut_abi() { return 7; }
 
 // The best instruction set of this machine: 0 plain, 1 AVX2, 2 AVX-512, 3 AVX-512 with bf16 and int8 products.
 EXPORT int shortcut_level() { return best_level(); }
@@ -37,9 +37,12 @@ EXPORT Model* shortcut_model(const Shape* shape, const float* const* tensors, co
     m->sources = m->taps ? m->taps + m->current : 0;
     m->precision = Precision(precision), m->threads = threads;
     m->kernels = LEVELS[std::min(level, best_level())];
-    size_t floats = 0;
-    for (int i = 0; i < count; i++) floats += size_t(sizes[i] + 15) / 16 * 16;
-    m->floats = Array<float>(floats);
+    size_t floats = 0, panels = 0;  // what each would take if it had all: no more is touched than is used
+    for (int i = 0; i < count; i++) {
+        floats += size_t(sizes[i] + 15) / 16 * 16;
+        panels += packed(size_t(sizes[i]), m->precision);
+    }
+    m->floats = Array<float>(floats), m->panels = Room(panels);
     Reader reader(tensors, sizes, count);
     build(*m, reader, shape->rotary != 0);
     if (!reader.exact()) return nullptr;
@@ -93,13 +96,16 @@ EXPORT int shortcut_bias(State* s, int slot, const float* bias) try {
 // Make slot `to` hold the first `length` positions of slot `from`.
 EXPORT void shortcut_copy(State* s, int to, int from, int length) {
     for (int i = 0; i < s->m->layers; i++) {
-        const int heads = (i < s->m->own_blocks() ? s->m->heads : s->m->shortcut_heads).count;
-        const size_t bytes = s->slot_bytes[i], a_head = bytes / heads, blocks = size_t(s->m->context + 15) / 16;
-        const size_t used = a_head / blocks * (size_t(length + 15) / 16);
-        for (int head = 0; head < heads; head++) {
-            const size_t into = bytes * to + a_head * head, out = bytes * from + a_head * head;
-            std::memcpy(s->keys[i].get() + into, s->keys[i].get() + out, used);
-            std::memcpy(s->values[i].get() + into, s->values[i].get() + out, used);
+        const Cache& cache = s->caches[i];
+        const size_t places = size_t(length + 15) / 16 * 16 * cache.sources, a_place = cache.a_head() / cache.places();
+        const size_t bytes = places * a_place * kept_size(cache.precision);
+        for (int head = 0; head < cache.heads->count; head++) {
+            const Cached into = cache.of(to, head), out = cache.of(from, head);
+            std::memcpy(into.keys, out.keys, bytes);
+            std::memcpy(into.values, out.values, bytes);
+            if (!out.key_scales) continue;
+            std::memcpy(into.key_scales, out.key_scales, places * 2);
+            std::memcpy(into.value_scales, out.value_scales, places * 2);
         }
     }
 }

@@ -24,7 +24,7 @@ from shortcut_gen.network.look import biases
 from shortcut_gen.network.model import ShortcutLM
 
 Precision = Literal["f32", "bf16", "int8"]
-"""Of the weights, and with them of the caches: f32, or bf16 beside narrower weights. Sums are float32 always."""
+"""Of the weights, and with them of keys and values (`kept`). What is added up is float32, or whole numbers, always."""
 
 DEFAULTS: dict[str, Precision] = {"plain": "f32", "avx2": "bf16", "avx512": "bf16", "avx512-dot": "int8"}
 """The precision where none is named, by instruction set: the fastest that loses under 0.005 nats a token (docs/
@@ -57,6 +57,10 @@ def default_precision() -> Precision:
     return DEFAULTS[chosen_level()]
 
 
+SCALE_BYTES = 2
+"""Of a head's keys, or values, of one position, where they are bytes."""
+
+
 @cache
 def last_cache() -> int:
     """Bytes of the processor's last cache; 16 MiB where the system does not say."""
@@ -67,10 +71,20 @@ def last_cache() -> int:
         return 2**24
 
 
-def bytes_a_position(config: ModelConfig, precision: Precision) -> int:
-    """What one position's keys and values take in all blocks."""
-    sources = config.layers - 1 + config.sources if config.taps else config.layers
-    return 2 * config.width * sources * (4 if precision == "f32" else 2)
+def kept(precision: Precision, level: str) -> Precision:
+    """The precision of keys and values: the weights', but bf16 beside int8 where there are no products of bytes."""
+    return "bf16" if precision == "int8" and level != LEVELS[-1] else precision
+
+
+def bytes_a_position(config: ModelConfig, kept: Precision) -> int:
+    """What one position's keys and values take in all blocks, where they are kept so."""
+    own = config.layers - 1 if config.taps else config.layers
+    sources = config.sources if config.taps else 0
+    if kept != "int8":
+        return 2 * config.width * (own + sources) * (4 if kept == "f32" else 2)
+    blocks = ((own, config.heads), (sources, config.shortcut_heads))
+    rows = sum(count * heads * (-(-config.width // heads // 4) * 4 + SCALE_BYTES) for count, heads in blocks)
+    return 2 * rows
 
 
 class NativeEngine:
@@ -100,6 +114,8 @@ class NativeEngine:
         if not 1 <= self.threads <= 256:
             raise SettingsError(f"threads is {threads}; a number from 1 to 256 is needed")
         self.level = chosen_level(level)
+        self.kept = kept(self.precision, self.level)
+        """The precision of keys and values."""
         self.most_rows = ROWS_A_THREAD * self.threads - 1 if self.threads > 1 else 256
         """Rows of one decoding, at most, so that a row's numbers are the same whatever their number."""
         self._model = self._pack(model)
@@ -195,7 +211,7 @@ class NativeDecoding:
         self.piece = 2 * ROWS_A_THREAD * engine.threads if engine.threads > 1 else PIECE
         """Tokens to read at a time where a window is read in pieces, at most. Pieces of at least half as many are
         computed as the whole is, so that no number differs."""
-        self.near = int(NEAR * last_cache() // bytes_a_position(self._config, engine.precision))
+        self.near = int(NEAR * last_cache() // bytes_a_position(self._config, engine.kept))
         """Positions of all rows of a step, at most, that are still in the processor's last cache at the next."""
         self._hold(list(range(batch)), [0] * batch)
         self._watched = [False] * batch

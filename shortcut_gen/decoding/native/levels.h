@@ -22,12 +22,30 @@ struct Look {
     int first;
 };
 
-// One instruction set's functions; products.h, attend.h and rows.h say what each does.
+// One head's keys and values of a stream, from its first position on: blocks of sixteen positions, in each block as many
+// times as there are sources E rows of sixteen numbers (attend8.h has the order of bytes). Bytes have a scale for each
+// position and source, bf16.
+struct Cached {
+    Precision precision;
+    char *keys, *values;
+    uint16_t *key_scales, *value_scales;  // null but with bytes
+    long ahead;                           // from these keys to those that are read next, in numbers
+};
+
+// Rows of a block: bytes stand in fours.
+int kept_rows(int width, Precision precision) { return precision == INT8 ? (width + 3) / 4 * 4 : width; }
+
+// Bytes of a number that is kept.
+size_t kept_size(Precision precision) { return precision == F32 ? 4 : precision == BF16 ? 2 : 1; }
+
+// One instruction set's functions; products.h, caches.h and rows.h say what each does.
 struct Kernels {
     void (*product)(const Weight&, const float*, long, int, int, int, int, int, const float*, bool, float*, long,
                     void*);
-    void (*attend)(int, const float*, long, const int*, int, int, const void*, const void*, long, bool, float*, long,
-                   float*, long, const Look&);
+    void (*rotate)(float*, const float*, int);
+    void (*keep)(const float*, const float*, int, const Cached&, int, int, int);
+    void (*attend)(int, const float*, long, const int*, int, int, const Cached&, float*, long, float*, long,
+                   const Look&, void*);
     void (*norm)(const float*, const float*, const float*, int, int, float*);
     void (*sum)(const float*, const float*, const float*, long, int, int, float*);
     void (*gate)(const float*, int, int, int, int, float*);
@@ -37,6 +55,7 @@ struct Kernels {
     Above (*above)(const float*, const float*, int, float);
     int (*between)(const float*, int, float, float, int32_t*);
     int (*reach)(const float*, int, double);
+    bool dots;  // of bytes: without them keys and values are bf16 where the weights are bytes
 };
 
 }  // namespace

@@ -9,7 +9,7 @@ from shortcut_gen import compiled
 from shortcut_gen.compiled import LEVELS
 from shortcut_gen.errors import SettingsError
 
-ABI = 6
+ABI = 7
 """What `shortcut_abi` must answer: a library built from other sources is not used."""
 
 

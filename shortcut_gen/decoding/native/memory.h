@@ -38,18 +38,21 @@ enum Precision { F32 = 0, BF16 = 1, INT8 = 2 };
 
 int padded(int n) { return (n + 15) / 16 * 16; }
 
+constexpr size_t LARGE = size_t(4) << 20;  // bytes from which on an array takes large pages
+
 // Memory of zeros that the system hands out when it is first touched.
 template <class T>
 class Array {
 public:
     Array() = default;
-    explicit Array(size_t count) {
-        const size_t align = count * sizeof(T) < (size_t(4) << 20) ? 64 : size_t(2) << 20;
-        raw_.reset(std::calloc(count * sizeof(T) + align, 1));
+    explicit Array(size_t count, size_t large = LARGE) {
+        const size_t align = count * sizeof(T) < large ? 64 : size_t(2) << 20;
+        const size_t bytes = (count * sizeof(T) + align - 1) / align * align;
+        raw_.reset(std::calloc(bytes + align, 1));
         if (!raw_) throw std::bad_alloc();
         data_ = (T*)(((uintptr_t)raw_.get() + align - 1) / align * align);
 #if defined(MADV_HUGEPAGE)
-        if (align > 64) madvise(data_, count * sizeof(T), MADV_HUGEPAGE);
+        if (align > 64) madvise(data_, bytes, MADV_HUGEPAGE);
 #endif
     }
     T* get() const { return data_; }
@@ -61,6 +64,27 @@ private:
     };
     std::unique_ptr<void, Free> raw_;
     T* data_ = nullptr;
+};
+
+// One array for many things, so that they share its large pages: a pass looks up few addresses then.
+class Room {
+public:
+    static size_t whole(size_t bytes) { return (bytes + 63) / 64 * 64; }  // what taking so many takes
+
+    Room() = default;
+    explicit Room(size_t bytes) : all_(bytes, LARGE / 4), left_(bytes) {}
+
+    template <class T>
+    T* take(size_t count) {
+        const size_t bytes = whole(count * sizeof(T));
+        if (bytes > left_) throw std::bad_alloc();
+        left_ -= bytes, used_ += bytes;
+        return (T*)(all_.get() + used_ - bytes);
+    }
+
+private:
+    Array<char> all_;
+    size_t left_ = 0, used_ = 0;
 };
 
 }  // namespace

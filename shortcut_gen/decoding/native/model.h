@@ -54,6 +54,7 @@ struct Model {
     Heads heads{16, 1}, shortcut_heads{16, 1};
     Precision precision;
     const Kernels* kernels;
+    Room panels;          // of all Weights
     Array<float> floats;  // all that is not in a Weight
     const float *embedding, *positions;
     std::vector<Block> blocks;  // the shortcut block last, if there is one
@@ -63,7 +64,7 @@ struct Model {
     std::unique_ptr<Pool> pool;
     int threads;
 
-    bool half() const { return precision != F32; }
+    Precision kept() const { return precision == INT8 && !kernels->dots ? BF16 : precision; }  // keys and values
     int own_blocks() const { return layers - (taps > 0); }
 };
 
@@ -85,7 +86,7 @@ public:
     }
     void weight(Model& m, Weight& w, long n, long k, bool bias = true) {
         const float* matrix = take(int64_t(n) * k);
-        pack(w, matrix, bias ? vector(m, n) : nullptr, int(n), int(k), m.precision);
+        pack(w, m.panels, matrix, bias ? vector(m, n) : nullptr, int(n), int(k), m.precision);
     }
     bool exact() const { return ok_ && left_ == 0; }
 

@@ -97,7 +97,7 @@ private:
                 float* q = y + long(g) * columns;
                 rotate(q, g, p.positions[r]);
                 rotate(q + heads->columns, g, p.positions[r]);
-                keep(q + heads->columns, q + 2 * heads->columns, g, r, 0, 1);
+                keep(q + heads->columns, q + 2 * heads->columns, g, r, 0);
             }
             scale(y, columns);
         }
@@ -136,33 +136,22 @@ private:
                 for (int g = g0; g < g1; g++) {
                     float* keys = kv + 2L * g * columns;
                     rotate(keys, g, p.positions[r]);
-                    keep(keys, keys + columns, g, r, l, sources);
+                    keep(keys, keys + columns, g, r, l);
                 }
         }
     }
 
     void rotate(float* x, int group, int position) {
         if (!heads->rotation) return;
-        const int half = heads->width / 2;
-        const float *cos = heads->rotation + long(position) * heads->width, *sin = cos + half;
-        for (int head = group * heads->per_group; head < std::min((group + 1) * heads->per_group, heads->count);
-             head++, x += heads->width)
-            for (int i = 0; i < half; i++) {
-                const float first = x[i], second = x[i + half];
-                x[i] = first * cos[i] - second * sin[i];
-                x[i + half] = second * cos[i] + first * sin[i];
-            }
+        const float* by = heads->rotation + long(position) * heads->width;
+        for (int head = group * heads->per_group; head < std::min((group + 1) * heads->per_group, heads->count); head++)
+            k.rotate(x, by, heads->width / 2), x += heads->width;
     }
 
     // The softmax's scale, on the queries of this thread's groups.
     void scale(float* y, int columns) {
         for (int g = begin(heads->groups); g < end(heads->groups); g++)
             for (int i = 0; i < heads->columns; i++) y[long(g) * columns + i] *= heads->scale;
-    }
-
-    size_t place(int row, int head, int sources) const {  // of a head's keys in its slot, in numbers
-        const size_t blocks = size_t(m.context + 15) / 16;
-        return (size_t(p.slots[row]) * heads->count + head) * blocks * sources * heads->width * 16;
     }
 
     // A group's values of one row with the first block's, which are kept when they come.
@@ -176,21 +165,12 @@ private:
     }
 
     // Write a group's keys and values of one row and source.
-    void keep(const float* keys, float* values, int group, int row, int source, int sources) {
-        const int position = p.positions[row], width = heads->width;
-        const int last = std::min((group + 1) * heads->per_group, heads->count);
+    void keep(const float* keys, float* values, int group, int row, int source) {
+        const Cache& cache = s.caches[number];
+        const int width = heads->width, last = std::min((group + 1) * heads->per_group, heads->count);
         if (m.value_residual) mix(values, group, row);
-        for (int head = group * heads->per_group; head < last; head++, keys += width, values += width) {
-            const size_t at =
-                place(row, head, sources) + (size_t(position / 16) * sources + source) * width * 16 + position % 16;
-            if (m.half()) {
-                uint16_t *k = (uint16_t*)s.keys[number].get() + at, *v = (uint16_t*)s.values[number].get() + at;
-                for (int e = 0; e < width; e++) k[e * 16] = to_bf16(keys[e]), v[e * 16] = to_bf16(values[e]);
-            } else {
-                float *k = (float*)s.keys[number].get() + at, *v = (float*)s.values[number].get() + at;
-                for (int e = 0; e < width; e++) k[e * 16] = keys[e], v[e * 16] = values[e];
-            }
-        }
+        for (int head = group * heads->per_group; head < last; head++, keys += width, values += width)
+            k.keep(keys, values, width, cache.of(p.slots[row], head), p.positions[row], source, cache.sources);
     }
 
     // Attention of this thread's groups, then the block's MLP and what stands behind the block.
@@ -202,7 +182,7 @@ private:
         const long lds = long(m.context + 15) / 16 * sources * 16;
         float* out = shortcut ? w.attended_last.get() : w.attended.get();
         const float* query = (shortcut ? w.query : w.inward).get();
-        const size_t size = m.half() ? 2 : 4;
+        const Cache& cache = s.caches[number];
         const int first = begin(heads->groups) * heads->per_group;
         const int last = std::min(end(heads->groups) * heads->per_group, heads->count) - 1;
         // Stream by stream, so that what a head asks for ahead of the next is still there when that comes.
@@ -210,13 +190,13 @@ private:
             for (next = r + 1; next < to && p.slots[next] == p.slots[r];) next++;
             for (int head = first; head <= last; head++) {
                 const int group = head / heads->per_group, inside = head % heads->per_group * width;
-                const size_t at = place(r, head, sources);
+                Cached cached = cache.of(p.slots[r], head);
                 const bool other = head == last && next < to;
-                const long ahead = long(other ? place(next, first, sources) : place(r, head + 1, sources)) - long(at);
+                const long heads_on = other ? long(p.slots[next] - p.slots[r]) * heads->count + first - head : 1;
+                cached.ahead = heads_on * long(cache.a_head());
                 k.attend(next - r, query + r * ldq + long(group) * columns * per_row + inside, ldq, p.positions + r,
-                         width, sources, s.keys[number].get() + at * size, s.values[number].get() + at * size, ahead,
-                         m.half(), w.scores.get(), lds, out + (r - from) * all + long(group) * columns + inside, all,
-                         look(r, head));
+                         width, sources, cached, w.scores.get(), lds,
+                         out + (r - from) * all + long(group) * columns + inside, all, look(r, head), w.room.get());
             }
         }
         float* x = w.x.get() + long(from) * d;

@@ -83,11 +83,13 @@ TARGET static void tile_bf16(const Weight& w, const uint16_t* x, long ldx, int c
     finish<R, P>(w, end, column, nullptr);
 }
 
-// x: quadruples of bytes, 128 + round(x / scale of the row); what the 128 adds is taken off by the weights' sums.
+// x: quadruples of bytes, 128 + round(x / scale of the row); what the 128 adds is taken off by the weights' sums. As the
+// sums are whole numbers, S of them take turns, so that none waits for the one before.
 template <int R, int P>
 TARGET static void tile_int8(const Weight& w, const uint8_t* x, long ldx, int column, int k0, int k1,
                              const float* scales, const Finish& end) {
-    __m512i sum[R][P];
+    constexpr int S = R * P >= 8 ? 1 : R * P >= 4 ? 2 : 4;
+    __m512i sum[S][R][P];
     UNROLL
     for (int p = 0; p < P; p++) {
         const int32_t* sums = w.sums + column + 16 * p;
@@ -95,30 +97,41 @@ TARGET static void tile_int8(const Weight& w, const uint8_t* x, long ldx, int co
         __m512i whole = _mm512_loadu_si512(sums + long(k1 / 16) * w.n);
         __m512i offset = _mm512_slli_epi32(_mm512_sub_epi32(before, whole), 7);
         UNROLL
-        for (int r = 0; r < R; r++) sum[r][p] = offset;
+        for (int r = 0; r < R; r++) {
+            sum[0][r][p] = offset;
+            UNROLL
+            for (int s = 1; s < S; s++) sum[s][r][p] = _mm512_setzero_si512();
+        }
     }
     const long panel = 16L * w.k;
     const int8_t* weights = (const int8_t*)w.data + column / 16 * panel + 16L * k0;
-    for (int k = 0; k < k1 - k0; k += 4, weights += 64) {
-        __m512i row[P];
+    for (int k = 0; k < k1 - k0; k += 4 * S, weights += 64 * S)
         UNROLL
-        for (int p = 0; p < P; p++) row[p] = _mm512_loadu_si512(weights + p * panel);
-        if (R == 1)
+        for (int s = 0; s < S; s++) {
+            __m512i row[P];
             UNROLL
-            for (int p = 0; p < P; p++) __builtin_prefetch(weights + (P + p) * panel);
-        UNROLL
-        for (int r = 0; r < R; r++) {
-            int32_t four;
-            std::memcpy(&four, x + r * ldx + k, 4);
-            __m512i bytes = _mm512_set1_epi32(four);
+            for (int p = 0; p < P; p++) row[p] = _mm512_loadu_si512(weights + p * panel + 64 * s);
+            if (R > 1)
+                UNROLL
+                for (int p = 0; p < P; p++) __builtin_prefetch(weights + (P + p) * panel + 64 * s);
             UNROLL
-            for (int p = 0; p < P; p++) sum[r][p] = _mm512_dpbusd_epi32(sum[r][p], bytes, row[p]);
+            for (int r = 0; r < R; r++) {
+                int32_t four;
+                std::memcpy(&four, x + r * ldx + k + 4 * s, 4);
+                __m512i bytes = _mm512_set1_epi32(four);
+                UNROLL
+                for (int p = 0; p < P; p++) sum[s][r][p] = _mm512_dpbusd_epi32(sum[s][r][p], bytes, row[p]);
+            }
         }
-    }
     UNROLL
     for (int r = 0; r < R; r++)
         UNROLL
-        for (int p = 0; p < P; p++) _mm512_storeu_si512(end.y + r * end.ldy + column + 16 * p, sum[r][p]);
+        for (int p = 0; p < P; p++) {
+            __m512i all = sum[0][r][p];
+            UNROLL
+            for (int s = 1; s < S; s++) all = _mm512_add_epi32(all, sum[s][r][p]);
+            _mm512_storeu_si512(end.y + r * end.ldy + column + 16 * p, all);
+        }
     finish<R, P>(w, end, column, scales);
 }
 
@@ -134,9 +147,12 @@ TARGET static void round_rows(const float* x, long ldx, int rows, int k, uint16_
 TARGET static void quantise_rows(const float* x, long ldx, int rows, int k, uint8_t* to, float* scales) {
     for (int r = 0; r < rows; r++) {
         const float* row = x + r * ldx;
-        __m512 most = _mm512_setzero_ps();
-        for (int i = 0; i < k; i += 16) most = _mm512_max_ps(most, _mm512_abs_ps(_mm512_loadu_ps(row + i)));
-        float top = _mm512_reduce_max_ps(most);
+        __m512i most = _mm512_setzero_si512();  // as whole numbers, of which the bits of what is no number are the largest
+        for (int i = 0; i < k; i += 16)
+            most = _mm512_max_epi32(most, (__m512i)_mm512_abs_ps(_mm512_loadu_ps(row + i)));
+        const int32_t bits = _mm512_reduce_max_epi32(most);
+        float top;
+        std::memcpy(&top, &bits, 4);
         scales[r] = top / 127.0f;
         __m512 inverse = _mm512_set1_ps(top > 1e-30f ? 127.0f / top : 0.0f);
         for (int i = 0; i < k; i += 16) {
@@ -217,23 +233,26 @@ FN void tile(const Weight& w, int rows, const X* x, long ldx, int column, int k0
 #endif
 }
 
+// Panel by panel, each for all rows before the next, so that memory is read once and from front to end.
 template <class X>
 TARGET static void tiles(const Weight& w, const X* x, long ldx, int rows, int n0, int n1, int k0, int k1,
                          const float* scales, const Finish& end) {
+    constexpr bool bytes = std::is_same_v<X, uint8_t>;
+    constexpr int ROWS = bytes ? 12 : TILE_ROWS, PANELS = bytes ? 2 : TILE_PANELS, LONE = bytes ? 1 : 4;
     for (int column = n0; column < n1;) {
         const int panels = (n1 - column) / 16;
-        const int wide = rows == 1 ? 4 : TILE_PANELS;
-        const int step = rows == 1 ? 1 : TILE_ROWS;
+        const int wide = rows == 1 ? LONE : PANELS;
+        const int step = rows == 1 ? 1 : ROWS;
         for (int r = 0; r < rows; r += step) {
             const int some = rows - r < step ? rows - r : step;
             Finish part = {end.bias, end.gelu, end.y + r * end.ldy, end.ldy};
             const float* scale = scales ? scales + r : nullptr;
             if (panels < wide)
-                tile<1, TILE_ROWS>(w, some, x + r * ldx, ldx, column, k0, k1, scale, part);
+                tile<1, ROWS>(w, some, x + r * ldx, ldx, column, k0, k1, scale, part);
             else if (rows == 1)
-                tile<4, 1>(w, some, x, ldx, column, k0, k1, scale, part);
+                tile<LONE, 1>(w, some, x, ldx, column, k0, k1, scale, part);
             else
-                tile<TILE_PANELS, TILE_ROWS>(w, some, x + r * ldx, ldx, column, k0, k1, scale, part);
+                tile<PANELS, ROWS>(w, some, x + r * ldx, ldx, column, k0, k1, scale, part);
         }
         column += panels < wide ? 16 : 16 * wide;
     }

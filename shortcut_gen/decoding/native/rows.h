@@ -34,6 +34,22 @@ TARGET static void sum(const float* base, const float* bias, const float* parts,
     }
 }
 
+// Rotary positions, on one head's 2·half numbers: cosines, then sines.
+TARGET static void rotate(float* x, const float* by, int half) {
+    int i = 0;
+    for (; i + WIDTH <= half; i += WIDTH) {
+        const Floats first = load<Floats>(x + i), second = load<Floats>(x + i + half);
+        const Floats cos = load<Floats>(by + i), sin = load<Floats>(by + i + half);
+        store(x + i, first * cos - second * sin);
+        store(x + i + half, second * cos + first * sin);
+    }
+    for (; i < half; i++) {
+        const float first = x[i], second = x[i + half];
+        x[i] = first * by[i] - second * by[i + half];
+        x[i + half] = second * by[i] + first * by[i + half];
+    }
+}
+
 // SwiGLU of rows of gates and values in turn, sixteen columns each, (rows, 2·hidden): y = gate · sigmoid(gate) · value
 // for the columns n0 to n1, multiples of sixteen.
 TARGET static void gate(const float* x, int rows, int hidden, int n0, int n1, float* y) {
@@ -70,7 +86,7 @@ TARGET static float temper(const float* x, const uint8_t* allowed, int n, float 
         for (int i = 0; i < n; i++) y[i] = x[i] / temperature;
     for (int i = n; i < end; i++) y[i] = -INFINITY;
     Floats most = load<Floats>(y);
-    for (int i = WIDTH; i < end; i += WIDTH) most = larger(most, load<Floats>(y + i));
+    for (int i = WIDTH; i < end; i += WIDTH) most = upper(most, load<Floats>(y + i));
     float top = most[0];
     for (int i = 1; i < WIDTH; i++) top = most[i] > top ? most[i] : top;
     return top;
@@ -160,4 +176,4 @@ TARGET static int reach(const float* mass, int n, double target) {
     return last;
 }
 
-constexpr Kernels KERNELS = {product, attend, norm, sum, gate, usable, temper, exponentials, above, between, reach};
+constexpr Kernels KERNELS = {product, rotate, keep, attend, norm, sum, gate, usable, temper, exponentials, above, between, reach, DOT};

@@ -17,13 +17,42 @@ struct Worker {
     Chooser chooser;
 };
 
-// The caches of some streams (slots) and the memory of a pass. Keys and values of a block:
-// [slot][head][position / 16][source][E][position % 16], floats, or bf16 where the weights are narrow.
+// A block's keys and values, [slot][head][position / 16][source][E][position % 16], as narrow as `Model::kept` (but for
+// the order of bytes: attend8.h), and, of bytes, their scales, [slot][head][position / 16][source][position % 16].
+struct Cache {
+    const Heads* heads;
+    Precision precision;
+    int blocks, sources;  // blocks of sixteen positions
+    char *keys = nullptr, *values = nullptr;
+    uint16_t *key_scales = nullptr, *value_scales = nullptr;
+
+    // Of so many slots: the bytes of keys or values, and the number of scales of either.
+    size_t bytes(int slots) const { return size_t(slots) * heads->count * a_head() * kept_size(precision); }
+    size_t scales(int slots) const { return precision == INT8 ? size_t(slots) * heads->count * places() : 0; }
+    void lay(Room& room, int slots) {
+        keys = room.take<char>(bytes(slots)), values = room.take<char>(bytes(slots));
+        if (precision != INT8) return;
+        key_scales = room.take<uint16_t>(scales(slots)), value_scales = room.take<uint16_t>(scales(slots));
+    }
+    // `blocks` is odd: or all heads' numbers would lie a power of two apart and drive each other out of the processor's
+    // caches.
+    size_t places() const { return size_t(blocks) * sources * 16; }  // of a head of a slot: a number for each
+    size_t a_head() const { return places() * kept_rows(heads->width, precision); }
+
+    // A head of a slot; `ahead` is for who calls to say.
+    Cached of(int slot, int head) const {
+        const size_t which = size_t(slot) * heads->count + head, at = which * a_head() * kept_size(precision);
+        const size_t scale = precision == INT8 ? which * places() : 0;
+        return {precision, keys + at, values + at, key_scales + scale, value_scales + scale, 0};
+    }
+};
+
+// The caches of some streams (slots) and the memory of a pass.
 struct State {
     Model* m;
     int slots, rows, chunk;
-    std::vector<Array<char>> keys, values;
-    std::vector<size_t> slot_bytes;
+    std::vector<Cache> caches;  // of each block
+    Room room;                  // theirs
     std::vector<Worker> workers;
     Array<float> shared_hidden, parts;
     std::vector<std::vector<float>> bias;  // of each slot: the logarithms of its taps' gains; empty where they are 1
@@ -43,14 +72,16 @@ State* new_state(Model* m, int slots) {
     s->chunk = std::max(CHUNK, m->threads > 1 ? ROWS_A_THREAD * m->threads : 0);
     const size_t rows = s->rows, chunk = std::min(s->chunk, s->rows), d = m->d, hidden = padded(m->hidden);
     const size_t sources = std::max(1, m->sources), blocks = (m->context + 15) / 16;
+    size_t kept = 0;
     for (int i = 0; i < m->layers; i++) {
         const bool shortcut = i >= m->own_blocks();
-        const Heads& heads = shortcut ? m->shortcut_heads : m->heads;
-        const size_t bytes = heads.count * blocks * (shortcut ? sources : 1) * heads.width * 16 * (m->half() ? 2 : 4);
-        s->slot_bytes.push_back(bytes);
-        s->keys.emplace_back(bytes * slots);
-        s->values.emplace_back(bytes * slots);
+        s->caches.push_back({shortcut ? &m->shortcut_heads : &m->heads, m->kept(), int(blocks | 1),
+                             shortcut ? m->sources : 1});
+        const Cache& cache = s->caches.back();
+        kept += 2 * (Room::whole(cache.bytes(slots)) + Room::whole(cache.scales(slots) * 2));
     }
+    s->room = Room(kept);
+    for (Cache& cache : s->caches) cache.lay(s->room, slots);
     const bool mlps = !m->feature.empty() || std::count(m->followed.begin(), m->followed.end(), 1);
     const size_t widest = std::max({d, hidden, size_t(padded(m->feedforward)), size_t(m->heads.all()),
                                     m->taps ? size_t(m->shortcut_heads.all()) : 0});

@@ -11,7 +11,6 @@ namespace {
 struct Weight {
     int n = 0, k = 0;
     Precision precision = F32;
-    Array<char> storage;
     const char* data = nullptr;
     Array<float> scales;
     const float* scale = nullptr;
@@ -26,11 +25,14 @@ uint16_t to_bf16(float value) {  // rounded to the nearest, ties to even
     return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-void pack(Weight& w, const float* matrix, const float* bias, int n, int k, Precision precision) {
+// Bytes of a matrix of so many numbers, and a little more: tiles prefetch past the end.
+size_t packed(size_t numbers, Precision precision) {
+    return Room::whole(numbers * (precision == F32 ? 4 : precision == BF16 ? 2 : 1) + 4096);
+}
+
+void pack(Weight& w, Room& room, const float* matrix, const float* bias, int n, int k, Precision precision) {
     w.n = n, w.k = k, w.precision = precision, w.bias = bias;
-    const size_t size = precision == F32 ? 4 : precision == BF16 ? 2 : 1;
-    w.storage = Array<char>(size * n * k + 4096);  // a little more: tiles prefetch past the end
-    char* to = w.storage.get();
+    char* to = room.take<char>(packed(size_t(n) * k, precision));
     w.data = to;
     if (precision == INT8) {
         w.scales = Array<float>(n);
