@@ -119,10 +119,10 @@ def _told(address: str) -> Iterator[None]:
         raise CheckpointError(f"{address}: no such revision on the Hub") from error
     except errors.LocalEntryNotFoundError as error:
         raise CheckpointError(f"{address}: neither a folder here nor cached, and the Hub cannot be reached") from error
-    except (*_bases(errors.HfHubHTTPError), ValueError) as error:
+    except _failures(errors.HfHubHTTPError) as error:
         raise CheckpointError(f"{address}: the Hub says: {str(error).strip() or type(error).__name__}") from error
 
 
-def _bases(error: type[Exception]) -> tuple[type[Exception], ...]:
-    """Those of the Hub's error: OSError, and what its transport raises, another package from release to release."""
-    return tuple(base for base in error.__bases__ if issubclass(base, Exception))
+def _failures(error: type[Exception]) -> tuple[type[Exception], ...]:
+    """ValueError, OSError and what the Hub's transport raises, another package from one release to the next: a base."""
+    return (ValueError, *(base for base in error.__bases__ if issubclass(base, Exception)))
