@@ -30,6 +30,8 @@ UPLOADS_WITHIN = 3600.0
 UPLOADS_AT_ONCE = 8
 """Over all clients: each is a file that grows."""
 UPLOADS_OF_CLIENT = 3
+LINES = 20
+"""Of the log, within a minute, about refusals of one client."""
 BURST = 0.25
 """Of a minute's requests that may come at once: a page is some 150 of them."""
 FORWARDED = ("x-forwarded-for", "forwarded", "x-real-ip", "via")
@@ -101,23 +103,23 @@ class Client:
     name: str
     """By which it is counted."""
     proxied: bool
-    """A proxy that nobody named has passed the request on, so that `host` is the proxy's."""
+    """A proxy has passed the request on and `host` is the proxy's: nobody named it, or it did not say for whom."""
 
 
 def client_of(peer: str | None, headers: Headers, proxies: Sequence[Network]) -> Client:
     """Who asks, by the connection and by what proxies that were named have noted: the last address that is not
     one of theirs, as all before it is what the client itself may have written."""
     host, trusted = peer or "", within(peer or "", proxies)
+    proxied = any(name in headers for name in FORWARDED)
     if trusted:
-        noted = ",".join(headers.getlist("x-forwarded-for")).split(",")
-        for one in reversed(noted):
-            found = address(one)
-            if found is None:
+        for one in reversed(",".join(headers.getlist("x-forwarded-for")).split(",")):
+            noted = address(one)
+            if noted is None:
                 break
-            host = str(found)
+            host = str(noted)
             if not within(host, proxies):
+                proxied = False
                 break
-    proxied = not trusted and any(name in headers for name in FORWARDED)
     found = address(host)
     if found is None:
         return Client(host, NOBODY, proxied)
@@ -131,6 +133,9 @@ class _Account:
 
     allowance: float
     at: float
+    told_at: float = -60.0
+    told: int = 0
+    """Lines of the log within the minute that began then."""
     uploads: deque[tuple[float, int]] = field(default_factory=deque)
     """When each began, and its bytes."""
 
@@ -149,6 +154,15 @@ class Clients:
     def pseudonym(self, name: str) -> str:
         """A client in the log: the same until the server ends, and no way back to an address."""
         return hmac.new(self._key, name.encode(), "sha256").hexdigest()[:8]
+
+    def tells(self, name: str) -> bool:
+        """Whether a refusal is worth a line of the log: who is refused all the time fills no disk with that."""
+        with self._lock:
+            account, now = self._account(name), self._clock()
+            if now - account.told_at >= 60:
+                account.told_at, account.told = now, 0
+            account.told += 1
+            return account.told <= LINES
 
     def __len__(self) -> int:
         return len(self._accounts)

@@ -18,6 +18,8 @@ from ui.sessions import PROGRAM, Run, Sessions, Watch
 if TYPE_CHECKING:
     from ui.models import Models
 
+log = logging.getLogger(__name__)
+
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 SOUND_SECONDS = (0.25, 0.5, 1, 2, 3, 5, 8, 10, 15, 20, 30, 60, 120)
 RUN_SECONDS = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300)
@@ -84,7 +86,9 @@ class Metrics(Watch):
         outcome = "stopped" if run.stop.is_set() else "done" if done else "failed"
         tab = self._tab(run.tab)
         self.runs.labels(tab, outcome).inc()
-        self.run_seconds.labels(tab).observe(time.monotonic() - run.asked_at)
+        took = time.monotonic() - run.asked_at
+        self.run_seconds.labels(tab).observe(took)
+        log.info("a continuation of %s: %s", tab, outcome, extra={"seconds": round(took, 3)})
 
 
 class _Faults(logging.Handler):

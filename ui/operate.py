@@ -35,7 +35,8 @@ UPLOAD_BYTES = 50 * 1024**2
 FORM_BYTES = 64 * 1024
 """What a form may have beside its file."""
 BODY_SECONDS = 15.0
-"""Within which a request's body must have come, and for each of BODY_RATE bytes of an upload a second more."""
+"""Within which a request's body must have come, and for each of BODY_RATE bytes of an upload a second more, and within
+which more of it must come."""
 BODY_RATE = 64 * 1024
 LINGER_SECONDS = 2.0
 """For which the rest of an upload that was refused is read, so that its sender sees the answer."""
@@ -128,7 +129,10 @@ class Front:
         client = client_of(peer[0] if peer else None, headers, self.operation.proxies)
         if client.proxied and not self._warned:
             self._warned = True
-            log.warning("a proxy that --proxies does not name passes requests on: all who come by it are one client")
+            log.warning(
+                "a proxy passes requests on that --proxies does not name, or that does not say for whom by "
+                "X-Forwarded-For: all who come by it are one client"
+            )
         return client
 
     def ready(self, client: Client) -> Response:
@@ -262,9 +266,8 @@ class _Asked:
         """What comes of the body, within its size and time. Raises RefusalError."""
         try:
             allowed = self._until + self._got / BODY_RATE - time.monotonic()
-            message = (
-                await asyncio.wait_for(self._receive(), max(allowed, 0.001)) if self._until else await self._receive()
-            )
+            waits = min(max(allowed, 0.001), BODY_SECONDS) if self._until else None
+            message = await asyncio.wait_for(self._receive(), waits)
         except TimeoutError:
             self.broken = RefusalError(408, "the request was sent too slowly")
             raise self.broken from None
@@ -328,14 +331,10 @@ class _Asked:
             front.metrics.request_seconds.labels(self.kind).observe(took)
         if self.kind in ("result", "news", "sound", "notes", "call", "mcp"):
             front.last = time.monotonic()
-        if self.status >= 400 and not (
-            self.kind in ("asset", "other", "result", "sound", "notes") and self.status == 404
-        ):
-            more = {
-                "status": self.status,
-                "seconds": round(took, 3),
-                "client": front.clients.pseudonym(self.client.name),
-            }
+        gone = self.status == 404 and self.kind in ("asset", "other", "result", "sound", "notes")
+        if self.status >= 400 and not gone and front.clients.tells(self.client.name):
+            client = front.clients.pseudonym(self.client.name)
+            more = {"status": self.status, "seconds": round(took, 3), "client": client}
             log.info("a request for %s was refused", self.kind, extra=more)
 
 

@@ -17,7 +17,7 @@ from ui.live import LiveSound
 from ui.results import Made, Result, address, together
 from ui.saved import MadeBy, Origin
 from ui.speech_figures import Analysis
-from ui.storage import claim, size, tidy
+from ui.storage import claim, remove_cut, size, tidy
 
 RUNS_AT_ONCE = 8
 """Over all tabs. They share the batch of their model, so that none waits for another's length."""
@@ -404,6 +404,7 @@ class Sessions:
         """What is older goes, whether or not anyone asks for anything."""
         self.sweep()
         tidy(self.uploads, upload_seconds)
+        remove_cut(self.uploads)
         tidy(self.temporary, temporary_seconds)
 
     def stop_all(self) -> None:

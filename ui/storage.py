@@ -33,6 +33,10 @@ TEMPORARY_SECONDS = 3600.0
 """Of a file that was begun and is not needed any more, such as an upload that was cut."""
 
 
+CUT_SECONDS = 300.0
+"""After which an upload that grows no more has broken off: `ui.operate` waits for none so long."""
+
+
 def claim() -> tuple[Path, Lock]:
     """A new folder, for this user alone, and the lock that says that its server lives. Raises SettingsError."""
     problem = ""
@@ -93,6 +97,15 @@ def tidy(folder: Path, seconds: float) -> int:
             elif stat.S_ISREG(about.st_mode):
                 total += about.st_size
     return total
+
+
+def remove_cut(uploads: Path, seconds: float = CUT_SECONDS) -> None:
+    """Remove what came of uploads that broke off: Gradio writes them beside the folders of those that came whole."""
+    for path in uploads.glob("tmp*"):
+        with contextlib.suppress(OSError):
+            about = path.lstat()
+            if stat.S_ISREG(about.st_mode) and time.time() - about.st_mtime > seconds:
+                path.unlink()
 
 
 def size(folder: Path) -> int:

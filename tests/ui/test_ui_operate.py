@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import logging
+import os
 import threading
 import time
 import traceback
@@ -80,7 +81,8 @@ def figures(text: str) -> dict[tuple[str, ...], float]:
         (PROXY, "198.51.100.1", "198.51.100.1", False),
         (PROXY, "127.0.0.1, 198.51.100.1", "198.51.100.1", False),  # the first is what the client wrote
         (PROXY, f"198.51.100.1, {PROXY}", "198.51.100.1", False),  # two proxies of ours
-        (PROXY, "198.51.100.1, nonsense", PROXY, False),
+        (PROXY, "198.51.100.1, nonsense", PROXY, True),  # it passes somebody on, and does not say whom
+        (PROXY, "", PROXY, True),
         (PROXY, "198.51.100.1:4433", "198.51.100.1", False),
         (PROXY, "[2001:db8:1:2:3::4]:443", "2001:db8:1:2::/64", False),
         ("::ffff:203.0.113.5", None, "203.0.113.5", False),
@@ -113,7 +115,8 @@ def test_what_comes_behind_sees_the_client_and_no_header_that_it_made_up(session
 
 
 def test_each_client_has_a_rate_and_none_has_anothers(sessions: Sessions) -> None:
-    app = front(sessions, limits=Limits(rate=40))
+    app = front(sessions)
+    app.clients = Clients(Limits(rate=40), lambda: 0.0)
     one, other = asks(app, "203.0.113.5"), asks(app, "203.0.113.6")
     answers = [one.get("/") for _ in range(11)]
     assert [each.status_code for each in answers] == [200] * 10 + [429]  # a quarter of a minute's at once
@@ -461,6 +464,11 @@ def test_files_are_bounded_in_age(sessions: Sessions, monkeypatch: pytest.Monkey
     (sessions.uploads / "abc").mkdir()
     (sessions.uploads / "abc" / "old.mid").write_bytes(b"12345")
     (sessions.temporary / "cut").write_bytes(b"123")
+    (sessions.uploads / "tmpabc").write_bytes(b"1")
+    storage.remove_cut(sessions.uploads)
+    assert (sessions.uploads / "tmpabc").exists()  # it may still come
+    os.utime(sessions.uploads / "tmpabc", (0, 0))
+    storage.remove_cut(sessions.uploads)
     assert sessions.stored() == {"results": 0, "uploads": 5, "temporary": 3}
     sessions.tidy(3600, 3600)
     assert sessions.stored()["uploads"] == 5
