@@ -116,9 +116,9 @@ def listen(
     from shortcut_gen.media import render
     from ui.app import application
     from ui.clients import LOOPBACK, within
+    from ui.ending import drain
     from ui.guard import UPLOADED_SECONDS
     from ui.models import Models, find_checkpoints
-    from ui.operate import drain
     from ui.programs import connect_mcp
     from ui.registry import TABS
     from ui.serving import Connection
@@ -136,6 +136,7 @@ def listen(
     threading.Thread(target=render.warm_up, daemon=True).start()
     app, page = application(models, sessions, policy, arguments.mcp, operation, uploaded_bytes)
     logging.getLogger().addHandler(app.metrics.faults)
+    app.starting = arguments.mcp
     if arguments.mcp and page.mcp_server_obj is None:
         raise SettingsError(f"--mcp cannot be served: {page.mcp_error}")
 
@@ -171,6 +172,7 @@ def listen(
                 here = url("127.0.0.1" if every else arguments.host, arguments.port)
                 client = connect_mcp(page, here, operation.inside)
                 say(arguments, f"MCP by {url(arguments.host, arguments.port)}/gradio_api/mcp/")
+        app.starting = False
         signals.serving = True
         while thread.is_alive() and not signals.asked:
             thread.join(0.2)
@@ -183,6 +185,7 @@ def listen(
             client.close()  # its threads would keep the process
         tidying.close()
         sessions.stop_all()  # a thread that still computes would keep the process, or take it down with a message
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # answers that end now are no fault
         server.should_exit = True
         thread.join(10)
         page.close(verbose=False)

@@ -15,11 +15,12 @@ from shortcut_gen.media.render import renderer_name
 from ui import alive, api, keyboard, live, notes, results, why
 from ui.api import PLACE
 from ui.asking import QUICK
+from ui.ending import ending
 from ui.guard import UPLOADED_BYTES, Guard, Policy
 from ui.links import reader, tab_of
 from ui.metrics import Metrics
 from ui.models import Entry, Models
-from ui.operate import Front, Operation, ending
+from ui.operate import Front, Operation
 from ui.programs import Programs, files_of
 from ui.registry import TABS, VOICES
 from ui.sessions import Sessions

@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ui.auth import Accounts
 from ui.bodies import RefusalError, refused
 from ui.clients import INSIDE, LOOPBACK, Client, Clients, Limits, Network, client_of, within
+from ui.ending import RETRY_SECONDS, ending
 from ui.guard import API, Policy
 from ui.metrics import CONTENT_TYPE, Metrics
 from ui.sessions import Sessions
@@ -40,9 +41,6 @@ which more of it must come."""
 BODY_RATE = 64 * 1024
 LINGER_SECONDS = 2.0
 """For which the rest of an upload that was refused is read, so that its sender sees the answer."""
-RETRY_SECONDS = 20
-"""After which whoever was refused by a server that ends may ask again."""
-ENDING = "the server is about to end or to start anew; try again in a moment"
 
 _KINDS = (
     ("page", re.compile(r"/")),
@@ -101,6 +99,8 @@ class Front:
     ) -> None:
         self._app, self._sessions, self.metrics, self._policy, self._models = app, sessions, metrics, policy, models
         self.operation, self.clients = operation, Clients(operation.limits)
+        self.starting = False
+        """Pages are served already, calls by MCP not yet: Gradio would serve them by a client of its own making."""
         self.last = time.monotonic()
         """When the last answer ended that brought something of a run."""
         self._warned = False
@@ -137,13 +137,14 @@ class Front:
 
     def ready(self, client: Client) -> Response:
         """The answer to a question after the server's health."""
-        ending = self._sessions.draining
-        said: dict[str, Any] = {"status": "draining" if ending else "ready"}
+        ready = not (self._sessions.draining or self.starting)
+        status = "draining" if self._sessions.draining else "starting" if self.starting else "ready"
+        said: dict[str, Any] = {"status": status}
         if self.reads(client):
             said["models"] = {name: each.names for name, each in self._models.items()}
             said["made"], said["waiting"] = self._sessions.load()
-        retry = {"Retry-After": str(RETRY_SECONDS)} if ending else {}
-        return JSONResponse(said, 503 if ending else 200, headers=retry | {"Cache-Control": "no-store"})
+        retry = {} if ready else {"Retry-After": str(RETRY_SECONDS)}
+        return JSONResponse(said, 200 if ready else 503, headers=retry | {"Cache-Control": "no-store"})
 
     def reads(self, client: Client) -> bool:
         """Whether a client may read figures: a proxy's own address does not stand for those behind it."""
@@ -189,6 +190,8 @@ class _Asked:
             front.clients.count(self.client.name)
             await self._let_in()
         reads = scope["method"] in ("GET", "HEAD")
+        if front.starting and self.kind == "mcp":
+            raise ending()
         if front._sessions.draining and ((self.kind in ("upload", "mcp", "call") and not reads) or self.kind == "page"):
             raise ending()
         if reads:
@@ -343,35 +346,3 @@ def too_large(kind: str, most_upload: int) -> RefusalError:
     if kind == "upload":
         return RefusalError(413, f"the file is larger than {most_upload / 1024**2:,.0f} MB")
     return RefusalError(413, "the request has more bytes than any that is taken")
-
-
-def ending() -> RefusalError:
-    """What is said of a request that begins something while the server ends."""
-    return RefusalError(503, ENDING, headers={"Retry-After": str(RETRY_SECONDS)})
-
-
-def drain(sessions: Sessions, seconds: float, waits: Callable[[], int], last: Callable[[], float]) -> bool:
-    """Take no more; wait until what was taken is made, at most so long in all, and hand the rest back.
-
-    waits: calls of programs that wait in Gradio's queue. last: when an answer ended that brought something of a run.
-    Returns whether all was made.
-    """
-    sessions.draining = True
-    began = time.monotonic()
-    until, reserve = began + seconds, min(seconds / 2, 3.0)
-    busy = had = _busy(sessions, waits)
-    while busy and time.monotonic() < until - reserve:
-        time.sleep(0.05)
-        busy = _busy(sessions, waits)
-    if busy:
-        sessions.hand_back("The server ends now, so this was not made to its end.")
-        while _busy(sessions, waits) and time.monotonic() < until:
-            time.sleep(0.05)
-    # Whoever was served is to hear of it and fetch the files, as long as there is time.
-    while had and time.monotonic() < until and time.monotonic() - max(last(), began) < 1.0:
-        time.sleep(0.05)
-    return not busy
-
-
-def _busy(sessions: Sessions, waits: Callable[[], int]) -> bool:
-    return any(sessions.load()) or waits() > 0

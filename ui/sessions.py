@@ -1,22 +1,20 @@
 """What the server holds for each open page: the last run of every tab, with a flag to stop it and its results."""
 
 import atexit
-import enum
 import secrets
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.pipeline import Continuation
 from ui.live import LiveSound
-from ui.results import Made, Result, address, together
-from ui.saved import MadeBy, Origin
-from ui.speech_figures import Analysis
+from ui.results import Made, Result, address
+from ui.runs import PROGRAM, Admission, Run, Watch
 from ui.storage import claim, remove_cut, size, tidy
 
 RUNS_AT_ONCE = 8
@@ -41,8 +39,6 @@ KEEP_STEPS = 200
 """Steps of one of them that are kept: ids and drawings, under 1 MB each."""
 MADE_BYTES = 2 * 1024**3
 """Of files that were made from them; those unused for longest are made again when they are asked for."""
-PROGRAM = "program"
-"""In place of a browser's name, of a run for a program: those have a place and results of their own (`ui.programs`)."""
 KEEP_PROGRAMS = 8
 """Runs for programs whose results are kept; a program fetches its files at once."""
 KEEP_PROMPTS = 32
@@ -53,80 +49,6 @@ GRACE_SECONDS = 600.0
 """How long the results of a closed page stay: a laptop that slept comes back to them."""
 KEEP_SECONDS = 24 * 3600.0
 """How long those of a page stay that never said that it was closed."""
-
-
-class Admission(enum.Enum):
-    """What a click on Continue gets."""
-
-    SERVED = enum.auto()
-    WAITS = enum.auto()
-    REFUSED = enum.auto()
-
-
-@dataclass(eq=False)
-class Run:
-    """One click on Continue. Nothing in it is shared with another page or run."""
-
-    folder: Path
-    """Its results. The name is also the token by which the page asks for the sound while it is made."""
-    older: list["Run"]
-    """Earlier runs of the page, the newest first: those that made something can be shown again and gone on from."""
-    stop: threading.Event = field(default_factory=threading.Event)
-    sound: LiveSound = field(default_factory=LiveSound)
-    results: dict[str, Result] = field(default_factory=dict)
-    """By the name of the file."""
-    number: int = 0
-    """Of the page's steps, from 1 on."""
-    parent: tuple[int, int] | None = None
-    """The step and the variation, from 1 on, that it goes on from."""
-    making: tuple[Continuation, ...] = ()
-    """How far the variations have come, while it computes."""
-    made: tuple[Continuation, ...] = ()
-    sounds: tuple[Analysis, ...] = ()
-    """What the page draws of variations that are no notes."""
-    origin: Origin | None = None
-    """What its prompt is."""
-    made_by: MadeBy | None = None
-    drawing: str = ""
-    """What the page shows of it when it is done."""
-    draw: Callable[[], str] | None = None
-    """What makes the drawing of a step that was opened from a file, when it is first shown."""
-    asked: bool = True
-    """A place was asked for, and it has not begun."""
-    asked_at: float = field(default_factory=time.monotonic)
-    browser: str = ""
-    client: str = ""
-    """Whose limits it counts against."""
-    tab: str = ""
-    ended: bool = False
-    failed: bool = False
-    """It came to nothing."""
-    closed_at: float | None = None
-    heard_at: float = field(default_factory=time.monotonic)
-    """When its page was last heard of."""
-
-    def offer(self, name: str, write: Callable[[Path], None], fresh: bool = False) -> str:
-        """A file that is made when it is first asked for, or whenever it is; where the page finds it."""
-        self.results[name] = Result(self.folder / name, write, fresh)
-        return address(self.folder.name, name)
-
-    def offer_together(self, name: str, parts: Sequence[Result], made: Made) -> str:
-        """A zip of some of its files; where the page finds it."""
-        self.results[name] = Result(self.folder / name, together(parts, made), light=True)
-        return address(self.folder.name, name)
-
-
-class Watch:
-    """Is told of runs, to count them (`ui.metrics`); this one does nothing."""
-
-    def refused(self, tab: str) -> None:
-        """There was no place for a run."""
-
-    def sounded(self, run: Run) -> None:
-        """The first of a run can be heard."""
-
-    def ended(self, run: Run) -> None:
-        """A run is over."""
 
 
 class Sessions:
@@ -490,9 +412,17 @@ class Sessions:
         alike = {key: run for key, run in self._runs.items() if (run.browser == PROGRAM) == program}
         over = len(alike) + (keep not in alike) - (KEEP_PROGRAMS if program else KEEP_RUNS)
         others = [(key, run) for key, run in alike.items() if key != keep]
-        spare = [key for key, run in others if program or not self._takes(key[0], run)]
+        spare = [(key, run.client) for key, run in others if program or not self._takes(key[0], run)]
         late = [key for key, run in others if run.closed_at is not None and now - run.closed_at > GRACE_SECONDS]
-        for key in {*spare[: max(over, 0)], *late}:
+        held = Counter(run.client for run in alike.values())
+        while over > 0 and spare:
+            # Of whoever has most, the one unused for longest: nobody pushes all others' out.
+            first = max(spare, key=lambda each: held[each[1]])
+            spare.remove(first)
+            held[first[1]] -= 1
+            late.append(first[0])
+            over -= 1
+        for key in set(late):
             self._discard(key)
 
     def _discard(self, key: tuple[str, str]) -> None:

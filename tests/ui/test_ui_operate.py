@@ -24,14 +24,16 @@ from shortcut_gen.errors import SettingsError
 from tests.shared.tabs import run
 from ui import auth, logs, operate, options, settings, storage
 from ui.auth import Accounts, line_for
+from ui.bodies import RefusalError
 from ui.clients import Clients, Limits, client_of, networks
+from ui.ending import drain
 from ui.guard import Policy
 from ui.metrics import Metrics
 from ui.models import Models
-from ui.operate import Front, Operation, drain
+from ui.operate import Front, Operation
 from ui.options import operation_of, parse_args, policy_of
 from ui.piano import PianoTab
-from ui.sessions import Admission, Sessions
+from ui.sessions import Admission, Run, Sessions
 
 ROOT = Path(__file__).resolve().parents[2]
 UPLOAD = "/gradio_api/upload"
@@ -132,12 +134,12 @@ def test_what_was_not_asked_for_comes_back_with_time() -> None:
     clients = Clients(Limits(rate=60), lambda: now[0])
     for _ in range(15):
         clients.count("a")
-    with pytest.raises(operate.RefusalError, match="60 requests"):
+    with pytest.raises(RefusalError, match="60 requests"):
         clients.count("a")
     now[0] = 2.0
     clients.count("a")
     clients.count("a")
-    with pytest.raises(operate.RefusalError):
+    with pytest.raises(RefusalError):
         clients.count("a")
 
 
@@ -155,7 +157,7 @@ def test_uploads_of_a_client_are_few_and_small_together(sessions: Sessions) -> N
     now = [0.0]
     clients = Clients(Limits(stored=1000), lambda: now[0])
     clients.note_upload("a", 900)
-    with pytest.raises(operate.RefusalError):
+    with pytest.raises(RefusalError):
         clients.check_upload("a", 200)
     now[0] = 3 * 3600.0  # by then they are gone
     clients.check_upload("a", 200)
@@ -169,6 +171,21 @@ def test_runs_of_a_client_are_few_whatever_its_browser_says(do: PianoTab, sessio
     assert sessions.start_run("page 3", "piano", None, "203.0.113.5") is None  # past the button, too
     assert sessions.ask("page 4", "piano", "browser 4", "203.0.113.6")[0] is not Admission.REFUSED
     assert sessions.ask("page 0", "piano", "browser 0", "203.0.113.5")[0] is not Admission.REFUSED  # its own place
+
+
+def test_who_keeps_most_makes_room_first(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.sessions.KEEP_RUNS", 4)
+
+    def kept(page: str, client: str) -> Run:
+        run = sessions.start_run(page, "piano", None, client)
+        assert run is not None
+        sessions.end_run(run)
+        return run
+
+    mine = kept("mine", "203.0.113.5")
+    others = [kept(f"page {k}", "203.0.113.6") for k in range(6)]
+    assert mine.folder.exists()
+    assert [run.folder.exists() for run in others] == [False] * 3 + [True] * 3
 
 
 # ------------------------------------------------------------------------------------------------ bodies
@@ -290,6 +307,9 @@ def test_health_is_for_all_and_figures_for_those_who_were_named(sessions: Sessio
     sessions.draining = True
     ending = here.get("/healthz")
     assert (ending.status_code, ending.json()["status"]) == (503, "draining")
+    sessions.draining, app.starting = False, True
+    assert here.get("/healthz").json()["status"] == "starting"
+    assert here.post("/gradio_api/mcp/", json={}).status_code == 503  # Gradio would make a client of its own for it
 
 
 def test_metrics_follow_a_run(models: Models, sessions: Sessions) -> None:
