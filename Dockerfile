@@ -1,5 +1,5 @@
 # The demo: docker build -t shortcut-gen . && docker run --rm -p 7860:7860 shortcut-gen
-# Behind a proxy, add the names it is called by: ... shortcut-gen python -m ui --host 0.0.0.0 --hosts demo.example.org
+# For the internet take compose.yaml, which puts it behind a proxy with limits; docs/operating.md says what they are for.
 #
 # On x86-64 Linux pip's usual PyTorch carries CUDA (several GB). For the small image, name an index of CPU wheels:
 #   docker build --build-arg PIP_EXTRA_INDEX_URL=... -t shortcut-gen .      (PyTorch's install page has its address)
@@ -28,7 +28,8 @@ FROM python:3.11-slim-bookworm
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libfluidsynth3 musescore-general-soundfont-small \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --create-home --uid 10001 demo
+ && useradd --create-home --uid 10001 demo \
+ && install --directory --owner=10001 --group=10001 --mode=0700 /var/lib/shortcut-gen
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app
 COPY LICENSE ./
@@ -36,9 +37,10 @@ COPY shortcut_gen shortcut_gen
 COPY --from=build /build/shortcut_gen/decoding/native/ shortcut_gen/decoding/native/
 COPY ui ui
 COPY checkpoints checkpoints
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OMP_WAIT_POLICY=PASSIVE MPLCONFIGDIR=/tmp/matplotlib
-USER demo
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 OMP_WAIT_POLICY=PASSIVE MPLCONFIGDIR=/tmp/matplotlib \
+    TMPDIR=/var/lib/shortcut-gen
+USER 10001
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/', timeout=4).read(1)"]
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/healthz', timeout=4).read(1)"]
 CMD ["python", "-m", "ui", "--checkpoints", "checkpoints", "--host", "0.0.0.0", "--port", "7860"]

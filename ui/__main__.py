@@ -4,14 +4,13 @@ import argparse
 import importlib.util
 import logging
 import os
-import re
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 # Before gradio and torch are imported: nothing goes over the network, and threads that wait do not spin.
@@ -21,52 +20,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from shortcut_gen import shipped
 from shortcut_gen.errors import SettingsError, ShortcutGenError
-from ui.sessions import RUNS_AT_ONCE, Sessions
+from ui import logs
+from ui.options import check, is_open, operation_of, parse_args, policy_of
+from ui.sessions import Sessions
+from ui.storage import TEMPORARY_SECONDS, Tidying, remove_dead
 
 if TYPE_CHECKING:
     from shortcut_gen.pipeline import Prompt
     from ui.guard import Policy
     from ui.models import Models
+    from ui.operate import Operation
 
-MOST_RUNS = 64
-"""Continuations at a time: each has a thread."""
-
-
-def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m ui", description="Serve the demo in a browser.")
-    parser.add_argument(
-        "--checkpoints", type=Path, metavar="DIR", help="folder of checkpoints; those shipped if not given"
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all")
-    parser.add_argument("--port", type=int, default=7860, help="port to listen on")
-    parser.add_argument("--threads", type=int, default=1, help="threads of one run; 1 is best on two busy cores")
-    parser.add_argument(
-        "--engine", default="auto", help="torch, native (in C++), or auto: native where it was built, else torch"
-    )
-    parser.add_argument(
-        "--hosts",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="names of this server, as of a proxy's; IP addresses and localhost always are",
-    )
-    parser.add_argument(
-        "--frames",
-        nargs="+",
-        default=[],
-        metavar="ORIGIN",
-        help="pages that may show this one in a frame, such as https://example.org",
-    )
-    parser.add_argument("--https", action="store_true", help="it is reached by https alone: so is its cookie sent")
-    parser.add_argument(
-        "--runs", type=int, default=RUNS_AT_ONCE, help="continuations that are made at a time; others wait in line"
-    )
-    parser.add_argument(
-        "--mcp", action="store_true", help="offer what programs can call by the Model Context Protocol too"
-    )
-    parser.add_argument("--precision", help="of the native engine's weights: f32, bf16 or int8")
-    return parser.parse_args(arguments)
+log = logging.getLogger("ui.main")
 
 
 def check_port(host: str, port: int) -> None:
@@ -89,46 +54,76 @@ def check_mcp() -> None:
         raise SettingsError("--mcp needs the package mcp; install it by: pip install 'shortcut-gen[mcp]'")
 
 
+class Signals:
+    """What SIGTERM does: before anyone is served it ends the command, then it asks for an end, the second time for one
+    at once."""
+
+    def __init__(self) -> None:
+        self.serving = self.asked = False
+
+    def __call__(self, *_: object) -> None:
+        """A signal has come."""
+        if not self.serving or self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
 def serve(arguments: argparse.Namespace) -> None:
     """Serve until interrupted, leaving no files behind. Raises ShortcutGenError."""
     if arguments.mcp:
         check_mcp()
     check_port(arguments.host, arguments.port)
-    if arguments.threads < 1:
-        raise SettingsError(f"threads is {arguments.threads}; a whole number of at least 1 is needed")
-
-    if not 1 <= arguments.runs <= MOST_RUNS:
-        raise SettingsError(f"runs is {arguments.runs}; a whole number from 1 to {MOST_RUNS} is needed")
-    sessions = Sessions(arguments.runs)
+    check(arguments)
+    policy, operation = policy_of(arguments), operation_of(arguments)
+    removed = remove_dead()
+    stored = int(arguments.max_stored * 1024**2)
+    sessions = Sessions(arguments.runs, arguments.max_queue, operation.limits.runs, stored // 2)
+    sessions.most_seconds = arguments.max_seconds
     # Uploads lie beside the results, so that all of it goes when the server ends; gradio reads this when imported.
     os.environ["GRADIO_TEMP_DIR"] = str(sessions.uploads)
-    # A container is stopped by SIGTERM: leave by the same door as Ctrl+C.
-    before = signal.signal(signal.SIGTERM, interrupt)
+    tempfile.tempdir = str(sessions.temporary)  # what libraries write in passing goes with it
+    signals = Signals()
+    before = signal.signal(signal.SIGTERM, signals)
     try:
-        listen(arguments, sessions)
+        with logs.written(arguments.log_format):
+            if removed:
+                log.warning("the files of %d servers that were killed were removed", removed)
+            if operation.accounts is not None and is_open(arguments) and not arguments.https:
+                log.warning("passwords can be read on the way unless TLS is before this; where it is, say --https")
+            listen(arguments, sessions, policy, operation, stored // 2, signals)
     finally:
         signal.signal(signal.SIGTERM, before)
         os.environ.pop("GRADIO_TEMP_DIR", None)
+        tempfile.tempdir = None
         sessions.clear()
 
 
-def interrupt(*_: object) -> None:
-    """What Ctrl+C does."""
-    raise KeyboardInterrupt
-
-
-def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
+def listen(
+    arguments: argparse.Namespace,
+    sessions: Sessions,
+    policy: "Policy",
+    operation: "Operation",
+    uploaded_bytes: int,
+    signals: Signals,
+) -> None:
     """Build the page and serve it. The slow imports are here, after what can be refused at once."""
+    import gradio.queueing
+    import gradio.routes
     import torch
     import uvicorn
 
     from shortcut_gen.decoding.engines import resolve
     from shortcut_gen.media import render
     from ui.app import application
+    from ui.clients import LOOPBACK, within
+    from ui.ending import drain
+    from ui.guard import UPLOADED_SECONDS
     from ui.models import Models, find_checkpoints
     from ui.programs import connect_mcp
     from ui.registry import TABS
+    from ui.serving import Connection
 
+    logs.quiet(gradio.queueing, gradio.routes)
     torch.set_num_threads(arguments.threads)
     engine, precision = resolve(arguments.engine, arguments.precision)
     folder = arguments.checkpoints or shipped.checkpoints()
@@ -139,17 +134,26 @@ def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
     models = usable(models, {name: TABS[name].warm_up for name in models})
     # Two seconds that the first who listens does not wait for.
     threading.Thread(target=render.warm_up, daemon=True).start()
-    app, page = application(models, sessions, policy_of(arguments), arguments.mcp)
+    app, page = application(models, sessions, policy, arguments.mcp, operation, uploaded_bytes)
+    logging.getLogger().addHandler(app.metrics.faults)
+    app.starting = arguments.mcp
     if arguments.mcp and page.mcp_server_obj is None:
         raise SettingsError(f"--mcp cannot be served: {page.mcp_error}")
+
+    class Limited(Connection):
+        exempt = staticmethod(lambda peer: within(peer, (*LOOPBACK, *operation.proxies)))
+
     server = uvicorn.Server(
         uvicorn.Config(
             app,
             host=arguments.host,
             port=arguments.port,
             log_level="warning",
+            log_config=None,  # what it says is written as all else is
+            http=Limited,
             ws="none",
             server_header=False,
+            proxy_headers=False,  # uvicorn believes every proxy on this machine; `ui.clients` those that were named
             timeout_keep_alive=30,
             timeout_graceful_shutdown=2,
         )
@@ -157,43 +161,47 @@ def listen(arguments: argparse.Namespace, sessions: Sessions) -> None:
     thread = threading.Thread(target=server.run, daemon=True)  # in a thread it leaves the signals to us
     thread.start()
     client = None
+    tidying = Tidying(lambda: sessions.tidy(UPLOADED_SECONDS, TEMPORARY_SECONDS))
     try:
         while not server.started and thread.is_alive():
             time.sleep(0.02)
         if server.started:
-            print(f"The demo runs at {url(arguments.host, arguments.port)} (Ctrl+C ends it)", flush=True)
+            say(arguments, f"The demo runs at {url(arguments.host, arguments.port)} (Ctrl+C ends it)")
             if arguments.mcp:
                 every = arguments.host in ("0.0.0.0", "::", "")
-                client = connect_mcp(page, url("127.0.0.1" if every else arguments.host, arguments.port))
-                print(f"MCP by {url(arguments.host, arguments.port)}/gradio_api/mcp/", flush=True)
-        while thread.is_alive():
-            thread.join(3600)
+                here = url("127.0.0.1" if every else arguments.host, arguments.port)
+                client = connect_mcp(page, here, operation.inside)
+                say(arguments, f"MCP by {url(arguments.host, arguments.port)}/gradio_api/mcp/")
+        app.starting = False
+        signals.serving = True
+        while thread.is_alive() and not signals.asked:
+            thread.join(0.2)
+        if signals.asked:
+            log.info("the server takes nothing more and ends")
+            done = drain(sessions, arguments.drain, lambda: len(page._queue), lambda: app.last)
+            log.info("all that was taken is made" if done else "what was not made in time was handed back")
     finally:
         if client is not None:
             client.close()  # its threads would keep the process
+        tidying.close()
         sessions.stop_all()  # a thread that still computes would keep the process, or take it down with a message
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # answers that end now are no fault
         server.should_exit = True
         thread.join(10)
         page.close(verbose=False)
 
 
+def say(arguments: argparse.Namespace, line: str) -> None:
+    """A line for who has started the server; where programs read what it writes, one of the log."""
+    if arguments.log_format == "json":
+        log.info("%s", line)
+    else:
+        print(line, flush=True)
+
+
 def url(host: str, port: int) -> str:
     """Where a browser finds the page."""
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def policy_of(arguments: argparse.Namespace) -> "Policy":
-    """Who may ask, by the command line. Raises SettingsError."""
-    from ui.guard import Policy
-
-    for origin in arguments.frames:
-        if not re.fullmatch(r"https?://[0-9A-Za-z.*:\[\]-]+", origin):
-            raise SettingsError(f"frames names {origin!r}; origins such as https://example.org are needed")
-    for name in arguments.hosts:
-        if not re.fullmatch(r"\*|[0-9A-Za-z._-]+", name):
-            raise SettingsError(f"hosts names {name!r}; names such as demo.example.org, without a port, are needed")
-    hosts = frozenset(name.lower() for name in (arguments.host, socket.gethostname(), *arguments.hosts))
-    return Policy(hosts=hosts, frames=tuple(arguments.frames), secure=arguments.https)
 
 
 def usable(models: "dict[str, Models]", prompts: "dict[str, Callable[[], Prompt]]") -> "dict[str, Models]":

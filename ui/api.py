@@ -18,6 +18,7 @@ from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import PromptError, SettingsError, ShortcutGenError
 from shortcut_gen.media import Score
 from shortcut_gen.pipeline import Continuation, Pipeline, Prompt
+from ui.asking import address_of
 from ui.models import Models
 from ui.results import slug
 from ui.sessions import Run, Sessions
@@ -52,7 +53,7 @@ class Endpoint:
 
         file: an upload as Gradio gives it, or None. Raises gr.Error with one line; a run that fails leaves no file.
         """
-        run = self.sessions.start_program(str(request.session_hash))
+        run = self.sessions.start_program(str(request.session_hash), address_of(request))
         if run is None:
             raise failure("the server is about to end; try again later")
         began(run)
@@ -122,7 +123,7 @@ class Endpoint:
         for progress in pipeline.stream([prompt], params, variations=count, every_tokens=EVERY_TOKENS):
             made = progress.continuations
             if run.stop.is_set():
-                raise SettingsError("the run was stopped before it was done")
+                raise SettingsError(self.sessions.parting or "the run was stopped before it was done")
         return made
 
     def _write(self, run: Run, made: Continuation, wav: bool) -> list[Path]:

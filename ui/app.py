@@ -10,17 +10,21 @@ import gradio as gr
 from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from shortcut_gen.media.render import renderer_name
 from ui import alive, api, keyboard, live, notes, results, why
+from ui.api import PLACE
 from ui.asking import QUICK
-from ui.guard import Guard, Policy
+from ui.ending import ending
+from ui.guard import UPLOADED_BYTES, Guard, Policy
 from ui.links import reader, tab_of
+from ui.metrics import Metrics
 from ui.models import Entry, Models
+from ui.operate import Front, Operation
 from ui.programs import Programs, files_of
 from ui.registry import TABS, VOICES
 from ui.sessions import Sessions
+from ui.tab import Tab
 from ui.values import take_as_sent
 
 STATIC = Path(__file__).parent / "static"
@@ -31,10 +35,8 @@ SCRIPTS = (
     *("keyboard-sound.js", "keyboard-take.js", "keyboard.js", "keyboard-record.js"),  # each needs those before it
 )
 STYLES = ("page.css", "takes.css", "keyboard.css")
-MAX_FILE_SIZE = "50mb"
-"""Of one upload: ten minutes of mp3 take about 10 MB, of CD sound 100. Of MIDI less is taken (`ui.piano`)."""
 QUEUE = 256
-"""Of Gradio's own queue. `Sessions.ask` refuses long before, in words."""
+"""Of Gradio's own queue, or more where more may wait. `Sessions.ask` refuses long before, in words."""
 
 
 def header(names: list[str]) -> str:
@@ -97,7 +99,7 @@ def build(models: Mapping[str, Models], sessions: Sessions) -> gr.Blocks:
             sessions.close(str(request.session_hash))
 
         page.unload(unload)
-    page.queue(max_size=QUEUE, default_concurrency_limit=sessions.runs)
+    page.queue(max_size=max(QUEUE, sessions.runs + sessions.most_waiting + 40), default_concurrency_limit=sessions.runs)
     return page
 
 
@@ -144,9 +146,16 @@ def _scripts() -> str:
 
 
 def application(
-    models: Mapping[str, Models], sessions: Sessions, policy: Policy, mcp: bool = False
-) -> tuple[ASGIApp, gr.Blocks]:
-    """(the guarded page as an ASGI application, the page). mcp: offer the endpoints by MCP too."""
+    models: Mapping[str, Models],
+    sessions: Sessions,
+    policy: Policy,
+    mcp: bool = False,
+    operation: Operation | None = None,
+    uploaded_bytes: int = UPLOADED_BYTES,
+) -> tuple[Front, gr.Blocks]:
+    """(the guarded page as an ASGI application, the page). mcp: offer the endpoints by MCP too. operation: how it is
+    run, as for localhost if not said. uploaded_bytes: of uploads that are kept."""
+    operation = operation or Operation()
     page = build(models, sessions)
 
     def script(name: str, text: str) -> Route:
@@ -178,7 +187,8 @@ def application(
         css_paths=[STATIC / name for name in STYLES],
         head='<script src="static/page.js"></script>',
         allowed_paths=[str(sessions.results), str(VOICES)],
-        max_file_size=MAX_FILE_SIZE,
+        max_file_size=operation.most_upload,
+        root_path=operation.root_path or None,
         footer_links=[],
         ssr_mode=False,
         enable_monitoring=False,
@@ -191,4 +201,17 @@ def application(
         # Those without a function are the page's script's alone.
         return {number: files_of(event.inputs) for number, event in page.fns.items() if event.fn is not None}
 
-    return Guard(app, policy, sessions.uploads, inputs, Programs(page, mcp)), page
+    starts = {
+        number
+        for number, event in page.fns.items()
+        if event.concurrency_id == PLACE or getattr(event.fn, "__name__", "") == Tab.begin.__name__
+    }
+
+    def begins(event: int) -> None:
+        if sessions.draining and event in starts:
+            raise ending()
+
+    programs = Programs(page, mcp, operation.limits.runs)
+    guard = Guard(app, policy, sessions.uploads, inputs, programs, begins, uploaded_bytes)
+    sessions.watch = metrics = Metrics(sessions, models)
+    return Front(guard, sessions, metrics, operation, policy, models), page

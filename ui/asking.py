@@ -18,3 +18,9 @@ def page_of(request: gr.Request) -> str:
 def browser_of(request: gr.Request) -> str:
     """The browser's cookie; "" where there is none."""
     return str(getattr(request, "cookies", {}).get(COOKIE, ""))
+
+
+def address_of(request: gr.Request) -> str:
+    """From where it asks (`ui.clients`); "" where that is not known."""
+    client = getattr(request, "client", None)
+    return str(getattr(client, "host", ""))

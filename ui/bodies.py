@@ -14,20 +14,22 @@ BODY_BYTES = 64 * 1024
 class RefusalError(Exception):
     """A request that is not let in: its status and a line."""
 
-    def __init__(self, status: int, line: str, body: Mapping[str, Any] | None = None) -> None:
-        """body: what is answered, where that is not the line alone."""
+    def __init__(
+        self, status: int, line: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """body: what is answered, where that is not the line alone. headers: what goes with it, such as Retry-After."""
         super().__init__(line)
-        self.status, self.body = status, body
+        self.status, self.body, self.headers = status, body, dict(headers or {})
 
 
 def refused(refusal: RefusalError, program: bool) -> JSONResponse:
     """The answer. program: it goes to one, not to the page."""
     if refusal.body is not None:
-        return JSONResponse(refusal.body, refusal.status)
+        return JSONResponse(refusal.body, refusal.status, headers=refusal.headers)
     detail: Any = str(refusal)
     if program and refusal.status == 422:  # the form in which gradio_client shows the line
         detail = [{"__type__": "validate", "is_valid": False, "parameter_name": "request", "message": detail}]
-    return JSONResponse({"detail": detail, "error": str(refusal)}, refusal.status)
+    return JSONResponse({"detail": detail, "error": str(refusal)}, refusal.status, headers=refusal.headers)
 
 
 async def read(receive: Receive, most: int = BODY_BYTES) -> tuple[Any, Receive]:

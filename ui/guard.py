@@ -18,12 +18,9 @@ import json
 import logging
 import re
 import secrets
-import stat
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -34,6 +31,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ui.bodies import RefusalError, again, read, refused
+from ui.storage import tidy
 
 if TYPE_CHECKING:
     from ui.programs import Programs
@@ -76,6 +74,8 @@ class Policy:
     """Origins whose pages may show this one in a frame, such as https://example.org."""
     secure: bool = False
     """The page is reached by https alone: its cookie is too."""
+    path: str = "/"
+    """Where the browser finds the page, and whither it sends its cookie."""
 
     def knows(self, host: str) -> bool:
         """Whether a Host header names this server. An IP address does: a rebound name is none."""
@@ -138,10 +138,15 @@ class Guard:
         uploads: Path,
         inputs: Callable[[], Mapping[int, Sequence[bool]]],
         programs: "Programs | None" = None,
+        begins: Callable[[int], None] | None = None,
+        uploaded_bytes: int | None = None,
     ) -> None:
         """uploads: where uploaded files lie. inputs: whether each value that an event is sent is a file, by the event's
-        number. programs: what callers without a page may ask for; None lets none in.
+        number. programs: what callers without a page may ask for; None lets none in. begins: is called with each
+        event's number, and may raise RefusalError. uploaded_bytes: UPLOADED_BYTES if not said.
         """
+        self._begins = begins
+        self._uploaded = uploaded_bytes
         self._app, self._policy, self._uploads, self._inputs = app, policy, uploads.resolve(), inputs
         self._programs = programs
         self._owners = Owners()
@@ -164,7 +169,7 @@ class Guard:
             # What Gradio lets pass as a fault of its own where the request was at fault; all others are ours to see.
             if not scope["path"].startswith(_FRAGILE):
                 raise
-            log.warning("a request to %s failed: %s", scope["path"], " ".join(str(error).split())[:200])
+            log.warning("a request that Gradio did not expect failed", exc_info=error)  # nothing of what it held
             await answer.end()
 
     async def _admit(self, scope: Scope, receive: Receive, browser: str | None) -> Receive:
@@ -172,7 +177,9 @@ class Guard:
         headers, path, method = Headers(scope=scope), scope["path"], scope["method"]
         host = headers.get("host", "")
         if not self._policy.knows(host):
-            raise RefusalError(421, f"{host[:100]!r} is no name of this server; start it with --hosts to give it one")
+            raise RefusalError(
+                421, f"{host[:100]!r} is no name of this server; start it with --allowed-hosts to give it one"
+            )
         if not _same_site(headers, host):
             raise RefusalError(403, "the request comes from another site's page")
         reads = method in ("GET", "HEAD")
@@ -189,23 +196,23 @@ class Guard:
         if speaker is None and (pages or not reads):
             raise RefusalError(403, NO_COOKIE)
         if path.startswith(f"{API}/upload") and not reads:
-            self._check_uploads(UPLOADED_BYTES // 2 if program else UPLOADED_BYTES)
+            self._check_uploads(2 if program else 1)
         elif not reads and not path.startswith(_ALIVE):  # its body is not read
-            receive = await self._check_body(path, receive, pages, bool(program))
+            receive = await self._check_body(path, receive, pages, program)
         for page in pages:
             self._owners.check(page, str(speaker))
         return receive
 
-    async def _check_body(self, path: str, receive: Receive, pages: list[str], program: bool) -> Receive:
+    async def _check_body(self, path: str, receive: Receive, pages: list[str], program: str | None) -> Receive:
         """Notes the page that a body in JSON speaks for. Raises RefusalError. Returns what gives the body again."""
-        if not program or self._programs is None:
+        if program is None or self._programs is None:
             body, receive = await read(receive)
             pages.append(self._page_of(body, path))
             return receive
         body, receive = await read(receive, self._programs.body_bytes(path))
-        asked = self._programs.joined(path, body)
+        asked = self._programs.joined(path, body, program)
         if asked is None:  # MCP's: it may hold a file
-            self._check_uploads(UPLOADED_BYTES // 2)
+            self._check_uploads(2)
             return receive
         if "data" in asked:
             self._check_data(asked)
@@ -214,17 +221,12 @@ class Guard:
             pages.append(self._page_of(asked, path))
         return receive
 
-    def _check_uploads(self, most: int) -> None:
-        total, now = 0, time.time()
-        for file in self._uploads.rglob("*"):
-            with suppress(OSError):  # gone meanwhile
-                about = file.lstat()
-                if stat.S_ISREG(about.st_mode) and now - about.st_ctime > UPLOADED_SECONDS:
-                    file.unlink()
-                elif stat.S_ISREG(about.st_mode):
-                    total += about.st_size
-        if total > most:
-            raise RefusalError(507, "the server holds too many uploaded files; try again in an hour")
+    def _check_uploads(self, share: int) -> None:
+        """Raises RefusalError where more than one part in `share` of what may be kept is there."""
+        most = UPLOADED_BYTES if self._uploaded is None else self._uploaded
+        if tidy(self._uploads, UPLOADED_SECONDS) > most // share:
+            line = "the server holds too many uploaded files; try again in an hour"
+            raise RefusalError(507, line, headers={"Retry-After": "3600"})
 
     def _page_of(self, body: Any, path: str) -> str:
         """Which page a body in JSON speaks for. Raises RefusalError where it is none that the page's script sends."""
@@ -243,6 +245,8 @@ class Guard:
             raise RefusalError(422, f"fn_index is {str(event)[:40]}; the number of one of the page's events is needed")
         if not isinstance(data, list) or len(data) != len(known[event]):
             raise RefusalError(422, f"data is not what this event is sent; a list of {len(known[event])} is needed")
+        if self._begins is not None:
+            self._begins(event)
         for value, is_file in zip(data, known[event], strict=True):
             if is_file and value is not None:
                 self._check_file(value)
@@ -342,7 +346,9 @@ class _Answer:
         if self._page:
             headers["cache-control"] = "no-store"  # the nonce is for once
             if self.browser is None:
-                rules = "Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if self._policy.secure else "")
+                rules = f"Path={self._policy.path}; HttpOnly; SameSite=Lax" + (
+                    "; Secure" if self._policy.secure else ""
+                )
                 headers.append("set-cookie", f"{COOKIE}={secrets.token_hex(16)}; {rules}")
 
 

@@ -12,6 +12,7 @@ import gradio as gr
 from gradio import FileData
 
 from ui.api import PLACE, Call, Endpoint, failure, given
+from ui.asking import address_of
 from ui.sessions import Run
 from ui.settings import LEAST_SECONDS, LEAST_TOP_P, LEAST_USED, MAX_SEED, MAX_TEMPERATURE
 
@@ -111,9 +112,3 @@ def labels(label: str, start: float, seconds: float, told: str) -> dict[str, Any
     """One label over a stretch of a MIDI track, as HARP draws it; times in seconds."""
     one = {"label_type": "MidiLabel", "t": start, "duration": seconds, "label": label, "description": told}
     return {"meta": {"_type": "pyharp.LabelList"}, "labels": [one]}
-
-
-def address_of(request: gr.Request) -> str:
-    """From where a call came."""
-    client = getattr(request, "client", None)
-    return str(getattr(client, "host", ""))

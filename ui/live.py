@@ -33,12 +33,17 @@ class LiveSound:
         self._samples = bytearray()
         self._closed = False
         self._lock = threading.Lock()
+        self.first: Callable[[], None] | None = None
+        """Is called when there is something to hear for the first time."""
 
     def push(self, samples: NDArray[np.float32]) -> None:
         """Add (S,) samples in [-1, 1], or (C, S) of several channels, always as many."""
         whole = np.rint(np.clip(samples.T, -1.0, 1.0) * FULL_SCALE).astype("<i2")  # channels lie side by side
         with self._lock:
             self._samples += whole.tobytes()
+        if self.first is not None and whole.size:
+            self.first()
+            self.first = None
 
     def close(self) -> None:
         """No more will come."""

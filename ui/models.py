@@ -3,8 +3,10 @@
 import hashlib
 import logging
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from shortcut_gen.checkpoint import CheckpointInfo, check_checkpoint
@@ -14,7 +16,7 @@ from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.decoding.shared import ROWS
 from shortcut_gen.errors import CheckpointError, ShortcutGenError
 from shortcut_gen.media import Score
-from shortcut_gen.pipeline import Pipeline, Prompt
+from shortcut_gen.pipeline import EncodedPrompt, Pipeline, Progress, Prompt
 from ui.saved import MadeBy
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,30 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class Counting(Pipeline):
+    """A pipeline that tells how many ids it has made."""
+
+    drawn: Callable[[int], None] | None = None
+    """Is called with the number of ids that are new."""
+
+    def stream_rows(
+        self,
+        rows: Sequence[tuple[EncodedPrompt, int]],
+        params: SamplingParams,
+        every_tokens: int = 16,
+        depth: bool = False,
+    ) -> Iterator[Progress]:
+        """As `Pipeline.stream_rows`."""
+        told = 0
+        with closing(super().stream_rows(rows, params, every_tokens, depth)) as steps:  # type: ignore[type-var]
+            for progress in steps:
+                made = sum(len(each.ids) for each in progress.continuations)
+                if self.drawn is not None and made > told:  # an ending takes some back
+                    self.drawn(made - told)
+                    told = made
+                yield progress
+
+
 class Models:
     """Pipelines by checkpoint name; each is loaded once and then shared, as nothing in it changes while it plays."""
 
@@ -88,6 +114,17 @@ class Models:
         self._loaded: dict[str, Pipeline] = {}
         self._copying: dict[Path, Copying | None] = {}
         self._lock = threading.Lock()
+        self.drawn: Callable[[str, int], None] | None = None
+        """Is called with a checkpoint's name and how many ids of it are new."""
+
+    @property
+    def loaded(self) -> dict[str, Pipeline]:
+        """Those that were used, by name."""
+        return dict(self._loaded)
+
+    def _tell(self, name: str, count: int) -> None:
+        if self.drawn is not None:
+            self.drawn(name, count)
 
     @property
     def default(self) -> str:
@@ -106,7 +143,9 @@ class Models:
             raise CheckpointError(f"there is no checkpoint {name!r}; one of {', '.join(self._folders)} is needed")
         with self._lock:
             if name not in self._loaded:
-                self._loaded[name] = Pipeline.from_pretrained(self._folders[name], "cpu", *self._engine, share=ROWS)
+                made = Counting.from_pretrained(self._folders[name], "cpu", *self._engine, share=ROWS)
+                made.drawn = partial(self._tell, name)
+                self._loaded[name] = made
             return self._loaded[name]
 
     def made_by(self, name: str | None = None) -> MadeBy:

@@ -25,6 +25,7 @@ from starlette.types import Scope
 
 from ui.api import PLACE
 from ui.bodies import BODY_BYTES, RefusalError
+from ui.clients import INSIDE
 from ui.guard import API, TEXT_LENGTH
 
 WAITING = 6
@@ -47,9 +48,10 @@ _OURS = re.compile(rf"https?://[^/?#]+{API}/file=([^?#]+)")
 class Programs:
     """What there is for programs on one page, and how much they have asked for."""
 
-    def __init__(self, page: gr.Blocks, mcp: bool = False) -> None:
-        """page: built, with its endpoints. mcp: whether Gradio's MCP server is on."""
-        self._page, self._mcp = page, mcp
+    def __init__(self, page: gr.Blocks, mcp: bool = False, of_client: int | None = None) -> None:
+        """page: built, with its endpoints. mcp: whether Gradio's MCP server is on. of_client: calls from one address
+        that wait at most; None is no limit of its own."""
+        self._page, self._mcp, self._of_client = page, mcp, of_client
         self._asked: OrderedDict[str, deque[float]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -64,7 +66,7 @@ class Programs:
         if browser is not None or "origin" in headers or any(name.startswith("sec-") for name in headers):
             return None
         client = scope.get("client")
-        return f"program at {client[0] if client else 'nowhere'}"
+        return named(client[0] if client else "nowhere")
 
     def answers(self, method: str, path: str) -> bool:
         """Whether an address is for programs alone. Raises RefusalError."""
@@ -86,7 +88,8 @@ class Programs:
             while len(self._asked) > ADDRESSES:
                 self._asked.popitem(last=False)
             if len(times) == REQUESTS and now - times[0] < 60:
-                raise RefusalError(429, f"more than {REQUESTS} requests in a minute; ask less often")
+                line = f"more than {REQUESTS} requests in a minute; ask less often"
+                raise RefusalError(429, line, headers={"Retry-After": "30"})
             times.append(now)
 
     @staticmethod
@@ -94,7 +97,7 @@ class Programs:
         """Of a request in JSON, at most."""
         return MCP_BYTES if _MCP.fullmatch(path) else BODY_BYTES
 
-    def joined(self, path: str, body: Any) -> Mapping[str, Any] | None:
+    def joined(self, path: str, body: Any, caller: str = "") -> Mapping[str, Any] | None:
         """What a program's request asks of Gradio's queue, in the words of the page's own; None for MCP's.
 
         The body is changed where it names an upload by its address here, as MCP's clients do: nothing is ever fetched.
@@ -116,7 +119,7 @@ class Programs:
             number, data = body["fn_index"], body.get("data")
         else:
             number, data = self.events[call["name"]], self._values(call["name"], body, bool(call["named"]))
-        self._check_room(number)
+        self._check_room(number, caller)
         for value in data if isinstance(data, list) else ():
             if isinstance(value, dict) and (ours := _OURS.fullmatch(str(value.get("path")))):
                 value["path"] = unquote(ours[1])
@@ -135,14 +138,26 @@ class Programs:
             raise RefusalError(422, f"there is no parameter {min(set(body) - set(known))[:40]!r} of {name}")
         return [body.get(each, default) for each, default in known.items()]
 
-    def _check_room(self, number: int) -> None:
-        if self._page.fns[number].concurrency_id == PLACE:
-            queue = self._page._queue.event_queue_per_concurrency_id.get(PLACE)
-            if queue is not None and len(queue.queue) >= WAITING:
-                raise RefusalError(503, f"{WAITING} calls wait already; try again in a minute")
+    def _check_room(self, number: int, caller: str) -> None:
+        if self._page.fns[number].concurrency_id != PLACE:
+            return
+        queue = self._page._queue.event_queue_per_concurrency_id.get(PLACE)
+        waiting = [] if queue is None else list(queue.queue)
+        if len(waiting) >= WAITING:
+            line = f"{WAITING} calls wait already; try again in a minute"
+            raise RefusalError(503, line, headers={"Retry-After": "60"})
+        mine = sum(caller == named(getattr(getattr(event.request, "client", None), "host", "")) for event in waiting)
+        if self._of_client and caller != named(INSIDE) and mine >= self._of_client:
+            line = f"{self._of_client} calls from your address wait already; try again in a minute"
+            raise RefusalError(429, line, headers={"Retry-After": "60"})
 
 
-def connect_mcp(page: gr.Blocks, address: str) -> Client:
+def named(address: str) -> str:
+    """A program's name, by its address."""
+    return f"program at {address}"
+
+
+def connect_mcp(page: gr.Blocks, address: str, inside: str = "") -> Client:
     """Give Gradio's MCP server the client by which it calls this server, which is up; who serves closes it.
 
     It would make one itself at the first call, to wherever that call's headers say that this server is, and one that
@@ -154,7 +169,7 @@ def connect_mcp(page: gr.Blocks, address: str) -> Client:
         verbose=False,
         analytics_enabled=False,
         _skip_components=False,
-        headers={"x-gradio-user": "mcp"},
+        headers={"x-gradio-user": "mcp", INSIDE: inside},
         httpx_kwargs={"timeout": MCP_SECONDS},
     )
     server: Any = page.mcp_server_obj

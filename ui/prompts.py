@@ -57,6 +57,9 @@ class Prompts(ABC):
     def __init__(self, models: Models, sessions: Sessions) -> None:
         self.models = models
         self.sessions = sessions
+        if sessions.most_seconds is not None:
+            self.most_seconds = min(self.most_seconds, sessions.most_seconds)
+            self.usual = replace(self.usual, seconds=min(self.usual.seconds, self.most_seconds))
         self.examples = {example.file: example for example in load_examples(self.folder)}
         # An upload's path holds a hash of what is in it, so the same path is the same file.
         self._read_once = lru_cache(KEPT_PROMPTS)(self._read_in_turn)

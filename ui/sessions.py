@@ -1,23 +1,21 @@
 """What the server holds for each open page: the last run of every tab, with a flag to stop it and its results."""
 
 import atexit
-import enum
 import secrets
 import shutil
-import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.pipeline import Continuation
 from ui.live import LiveSound
-from ui.results import Made, Result, address, together
-from ui.saved import MadeBy, Origin
-from ui.speech_figures import Analysis
+from ui.results import Made, Result, address
+from ui.runs import PROGRAM, Admission, Run, Watch
+from ui.storage import claim, remove_cut, size, tidy
 
 RUNS_AT_ONCE = 8
 """Over all tabs. They share the batch of their model, so that none waits for another's length."""
@@ -41,8 +39,6 @@ KEEP_STEPS = 200
 """Steps of one of them that are kept: ids and drawings, under 1 MB each."""
 MADE_BYTES = 2 * 1024**3
 """Of files that were made from them; those unused for longest are made again when they are asked for."""
-PROGRAM = "program"
-"""In place of a browser's name, of a run for a program: those have a place and results of their own (`ui.programs`)."""
 KEEP_PROGRAMS = 8
 """Runs for programs whose results are kept; a program fetches its files at once."""
 KEEP_PROMPTS = 32
@@ -51,75 +47,40 @@ END_SECONDS = 3.0
 """What a run that is stopped may take to end when the server does."""
 GRACE_SECONDS = 600.0
 """How long the results of a closed page stay: a laptop that slept comes back to them."""
-
-
-class Admission(enum.Enum):
-    """What a click on Continue gets."""
-
-    SERVED = enum.auto()
-    WAITS = enum.auto()
-    REFUSED = enum.auto()
-
-
-@dataclass(eq=False)
-class Run:
-    """One click on Continue. Nothing in it is shared with another page or run."""
-
-    folder: Path
-    """Its results. The name is also the token by which the page asks for the sound while it is made."""
-    older: list["Run"]
-    """Earlier runs of the page, the newest first: those that made something can be shown again and gone on from."""
-    stop: threading.Event = field(default_factory=threading.Event)
-    sound: LiveSound = field(default_factory=LiveSound)
-    results: dict[str, Result] = field(default_factory=dict)
-    """By the name of the file."""
-    number: int = 0
-    """Of the page's steps, from 1 on."""
-    parent: tuple[int, int] | None = None
-    """The step and the variation, from 1 on, that it goes on from."""
-    making: tuple[Continuation, ...] = ()
-    """How far the variations have come, while it computes."""
-    made: tuple[Continuation, ...] = ()
-    sounds: tuple[Analysis, ...] = ()
-    """What the page draws of variations that are no notes."""
-    origin: Origin | None = None
-    """What its prompt is."""
-    made_by: MadeBy | None = None
-    drawing: str = ""
-    """What the page shows of it when it is done."""
-    draw: Callable[[], str] | None = None
-    """What makes the drawing of a step that was opened from a file, when it is first shown."""
-    asked: bool = True
-    """A place was asked for, and it has not begun."""
-    asked_at: float = field(default_factory=time.monotonic)
-    browser: str = ""
-    ended: bool = False
-    closed_at: float | None = None
-
-    def offer(self, name: str, write: Callable[[Path], None], fresh: bool = False) -> str:
-        """A file that is made when it is first asked for, or whenever it is; where the page finds it."""
-        self.results[name] = Result(self.folder / name, write, fresh)
-        return address(self.folder.name, name)
-
-    def offer_together(self, name: str, parts: Sequence[Result], made: Made) -> str:
-        """A zip of some of its files; where the page finds it."""
-        self.results[name] = Result(self.folder / name, together(parts, made), light=True)
-        return address(self.folder.name, name)
+KEEP_SECONDS = 24 * 3600.0
+"""How long those of a page stay that never said that it was closed."""
 
 
 class Sessions:
     """The last run of every tab of every open page of one server, by the session hash that Gradio gives a page."""
 
-    def __init__(self, runs: int = RUNS_AT_ONCE) -> None:
-        """runs: that compute at a time."""
-        self.runs = runs
-        self.root = Path(tempfile.mkdtemp(prefix="shortcut-gen-"))
-        self.results = self.root / "results"
-        self.uploads = self.root / "uploads"
-        self.results.mkdir()
-        self.uploads.mkdir()
+    watch = Watch()
+    """Is told of runs."""
+    most_seconds: float | None = None
+    """How long a run can go on at most, where that is less than a tab's own limit."""
+    parting = ""
+    """What is said to whoever has a run when the server ends before it is done."""
+    draining = False
+    """No run is taken any more; those that were are made."""
+
+    def __init__(
+        self,
+        runs: int = RUNS_AT_ONCE,
+        waiting: int | None = None,
+        of_client: int | None = None,
+        made_bytes: int = MADE_BYTES,
+    ) -> None:
+        """runs: that compute at a time. waiting: how many wait at most, WAITING_RUNS of them if not said. of_client:
+        how many of one client compute or wait at a time; None is no limit. made_bytes: of results that are kept.
+        """
+        self.runs, self.of_client = runs, of_client
+        self._waiting = waiting
+        self.root, self._lives = claim()
+        self.results, self.uploads, self.temporary = (self.root / name for name in ("results", "uploads", "temporary"))
+        for folder in (self.results, self.uploads, self.temporary):
+            folder.mkdir()
         self._runs: dict[tuple[str, str], Run] = {}
-        self.made = Made(MADE_BYTES)
+        self.made = Made(made_bytes)
         self._shown: dict[tuple[str, str], int] = {}
         """The number of the step that a page shows."""
         self._alive: dict[str, float] = {}
@@ -131,22 +92,33 @@ class Sessions:
         self._readings = threading.BoundedSemaphore(READINGS_AT_ONCE)
         atexit.register(self.clear)
 
-    def ask(self, page: str, tab: str = "", browser: str = "") -> tuple[Admission, str, int]:
+    @property
+    def most_waiting(self) -> int:
+        """Runs that wait at most."""
+        return WAITING_RUNS if self._waiting is None else self._waiting
+
+    def ask(self, page: str, tab: str = "", browser: str = "", client: str = "") -> tuple[Admission, str, int]:
         """A place for a run of a tab; the run before it is stopped. Returns also the token by which `start_run` takes
         it, and how many runs wait before it.
         """
         key = (page, tab)
         with self._lock:
             others = [run for other, run in self._runs.items() if other != key and self._takes(other[0], run)]
+            full = self._is_full(client, others) or self.draining
             others = [run for run in others if run.browser != PROGRAM]
             of_browser = sum(run.browser == browser for run in others) if browser else 0
-            if len(others) >= self.runs + WAITING_RUNS or of_browser >= RUNS_OF_BROWSER:
+            if full or len(others) >= self.runs + self.most_waiting or of_browser >= RUNS_OF_BROWSER:
+                self.watch.refused(tab)
                 return Admission.REFUSED, REFUSED, 0
             run = self._new_run(key)
-            run.browser = browser
+            run.browser, run.client = browser, client
             before = max(len(others) - self.runs, 0)
             waits = len(others) >= self.runs
             return Admission.WAITS if waits else Admission.SERVED, run.folder.name, before
+
+    def _is_full(self, client: str, others: Sequence[Run]) -> bool:
+        """Whether a client has all the places that it may have, by the runs that take one."""
+        return bool(client and self.of_client and sum(run.client == client for run in others) >= self.of_client)
 
     def _takes(self, page: str, run: Run) -> bool:
         """Whether a run takes a place: it computes, or it waits and its page is there to take it."""
@@ -162,38 +134,45 @@ class Sessions:
             self._alive = {each: at for each, at in self._alive.items() if now - at < OPEN_SECONDS} | {page: now}
             for key, run in self._runs.items():
                 if key[0] == page:
-                    run.closed_at = None  # it may have been left, and come back to
+                    run.closed_at, run.heard_at = None, now  # it may have been left, and come back to
 
     def _is_open(self, page: str) -> bool:
         return time.monotonic() - self._alive.get(page, -OPEN_SECONDS) < OPEN_SECONDS
 
-    def start_run(self, page: str, tab: str = "", token: str | None = None) -> Run | None:
+    def start_run(self, page: str, tab: str = "", token: str | None = None, client: str = "") -> Run | None:
         """The run of the place that was asked for, or a new one without a token.
 
-        None where the place was refused or given up, or another click of the page took it, or the server ends.
+        None where the place was refused or given up, or another click of the page took it, or the server ends, or the
+        client has all that it may have.
         """
         key = (page, tab)
         with self._lock:
-            if self.over:
+            if self.over or (self.draining and not token):
                 return None
+            if not token:
+                others = [run for other, run in self._runs.items() if other != key and self._takes(other[0], run)]
+                if self._is_full(client, others):
+                    return None
             run = self._runs.get(key) if token else self._new_run(key)
             if run is None or (token and run.folder.name != token):
                 return None
+            run.client = client or run.client
             run.asked = False
             run.ended = run.stop.is_set()  # stopped while it waited
             return None if run.ended else run
 
-    def start_program(self, page: str) -> Run | None:
+    def start_program(self, page: str, client: str = "") -> Run | None:
         """A run for a program's session, beside what else it has; None where the server ends."""
         with self._lock:
             if self.over:
                 return None
             run = self._new_run((page, secrets.token_hex(8)), PROGRAM)
-            run.asked = False
+            run.asked, run.client = False, client
             return run
 
     def drop(self, run: Run) -> None:
         """A run that came to nothing: its files go at once."""
+        run.failed = True
         with self._lock:
             for key in [key for key, other in self._runs.items() if other is run]:
                 self._discard(key)
@@ -215,12 +194,16 @@ class Sessions:
         run.number = kept[0].number + 1 if kept else 1
         run.folder.mkdir(parents=True)
         run.browser = browser
+        run.tab = key[1]
+        run.sound.first = lambda: self.watch.sounded(run)
         self._runs[key] = run  # last in the order, so the oldest is first to go
         return run
 
     def end_run(self, run: Run) -> None:
         """It computes no more; its results stay."""
-        run.ended = True
+        if not run.ended:
+            run.ended = True
+            self.watch.ended(run)
 
     def live(self, token: str) -> LiveSound | None:
         """The sound of the run of that token, as long as it is kept."""
@@ -309,6 +292,43 @@ class Sessions:
             run.stop.set()
             return not run.asked
 
+    def load(self) -> tuple[int, int]:
+        """Runs that are made, and runs that wait for a place; those of programs among them."""
+        with self._lock:
+            taken = [run for key, run in self._runs.items() if self._takes(key[0], run)]
+            return sum(not run.asked for run in taken), sum(run.asked for run in taken)
+
+    def hand_back(self, parting: str) -> None:
+        """Every run is to end with what it has; whoever asked for one is told why."""
+        with self._lock:
+            self.parting, self.draining = parting, True
+            for run in self._runs.values():
+                run.stop.set()
+
+    def sweep(self) -> None:
+        """Results of pages that were closed, or not heard of for long, go."""
+        now = time.monotonic()
+        with self._lock:
+            late = [
+                key
+                for key, run in self._runs.items()
+                if (run.closed_at is not None and now - run.closed_at > GRACE_SECONDS)
+                or (now - max(run.heard_at, run.asked_at) > KEEP_SECONDS and not self._takes(key[0], run))
+            ]
+            for key in late:
+                self._discard(key)
+
+    def stored(self) -> dict[str, int]:
+        """Bytes that are kept, by what they are."""
+        return {folder.name: size(folder) for folder in (self.results, self.uploads, self.temporary)}
+
+    def tidy(self, upload_seconds: float, temporary_seconds: float) -> None:
+        """What is older goes, whether or not anyone asks for anything."""
+        self.sweep()
+        tidy(self.uploads, upload_seconds)
+        remove_cut(self.uploads)
+        tidy(self.temporary, temporary_seconds)
+
     def stop_all(self) -> None:
         """Every run is to end, and no other begins: the server ends. Waits a while for those that compute."""
         with self._lock:
@@ -383,6 +403,7 @@ class Sessions:
             for key in list(self._runs):
                 self._discard(key)
             shutil.rmtree(self.root, ignore_errors=True)
+            self._lives.release()
         atexit.unregister(self.clear)
 
     def _sweep(self, keep: tuple[str, str], program: bool) -> None:
@@ -391,9 +412,17 @@ class Sessions:
         alike = {key: run for key, run in self._runs.items() if (run.browser == PROGRAM) == program}
         over = len(alike) + (keep not in alike) - (KEEP_PROGRAMS if program else KEEP_RUNS)
         others = [(key, run) for key, run in alike.items() if key != keep]
-        spare = [key for key, run in others if program or not self._takes(key[0], run)]
+        spare = [(key, run.client) for key, run in others if program or not self._takes(key[0], run)]
         late = [key for key, run in others if run.closed_at is not None and now - run.closed_at > GRACE_SECONDS]
-        for key in {*spare[: max(over, 0)], *late}:
+        held = Counter(run.client for run in alike.values())
+        while over > 0 and spare:
+            # Of whoever has most, the one unused for longest: nobody pushes all others' out.
+            first = max(spare, key=lambda each: held[each[1]])
+            spare.remove(first)
+            held[first[1]] -= 1
+            late.append(first[0])
+            over -= 1
+        for key in set(late):
             self._discard(key)
 
     def _discard(self, key: tuple[str, str]) -> None:

@@ -14,7 +14,7 @@ import gradio as gr
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import PromptError, ShortcutGenError
 from shortcut_gen.pipeline import Continuation, EncodedPrompt, Pipeline, Prompt
-from ui.asking import browser_of, page_of
+from ui.asking import address_of, browser_of, page_of
 from ui.html import status, variations_html
 from ui.links import from_link, from_page
 from ui.opening import Opening
@@ -67,7 +67,9 @@ class Tab(Prompts, Opening):
 
         Returns (status, Continue button, Stop button, the place's token for `run`).
         """
-        admission, token, before = self.sessions.ask(page_of(request), self.name, browser_of(request))
+        admission, token, before = self.sessions.ask(
+            page_of(request), self.name, browser_of(request), address_of(request)
+        )
         if admission is Admission.REFUSED:
             line = status("Too many wait for their turn; try again in a minute.", "error")
             return line, *buttons(running=False), token
@@ -167,9 +169,10 @@ class Tab(Prompts, Opening):
     ) -> Iterator[tuple[Any, ...]]:
         """A run, from its place in the queue to its end."""
         page = page_of(request)
-        run = self.sessions.start_run(page, self.name, token)
-        if run is None:  # `begin` or `stop` has said why
-            yield (gr.skip(),) * 6
+        run = self.sessions.start_run(page, self.name, token, address_of(request))
+        if run is None:  # `begin` or `stop` has said why, or the server ends
+            said = (status(self.sessions.parting, "error"), gr.skip(), *buttons(running=False))
+            yield (gr.skip(), *said, gr.skip()) if self.sessions.parting else (gr.skip(),) * 6
             return
         try:
             plan = planned(settings, self.most_seconds, self.models.names, ON_PAGE)
@@ -237,6 +240,7 @@ class Tab(Prompts, Opening):
             performance.finish(made)
             outcome = problem or performance.outcome(made, run.stop.is_set(), time.monotonic() - began)
             outcome += "" if run.stop.is_set() else cost(pipeline, prompt.ids, params.tap_gains)
+            outcome += f" {self.sessions.parting}" if self.sessions.parting else ""
             drawing = finished(run, performance, made, self.sessions, self.name)
             self.sessions.finish_step(run, made, drawing)
             # Still with its sound: a run may be over before the page has looked at it once.

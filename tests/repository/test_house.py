@@ -16,7 +16,10 @@ from packaging.utils import canonicalize_name
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
-    *(f"docs/{name}.md" for name in ("architecture", "how-to-add", "models", "programs", "security", "training")),
+    *(
+        f"docs/{name}.md"
+        for name in ("architecture", "how-to-add", "models", "operating", "programs", "security", "training")
+    ),
 )
 
 

@@ -56,9 +56,7 @@
       throw error;
     }
     if (address.includes("/upload_progress")) return answer; // of an upload that was refused
-    if (address.includes("/upload") && answer.status === 413) {
-      complain("Refused: the file is larger than 50 MB.");
-    } else if (answer.status >= 400) {
+    if (answer.status >= 400) {
       const told = await answer.clone().json().catch(() => ({}));
       const text = typeof told.detail === "string" ? told.detail : told.error;
       complain(`Refused: ${typeof text === "string" && text ? text : `the server answered ${answer.status}`}.`);

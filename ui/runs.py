@@ -1,0 +1,91 @@
+"""One click on Continue, and what became of it."""
+
+import enum
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from shortcut_gen.pipeline import Continuation
+from ui.live import LiveSound
+from ui.results import Made, Result, address, together
+from ui.saved import MadeBy, Origin
+from ui.speech_figures import Analysis
+
+PROGRAM = "program"
+"""In place of a browser's name, of a run for a program: those have a place and results of their own (`ui.programs`)."""
+
+
+class Admission(enum.Enum):
+    """What a click on Continue gets."""
+
+    SERVED = enum.auto()
+    WAITS = enum.auto()
+    REFUSED = enum.auto()
+
+
+@dataclass(eq=False)
+class Run:
+    """One click on Continue. Nothing in it is shared with another page or run."""
+
+    folder: Path
+    """Its results. The name is also the token by which the page asks for the sound while it is made."""
+    older: list["Run"]
+    """Earlier runs of the page, the newest first: those that made something can be shown again and gone on from."""
+    stop: threading.Event = field(default_factory=threading.Event)
+    sound: LiveSound = field(default_factory=LiveSound)
+    results: dict[str, Result] = field(default_factory=dict)
+    """By the name of the file."""
+    number: int = 0
+    """Of the page's steps, from 1 on."""
+    parent: tuple[int, int] | None = None
+    """The step and the variation, from 1 on, that it goes on from."""
+    making: tuple[Continuation, ...] = ()
+    """How far the variations have come, while it computes."""
+    made: tuple[Continuation, ...] = ()
+    sounds: tuple[Analysis, ...] = ()
+    """What the page draws of variations that are no notes."""
+    origin: Origin | None = None
+    """What its prompt is."""
+    made_by: MadeBy | None = None
+    drawing: str = ""
+    """What the page shows of it when it is done."""
+    draw: Callable[[], str] | None = None
+    """What makes the drawing of a step that was opened from a file, when it is first shown."""
+    asked: bool = True
+    """A place was asked for, and it has not begun."""
+    asked_at: float = field(default_factory=time.monotonic)
+    browser: str = ""
+    client: str = ""
+    """Whose limits it counts against."""
+    tab: str = ""
+    ended: bool = False
+    failed: bool = False
+    """It came to nothing."""
+    closed_at: float | None = None
+    heard_at: float = field(default_factory=time.monotonic)
+    """When its page was last heard of."""
+
+    def offer(self, name: str, write: Callable[[Path], None], fresh: bool = False) -> str:
+        """A file that is made when it is first asked for, or whenever it is; where the page finds it."""
+        self.results[name] = Result(self.folder / name, write, fresh)
+        return address(self.folder.name, name)
+
+    def offer_together(self, name: str, parts: Sequence[Result], made: Made) -> str:
+        """A zip of some of its files; where the page finds it."""
+        self.results[name] = Result(self.folder / name, together(parts, made), light=True)
+        return address(self.folder.name, name)
+
+
+class Watch:
+    """Is told of runs, to count them (`ui.metrics`); this one does nothing."""
+
+    def refused(self, tab: str) -> None:
+        """There was no place for a run."""
+
+    def sounded(self, run: Run) -> None:
+        """The first of a run can be heard."""
+
+    def ended(self, run: Run) -> None:
+        """A run is over."""

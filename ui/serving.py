@@ -1,0 +1,88 @@
+"""Connections: how long one may take to say what it wants or to read its answer, and how many there may be."""
+
+import asyncio
+from collections import Counter
+from typing import Any, ClassVar
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_SECONDS = 20.0
+"""Within which a request's headers must have come, counted from its first byte or from the connection's."""
+READ_SECONDS = 60.0
+"""Within which a client that takes none of its answer any more must go on to."""
+CONNECTIONS = 1000
+"""At a time; one more is closed at once."""
+CONNECTIONS_OF_PEER = 200
+"""From one address, unless it is this machine's or a proxy's. A browser opens six."""
+
+
+class Connection(H11Protocol):
+    """uvicorn's, which waits for ever, with limits."""
+
+    exempt: Any = staticmethod(lambda peer: False)
+    """Whether an address may have any number of connections."""
+    _peers: ClassVar[Counter[str]] = Counter()
+    _late: asyncio.TimerHandle | None = None
+    _stuck: asyncio.TimerHandle | None = None
+    _peer = ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A connection is there."""
+        super().connection_made(transport)
+        peer = self.client[0] if self.client else ""
+        self._peer = peer
+        self._peers[peer] += 1
+        many = self._peers[peer] > CONNECTIONS_OF_PEER and not self.exempt(peer)
+        if many or len(self.connections) > CONNECTIONS:
+            transport.abort()
+            return
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        super().connection_lost(exc)
+        self._cancel()
+        if self._stuck is not None:
+            self._stuck.cancel()
+        self._peers[self._peer] -= 1
+        if self._peers[self._peer] <= 0:
+            del self._peers[self._peer]
+
+    def data_received(self, data: bytes) -> None:
+        """Some bytes of a request have come."""
+        super().data_received(data)
+        if self.conn.their_state is h11.SEND_BODY and self.cycle is not None and self.cycle.response_complete:
+            self.transport.abort()  # a body that nobody reads, of a request that was answered
+            return
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self._expect_head()
+        else:
+            self._cancel()
+
+    def pause_writing(self) -> None:
+        """The client takes no more for now."""
+        super().pause_writing()
+        if self._stuck is None:
+            self._stuck = self.loop.call_later(READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It goes on."""
+        super().resume_writing()
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+
+    def _expect_head(self) -> None:
+        if self._late is None:
+            self._late = self.loop.call_later(HEAD_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        self._late = None
+        if self.conn.their_state is h11.IDLE and (self.cycle is None or self.cycle.response_complete):
+            self.transport.abort()
+
+    def _cancel(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
