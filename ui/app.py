@@ -1,6 +1,7 @@
 """The page: a tab for every modality that has a checkpoint, between a header and a footer; its looks, its server."""
 
 import inspect
+import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -21,6 +22,8 @@ from ui.models import Entry, Models
 from ui.programs import Programs, files_of
 from ui.registry import TABS, VOICES
 from ui.sessions import Sessions
+from ui.text import page as words
+from ui.text import script
 from ui.values import take_as_sent
 
 STATIC = Path(__file__).parent / "static"
@@ -39,37 +42,33 @@ QUEUE = 256
 
 def header(names: list[str]) -> str:
     """What the page is for, by the names of its tabs' tokenizers."""
-    kinds = " or of ".join(TABS[name].continues for name in names)
-    return (
-        f"<header><h1>shortcut-gen</h1><p>Give it the beginning of {kinds}, and it goes on. A small Transformer writes "
-        "what follows piece by piece; its last layer looks back into the layers before it.</p></header>"
-    )
+    said = words.about([TABS[name].continues for name in names])
+    return f"<header><h1>{words.TITLE}</h1><p>{said}</p></header>"
 
 
 def _about(entry: Entry) -> str:
     """One model in a few words."""
-    name, loss = entry.info.corpus.get("name"), entry.info.figures.get("test", {}).get("nll")
-    facts = [f"{entry.info.model.layers} layers of width {entry.info.model.width}"]
-    facts += [f"trained on {name}"] if name else []
-    facts += [f"test loss {loss:.2f} nats per token"] if isinstance(loss, int | float) else []
-    facts += [f"weights {entry.info.licence}"] if entry.info.licence else []
-    return f"{entry.name}: {', '.join(facts)}"
+    info, loss = entry.info, entry.info.figures.get("test", {}).get("nll")
+    known = float(loss) if isinstance(loss, int | float) else None
+    return words.model(
+        entry.name, info.model.layers, info.model.width, info.corpus.get("name"), known, info.licence or None
+    )
 
 
 def footer(models: Mapping[str, Models]) -> str:
     """What plays here, and whose work it is."""
     entries = [entry for each in models.values() for entry in each.entries]
-    said = ["Models: " + "; ".join(escape(_about(entry)) for entry in entries) + "."]
+    said = [words.models([escape(_about(entry)) for entry in entries])]
     plain = ""
     if "piano" in models:
         renderer = renderer_name()
-        said.append(f"Piano sound: {escape(renderer)}.")
+        said.append(words.renderer(escape(renderer)))
         if not renderer.startswith("FluidSynth"):
-            plain = " <b>FluidSynth is not installed, so the sound is plainer.</b>"
+            plain = f" <b>{words.PLAIN}</b>"
     said += [escape(TABS[name].credit) for name in models if TABS[name].credit]
     return (
-        f"<footer><p>Everything is computed on this machine; nothing is sent elsewhere.{plain}</p>"
-        f"<details><summary>About the models and sounds</summary><p>{' '.join(said)}</p></details></footer>"
+        f"<footer><p>{words.LOCAL}{plain}</p>"
+        f"<details><summary>{words.MODELS_AND_SOUNDS}</summary><p>{' '.join(said)}</p></details></footer>"
     )
 
 
@@ -77,7 +76,7 @@ def build(models: Mapping[str, Models], sessions: Sessions) -> gr.Blocks:
     """The page for the models there are, by tokenizer, each of which has a tab."""
     take_as_sent()
     # Uploads are Gradio's own files: looked over every quarter of an hour, gone after an hour.
-    with gr.Blocks(title="shortcut-gen", analytics_enabled=False, delete_cache=(900, 3600)) as page:
+    with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=(900, 3600)) as page:
         gr.HTML(header(list(models)), elem_id="top")
         with gr.Tabs(elem_id="tabs") as tabs:
             for name, of_modality in models.items():
@@ -136,11 +135,16 @@ def theme() -> gr.themes.Base:
 
 
 def _scripts() -> str:
-    """The scripts, each a function that is called once when the page is there."""
+    """The scripts, each a function that is called once when the page is there, with the words that they need."""
     functions = ",\n".join((STATIC / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    told = json.dumps(script.WORDS, ensure_ascii=False)
+    fill = "const filled = (text, values) => text.replace(/{(\\w+)}/g, (_, name) => values[name]);"
     start = "for (const start of starts) start();"
     ready = "if (document.readyState === 'loading') addEventListener('DOMContentLoaded', begin); else begin();"
-    return f"(() => {{ const starts = [\n{functions}\n]; const begin = () => {{ {start} }}; {ready} }})();"
+    return (
+        f"(() => {{ const words = {told}; {fill} const starts = [\n{functions}\n];"
+        f" const begin = () => {{ {start} }}; {ready} }})();"
+    )
 
 
 def application(
@@ -149,7 +153,7 @@ def application(
     """(the guarded page as an ASGI application, the page). mcp: offer the endpoints by MCP too."""
     page = build(models, sessions)
 
-    def script(name: str, text: str) -> Route:
+    def served(name: str, text: str) -> Route:
         async def answer(_: object) -> Response:
             return Response(text, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
@@ -166,8 +170,8 @@ def application(
             alive.route(sessions.alive, sessions.close),
             results.route(sessions.result, sessions.made),
             *keyboard.routes(),
-            script("page.js", _scripts()),
-            script("alive.js", (STATIC / "alive.js").read_text(encoding="utf-8")),
+            served("page.js", _scripts()),
+            served("alive.js", (STATIC / "alive.js").read_text(encoding="utf-8")),
         ],
     )
     gr.mount_gradio_app(

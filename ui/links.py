@@ -12,6 +12,7 @@ from shortcut_gen.modalities.base import Usual
 from shortcut_gen.pipeline import Continuation
 from ui.sessions import Run
 from ui.settings import ON_PAGE, Asked, planned
+from ui.text import refusals
 from ui.values import chosen, number, shown
 
 LENGTH = 600
@@ -111,10 +112,10 @@ def from_link(
     try:
         values = dict(parse_qsl(query.removeprefix("?"), keep_blank_values=True, max_num_fields=30))
     except ValueError as error:
-        raise SettingsError(f"the link cannot be read: {error}") from None
+        raise SettingsError(refusals.link_unread(str(error))) from None
     named = values.get("tab", TABS[0])
     if named not in TABS and tab == TABS[0]:
-        raise SettingsError(f"The link sets nothing: it names the tab {shown(named)}; {' or '.join(TABS)} is needed.")
+        raise SettingsError(refusals.link(refusals.link_tab(shown(named), TABS)))
     if named != tab or not set(values) & {*_NAMES, *_OPTIONS}:
         return None
 
@@ -125,7 +126,7 @@ def from_link(
         return float(text) if _NUMBER.fullmatch(text) else text
 
     def read() -> Fields:
-        choice = chosen(values.get("prompt", next(iter(examples))), "prompt", examples)
+        choice = chosen(values.get("prompt", next(iter(examples))), refusals.PROMPT, examples)
         asked = Asked(
             seconds=value("seconds", usual.seconds),
             variations=value("variations", 1),
@@ -164,7 +165,7 @@ def from_link(
     try:
         return read()
     except SettingsError as error:
-        raise SettingsError(f"The link sets nothing: {error}.") from None
+        raise SettingsError(refusals.link(str(error))) from None
 
 
 def from_page(
@@ -182,7 +183,7 @@ def from_page(
             return None
         planned(asked, most[1], checkpoints, ON_PAGE)
         return Fields(
-            choice=chosen(choice, "prompt", examples),
+            choice=chosen(choice, refusals.PROMPT, examples),
             upload=upload if isinstance(upload, str) and is_upload(upload) else None,
             start=number(start, ON_PAGE["start"], 0, 86_400),
             used=number(used, ON_PAGE["used"], 0, most[0]),

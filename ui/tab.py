@@ -25,6 +25,7 @@ from ui.sessions import Admission, Run
 from ui.settings import FIELDS, ON_PAGE, Asked, pair_of, part, planned, word_of
 from ui.shortcuts import cost, gains_of
 from ui.takes import step_of, where
+from ui.text import refusals, runs
 
 
 def buttons(*, running: bool) -> tuple[Any, Any]:
@@ -36,7 +37,7 @@ def check_kind(made: Continuation, pipeline: Pipeline) -> None:
     """Raises PromptError where a model cannot go on from what another one has made."""
     mine, theirs = pipeline.tokenizer, made.tokenizer
     if (mine.vocab_size, mine.frame) != (theirs.vocab_size, theirs.frame):
-        raise PromptError("this variation was made by a model of another kind; choose that one to go on from it")
+        raise PromptError(refusals.OTHER_KIND)
 
 
 class Tab(Prompts, Opening):
@@ -69,12 +70,9 @@ class Tab(Prompts, Opening):
         """
         admission, token, before = self.sessions.ask(page_of(request), self.name, browser_of(request))
         if admission is Admission.REFUSED:
-            line = status("Too many wait for their turn; try again in a minute.", "error")
+            line = status(runs.FULL, "error")
             return line, *buttons(running=False), token
-        text = "Reading the prompt."
-        if admission is Admission.WAITS:
-            place = f"{before} wait before you" if before else "You are the next"
-            text = f"{place}: yours begins when others are done. Stop gives the place back."
+        text = runs.waits(before) if admission is Admission.WAITS else runs.READING
         return status(text, "busy"), *buttons(running=True), token
 
     def run(
@@ -139,7 +137,7 @@ class Tab(Prompts, Opening):
                 check_kind(first, pipeline)
                 return EncodedPrompt(prompt=first.prompt, ids=first.prompt_ids)
             if variation is None or variation > len(step.made):
-                raise PromptError(f"step {number} has {len(step.made)} variations; one of them is needed")
+                raise PromptError(refusals.variations(number, len(step.made)))
             run.parent = number, variation
             return self._onward(step.made[variation - 1], at, pipeline)
 
@@ -155,7 +153,7 @@ class Tab(Prompts, Opening):
         if at is not None and at < base.seconds - 0.05:
             ids = pipeline.tokenizer.head(ids, at)
         if not ids:
-            raise PromptError(f"nothing sounds in the first {at} s; a later point is needed")
+            raise PromptError(refusals.nothing_sounds(at))
         return EncodedPrompt(prompt=base.prompt, ids=tuple(ids))
 
     def _run(
@@ -176,7 +174,7 @@ class Tab(Prompts, Opening):
             pipeline = self.models.pipeline(plan.checkpoint)
             run.made_by = self.models.made_by(plan.checkpoint)
             given = prompt(run, pipeline)
-            line = status("Reading the prompt.", "busy")
+            line = status(runs.READING, "busy")
             yield gr.skip(), line, plan.params.seed, *buttons(running=True), gr.skip()
             gains = gains_of(settings.gains, pipeline.model.config.sources)
             params = replace(plan.params, tap_gains=gains)
@@ -200,10 +198,10 @@ class Tab(Prompts, Opening):
         performance = self.perform(run, pipeline, params, count)
         try:
             if performance.live:  # the page opens its ear before there is anything to hear
-                line = status("Reading the prompt.", "busy", performance.live)
+                line = status(runs.READING, "busy", performance.live)
                 yield gr.skip(), line, *(gr.skip(),) * 4
             began, drawn, problem, before = time.monotonic(), 0.0, "", ""
-            busy = status("Generating. Stop keeps what is done.", "busy", performance.live)
+            busy = status(runs.GENERATING, "busy", performance.live)
             made: tuple[Continuation, ...] = ()
             every = performance.every_tokens
             if isinstance(prompt, Prompt):
@@ -213,7 +211,7 @@ class Tab(Prompts, Opening):
             try:
                 for progress in stream:
                     if progress.queue and not any(each.ids for each in progress.continuations):
-                        waits = status(f"Number {progress.queue} in line for the model.", "busy", performance.live)
+                        waits = status(runs.in_line(progress.queue), "busy", performance.live)
                         if run.stop.is_set():
                             break
                         yield gr.skip(), waits, *(gr.skip(),) * 4
@@ -263,5 +261,5 @@ class Tab(Prompts, Opening):
         Returns (status, Continue button, Stop button).
         """
         if self.sessions.stop(page_of(request), self.name):
-            return status("Stopping.", "busy"), gr.skip(), gr.update(interactive=False)
-        return status("Stopped before it began."), *buttons(running=False)
+            return status(runs.STOPPING, "busy"), gr.skip(), gr.update(interactive=False)
+        return status(runs.STOPPED_BEFORE), *buttons(running=False)

@@ -10,7 +10,7 @@
 
   // The colour of the k-th of n taps, from the first colour to the last.
   const shade = (colour, k, n) => colour[`tap${n > 1 ? Math.round((k * (COLOURS - 1)) / (n - 1)) : 0}`];
-  const named = (taps) => taps.map((tap) => `block ${tap}`);
+  const named = (taps) => taps.map((tap) => filled(words.depth.block, { tap }));
   const largest = (values) => values.indexOf(Math.max(...values));
   const percent = (share) => `${Math.round(100 * share)}%`;
 
@@ -72,12 +72,15 @@
   };
   const stripHeight = (taps) => (taps.length ? STRIP.shares + STRIP.gap : 0) + STRIP.nats;
 
+  const shared = (taps, shares) =>
+    taps.map((tap, k) => filled(words.depth.share, { tap, share: percent(shares[k]) })).join(", ");
+
   const summary = (figure) => {
     const all = mean(figure.bins);
-    if (!all) return "Nothing drawn yet.";
-    const parts = figure.taps.map((tap, k) => `block ${tap} ${percent(all.shares[k])}`);
-    const shares = parts.length ? `Shares of the attention on average: ${parts.join(", ")}; ` : "";
-    return `${shares}surprise ${all.nats.toFixed(1)} nats an id on average. Attention, not cause.`;
+    if (!all) return words.depth.nothing;
+    const given = { shares: shared(figure.taps, all.shares), nats: all.nats.toFixed(1) };
+    const said = filled(figure.taps.length ? words.depth.summary : words.depth.summaryPlain, given);
+    return `${said} ${words.depth.caution}`;
   };
 
   const stripOf = (roll, make) => {
@@ -89,7 +92,11 @@
     strip.append(document.createElement("canvas"));
     const sides = document.createElement("div");
     sides.className = "strip-names";
-    sides.innerHTML = "<span>taps</span><span>nats</span>";
+    for (const name of [words.depth.taps, words.depth.nats]) {
+      const side = document.createElement("span");
+      side.textContent = name;
+      sides.append(side);
+    }
     roll.append(sides, strip);
     return strip;
   };
@@ -133,22 +140,17 @@
   const legend = (box, now, taps) => {
     if (now === "loudness") return [];
     const parts = [];
-    const strip = "Along time: ";
     if (taps.length) {
       named(taps).forEach((name, k) => {
         parts.push(chip({ background: `var(--tap${taps.length > 1 ? Math.round((k * (COLOURS - 1)) / (taps.length - 1)) : 0})` }), name);
       });
     }
     const sound = box.closest(".outcome").querySelector(".roll.sound");
-    const most = sound ? "" : {
-      layers: "A note has the colour of the tap that its prediction attended to most. ",
-      unusual: "A note has the colour of the tap that its prediction attended to more than the others here did. ",
-      surprise: `The stronger a colour, the more surprising the note, up to ${MOST_NATS} nats. `,
-    }[now];
-    const line = taps.length ? "each tap's share, a line for their entropy, and the surprise in nats. " : "the surprise in nats. ";
+    const strip = taps.length ? words.depth.strip : words.depth.stripPlain;
+    const said = [...(sound ? [] : [filled(words.depth[now], { nats: MOST_NATS })]), strip, words.depth.caution];
     const told = document.createElement("span");
     told.className = "told";
-    told.textContent = `${most}${strip}${line}Attention, not cause.`;
+    told.textContent = said.join(" ");
     return [...parts, told];
   };
 
@@ -160,12 +162,14 @@
 
   // A note under the pointer, in words.
   const saidOf = (note, taps) => {
-    const name = `${figures.pitchName(note.pitch)} at ${note.start.toFixed(1)} s`;
-    if (!note.drew) return `${name}, of the prompt`;
-    const parts = taps.map((tap, k) => `block ${tap} ${percent(note.drew.shares[k])}`);
-    const chance = percent(Math.exp(-note.drew.nats));
-    return [`${name}: ${note.drew.nats.toFixed(1)} nats (probability ${chance})`, ...parts].join(", ");
+    const at = { note: figures.pitchName(note.pitch), seconds: note.start.toFixed(1) };
+    if (!note.drew) return filled(words.depth.ofPrompt, at);
+    const { nats, shares } = note.drew;
+    const said = filled(words.depth.note, { ...at, nats: nats.toFixed(1), chance: percent(Math.exp(-nats)) });
+    return taps.length ? `${said}, ${shared(taps, shares)}` : said;
   };
+  const noteSaid = (note) =>
+    filled(words.depth.at, { note: figures.pitchName(note.pitch), seconds: note.start.toFixed(1) });
   const noteAt = (roll, event) => {
     const field = roll.querySelector(".field");
     const box = field.getBoundingClientRect();
@@ -196,5 +200,5 @@
     figures.tellHeads(roll, scene);
   };
 
-  Object.assign(figures, { shows, fill, drawn, paintStrip, stripHeight, summary, shade, noteAt, saidOf });
+  Object.assign(figures, { shows, fill, drawn, paintStrip, stripHeight, summary, shade, noteAt, noteSaid, saidOf });
 }

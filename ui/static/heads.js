@@ -10,11 +10,9 @@
   // What is shown of a drawing: [shares of each head, whose they are], or null.
   const what = (roll) => {
     const { chosen, figure } = roll;
-    const of = roll.matches(".sound") ? "of all new frames" : "of all new notes and pauses";
-    if (chosen && chosen.heads) {
-      return [chosen.heads, `of ${figures.pitchName(chosen.note.pitch)} at ${chosen.note.start.toFixed(1)} s`];
-    }
-    return figure.heads && figure.heads.length ? [figure.heads, `${of}, on average`] : null;
+    const of = roll.matches(".sound") ? words.heads.frames : words.heads.notes;
+    if (chosen && chosen.heads) return [chosen.heads, filled(words.heads.of, { what: figures.noteSaid(chosen.note) })];
+    return figure.heads && figure.heads.length ? [figure.heads, of] : null;
   };
 
   const element = (name, text = "", about = {}) => {
@@ -28,20 +26,21 @@
   const tableOf = (heads, taps, of) => {
     const table = element("table");
     const first = element("tr");
-    first.append(element("th", "head", { scope: "row" }), ...heads.map((_, head) => element("th", head + 1, { scope: "col" })));
+    first.append(element("th", words.heads.head, { scope: "row" }), ...heads.map((_, head) => element("th", head + 1, { scope: "col" })));
     const rows = [...taps.keys()].reverse().map((k) => {
       const row = element("tr");
-      row.append(element("th", `block ${taps[k]}`, { scope: "row" }));
+      row.append(element("th", filled(words.depth.block, { tap: taps[k] }), { scope: "row" }));
       heads.forEach((shares, head) => {
-        const cell = element("td", "", { title: `head ${head + 1}, block ${taps[k]}: ${percent(shares[k])}` });
+        const share = percent(shares[k]);
+        const cell = element("td", "", { title: filled(words.heads.cell, { head: head + 1, tap: taps[k], share }) });
         const ink = element("i");
         ink.style.opacity = shares[k] / 1000;
-        cell.append(ink, element("span", percent(shares[k]), { class: "hidden" }));
+        cell.append(ink, element("span", share, { class: "hidden" }));
         row.append(cell);
       });
       return row;
     });
-    const about = `The share of each tap in each head, ${of}`;
+    const about = filled(words.heads.table, { of });
     table.setAttribute("aria-label", about);
     table.append(first, ...rows);
     return [element("p", about, { "aria-hidden": "true" }), table];
@@ -53,8 +52,8 @@
     if (known) return known;
     const box = element("details", "", { class: "heads" });
     box.open = open;
-    box.append(element("summary", "Head by head"), element("div"), element("p", "", { class: "faint" }));
-    box.lastChild.textContent = "The stronger a cell, the larger the share; those of a head come to 100%. Attention, not cause.";
+    box.append(element("summary", words.heads.title), element("div"), element("p", "", { class: "faint" }));
+    box.lastChild.textContent = words.heads.key;
     box.addEventListener("toggle", () => { open = box.open; });
     const panel = take.querySelector(".why") || roll;
     panel.after(box);
@@ -85,12 +84,12 @@
     if (!found) return 0;
     const [[heads, of], { taps }] = [found, roll.figure];
     const wide = Math.min(width / heads.length, 2.5 * CELL);
-    say(left, top + NAMES / 2, `Head by head, ${of}`, { size: 12 });
+    say(left, top + NAMES / 2, filled(words.heads.picture, { of }), { size: 12 });
     let y = top + NAMES + CELL / 2;
     heads.forEach((_, head) => say(left + (head + 0.5) * wide, y + NAMES / 2, head + 1, { align: "center" }));
     y += NAMES + 2;
     for (const k of [...taps.keys()].reverse()) {
-      say(left - 8, y + CELL / 2, `block ${taps[k]}`, { align: "right" });
+      say(left - 8, y + CELL / 2, filled(words.depth.block, { tap: taps[k] }), { align: "right" });
       heads.forEach((shares, head) => {
         pen.rect(left + head * wide, y, wide - 1, CELL - 1, colour.row);
         pen.rect(left + head * wide, y, wide - 1, CELL - 1, colour.ink, shares[k] / 1000);
