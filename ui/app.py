@@ -123,6 +123,7 @@ def theme() -> gr.themes.Base:
         "color_accent": "var(--old)",
         "checkbox_background_color_selected": "var(--old)",
         "checkbox_border_color_selected": "var(--old)",
+        "checkbox_border_color": "var(--faint)",
         "checkbox_label_background_fill": "var(--sheet)",
         "checkbox_label_background_fill_selected": "var(--sheet)",
         "checkbox_label_background_fill_hover": "var(--sheet)",

@@ -33,8 +33,8 @@ class Variation:
     files: tuple[tuple[str, str, str], ...] = ()
     """What can be downloaded: a label such as "MIDI", the file's name, its address."""
     onward: Onward | None = None
-    copied: str = ""
-    """How much of it training performances have too, in words."""
+    copied: tuple[str, str] = ("", "")
+    """How much of it training performances have too: a sentence, and the figures behind it."""
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,23 @@ def _onward(variation: Variation) -> str:
 
 
 def _copied(variation: Variation) -> str:
-    return f'<p class="facts copied">{escape(variation.copied)}</p>' if variation.copied else ""
+    sentence, figures = (escape(each) for each in variation.copied)
+    if not figures:
+        return f'<p class="facts copied">{sentence}</p>' if sentence else ""
+    return f'<details class="copied"><summary>{sentence}</summary><p>{figures}</p></details>'
 
 
 def views() -> str:
-    """The choice of what the drawings show, out of sight until a script has something to choose from."""
+    """The choice of what the drawings show, folded, and out of sight until a script has something to choose from."""
     options = "".join(
-        f'<label><input type="radio" value="{value}"{" checked" if value == "loudness" else ""}>{label}</label>'
-        for value, label in pictures.VIEWS.items()
+        f'<label title="{escape(about)}"><input type="radio" value="{value}">{label}</label>'
+        for value, (label, about) in pictures.VIEWS.items()
     )
-    return f'<fieldset class="views" hidden><legend>{pictures.SHOW}</legend>{options}<p class="key"></p></fieldset>'
+    return (
+        f'<details class="inside" hidden><summary>{pictures.INSIDE} '
+        f'<span class="faint">{pictures.INSIDE_SHOWS}</span></summary>'
+        f'<fieldset class="views"><legend>{pictures.SHOW}</legend>{options}<p class="key"></p></fieldset></details>'
+    )
 
 
 def variations_html(variations: Sequence[Variation]) -> str:

@@ -53,7 +53,7 @@ def row(made: Continuation, done: bool, after: int, bins: int = 0) -> dict[str, 
     """One variation as the page reads it, without the first `after` notes and `bins` of the strip, which it has.
 
     notes, open: those that have ended and those that still sound, as `numbers` has them. taps, drew, drewOpen, strip,
-    and heads at the end: what `ui.depth` says of them, where the run was asked for it.
+    heads and headStrips at the end: what `ui.depth` says of them, where the run was asked for it.
     """
     told: dict[str, Any] = {"after": 0, "notes": [], "open": []}
     if isinstance(made.tokenizer, PianoTokenizer):
@@ -66,7 +66,7 @@ def row(made: Continuation, done: bool, after: int, bins: int = 0) -> dict[str, 
             told |= {"drew": drew[after : len(over)], "drewOpen": drew[len(over) :]}
     if made.depth is not None:
         told |= {"taps": list(made.depth.taps), "strip": depth.strip(made, done, bins)}
-        told |= {"heads": depth.heads(made)} if done else {}
+        told |= {"heads": depth.heads(made), "headStrips": depth.head_strips(made)} if done else {}
     return told
 
 

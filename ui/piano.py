@@ -57,7 +57,7 @@ class PianoPerformance(Performance):
     ) -> None:
         self._run = run
         self._copying = copying
-        self._copied: list[str] = []
+        self._copied: list[tuple[str, str]] = []
         self._heard = run.sound
         self._seconds = params.seconds or 0.0
         self._to_ending = params.ending is not None
@@ -137,17 +137,17 @@ class PianoPerformance(Performance):
         lengths = [notes.new_seconds(each) for each in made]
         if stopped:
             return runs.stopped(lengths)
-        tokens = sum(len(part.ids) for part in made)
-        return runs.music(pictures.clock(max(lengths, default=0.0)), tokens, took, self._to_ending)
+        tokens, longest = sum(len(part.ids) for part in made), max(lengths)
+        return runs.music(len(made), pictures.clock(longest), longest - min(lengths) < 1, tokens, took, self._to_ending)
 
 
-def copied(run: CommonRun) -> str:
-    """Whether a continuation copies, in words for those who ask."""
+def copied(run: CommonRun) -> tuple[str, str]:
+    """Whether a continuation copies: one sentence, and the figures behind it."""
     if run.real is None:
-        return told(run)
+        return told(run), ""
     if run.notes <= run.real.high:
-        return runs.copied_as_usual(run.notes, LEAST, run.real.median, run.real.high)
-    return runs.copied_more(told(run))
+        return runs.not_copied(run.notes, LEAST), runs.usual_copies(run.real.median, run.real.high)
+    return runs.maybe_copied(run.notes), runs.where_copied(told(run))
 
 
 class PianoTab(Tab):

@@ -32,6 +32,8 @@ NO_PROMPT = "none"
 """The choice to begin without a prompt."""
 LEAST_SILENCE = 0.5
 """Seconds of silence before a prompt that are left out; less is a player's breath."""
+SHOWN_DIFFERENCE = 0.05
+"""Seconds; less is not seen in numbers that are told to a tenth."""
 KEPT_PROMPTS = 6
 """Prompts of a tab that stay read, so that moving a slider reads no file again."""
 KEPT_PARTS = 16
@@ -100,7 +102,11 @@ class Prompts(ABC):
             return runs.not_seen(prompt.start, str(error))
         window = pipeline.tokenizer.clip(ids, pipeline.model.config.context - 1)
         seen = None if len(window) == len(ids) else pipeline.tokenizer.seconds(window)
-        return runs.sees(prompt.start, pipeline.tokenizer.seconds(ids), len(ids), pipeline.model.config.context, seen)
+        there, told = self.duration(prompt) - prompt.start, pipeline.tokenizer.seconds(ids)
+        used = min(there, there if prompt.seconds is None else prompt.seconds)
+        # Tokens end with an event; a rest after it has none.
+        goes_on = prompt.start + told if abs(used - told) >= SHOWN_DIFFERENCE else None
+        return runs.sees(prompt.start, used, len(ids), pipeline.model.config.context, seen, goes_on)
 
     def encoded(self, pipeline: Pipeline, prompt: Prompt) -> tuple[int, ...]:
         """The ids of the part of a prompt that is used, encoded once. Raises PromptError."""

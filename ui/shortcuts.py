@@ -76,7 +76,7 @@ def fitted(taps: Sequence[int], text: object, count: int) -> list[Any]:
     reset = any(part != "1" for part in given[len(taps) :]) or 0 < len(given) < len(taps)
     value: dict[str, Any] = {"value": 1} if reset else {}
     named = [*taps, *(0 for _ in range(count))][:count]
-    shown = [gr.update(visible=k < len(taps), label=form.block(tap), **value) for k, tap in enumerate(named)]
+    shown = [gr.update(visible=k < len(taps), label=form.layer(tap), **value) for k, tap in enumerate(named)]
     return [line(taps), *shown]
 
 
@@ -96,7 +96,7 @@ def sliders(models: Models, named: Callable[[str], dict[str, Any]], checkpoint: 
                 MOST_GAIN,
                 1,
                 step=0.05,
-                label=form.block(usual[k]) if k < len(usual) else form.BLOCK,
+                label=form.layer(usual[k]) if k < len(usual) else form.LAYER,
                 visible=k < len(usual),
                 **named(f"tap-{k + 1}"),
             )

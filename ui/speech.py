@@ -149,7 +149,7 @@ class SpeechPerformance(Performance):
         if stopped:
             return runs.stopped([voice.new_seconds for voice in self._voices])
         together = sum(voice.new_seconds for voice in self._voices)
-        return runs.speech(together, took)
+        return runs.speech(len(made), together, took)
 
 
 class SpeechTab(Tab):

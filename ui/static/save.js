@@ -30,7 +30,7 @@
   const chipsOf = (roll, scene, colour) => {
     const plain = [[colour.old, words.save.prompt], [colour.new, words.save.continuation]];
     const taps = roll.figure.taps || [];
-    const layers = taps.map((tap, k) => [figures.shade(colour, k, taps.length), filled(words.depth.block, { tap })]);
+    const layers = taps.map((tap, k) => [figures.shade(colour, k, taps.length), filled(words.depth.layer, { tap })]);
     if (scene.shows === "loudness") return plain;
     if (roll.matches(".sound")) return [...plain, ...layers];
     if (scene.shows !== "surprise") return layers;
@@ -63,11 +63,11 @@
     y += 18;
     if (scene.shows !== "loudness") {
       const strip = figures.stripHeight(figure.taps);
-      pen.within(LEFT, y, wide, strip, () => figures.paintStrip(pen, figure, scene.seconds, wide, colour));
+      pen.within(LEFT, y, wide, strip, () => figures.paintStrip(pen, figure, scene.seconds, wide, colour, scene.shows));
       if (figure.taps.length) say(LEFT - 8, y + 22, words.depth.taps, { align: "right" });
       say(LEFT - 8, y + strip - 14, words.depth.nats, { align: "right" });
       y += strip + 18;
-      y += figures.paintHeads(pen, roll, LEFT, y - 6, wide, colour, say);
+      y += figures.paintHeads(pen, roll, LEFT, y - 6, wide, colour, say, scene);
     }
     let x = LEFT;
     for (const [shade, name] of chipsOf(roll, scene, colour)) {

@@ -24,6 +24,14 @@
   const same = (a, b) => a && b && a.pitch === b.pitch && Math.abs(a.start - b.start) < 0.005;
   const newNotes = (roll) => figures.scene(roll).notes.filter(({ drew }) => drew);
 
+  // Its place is as high whatever is said there, so that nothing moves; what is longer is scrolled to.
+  const say = (said, text) => {
+    said.textContent = text;
+    said.scrollTop = 0;
+    if (said.scrollHeight > said.clientHeight + 1) said.tabIndex = 0;
+    else said.removeAttribute("tabindex");
+  };
+
   const panelOf = (roll) => {
     let panel = roll.nextElementSibling;
     if (panel && panel.matches(".why")) return panel;
@@ -53,7 +61,7 @@
     if (asked) asked.abort();
     const { signal } = (asked = new AbortController());
     roll.chosen = { note, looked: [] };
-    said.textContent = filled(words.why.reading, { what: figures.noteSaid(note) });
+    say(said, filled(words.why.reading, { what: figures.noteSaid(note) }));
     figures.draw(roll);
     const [address, place] = roll.dataset.from.split("#");
     try {
@@ -64,18 +72,18 @@
       if (!roll.chosen || roll.chosen.note !== note) return; // another one was chosen meanwhile
       if (found.error) {
         roll.chosen = null;
-        said.textContent = filled(words.why.failed, { why: found.error });
+        say(said, filled(words.why.failed, { why: found.error }));
         return;
       }
       roll.chosen.looked = found.looked;
       roll.chosen.taps = found.taps;
       roll.chosen.heads = found.heads;
-      said.textContent = inWords(note, found);
+      say(said, inWords(note, found));
       figures.draw(roll);
     } catch {
       if (signal.aborted) return;
       roll.chosen = null;
-      said.textContent = words.why.away;
+      say(said, words.why.away);
     }
   };
 

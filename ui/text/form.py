@@ -38,12 +38,12 @@ WAITING_SPEECH = (
 )
 
 SHORTCUTS = "Shortcuts"
-NO_SHORTCUTS = "This model has no shortcuts: its last block taps no other."
+NO_SHORTCUTS = "This model has no shortcuts: its last layer looks at no other."
 SHORTCUTS_DO = (
-    "How much each tapped block counts in the attention of the last one: 1 as trained, 0 not at all. What it costs is "
-    "said when the run is done."
+    "How much each layer that the last one looks back to counts in its attention: 1 as trained, 0 not at all. What "
+    "that costs is said when the run is done."
 )
-BLOCK = "Block"
+LAYER = "Layer"
 
 NAMES = {
     "start": "where to begin",
@@ -73,9 +73,9 @@ def meter(quarters: float, beats: int, part: int) -> str:
     return f"{quarters:.0f} quarters a minute, {beats}/{part}"
 
 
-def block(tap: int) -> str:
-    """The slider of a tap."""
-    return f"{BLOCK} {tap}"
+def layer(tap: int) -> str:
+    """The slider of a tap, a block of the Transformer."""
+    return f"{LAYER} {tap}"
 
 
 def with_loss(name: str, loss: float) -> str:

@@ -9,14 +9,17 @@ GROWING_SOUND = "Loudness and spectrogram, still being made."
 PROMPT, CONTINUATION, UNUSED, PALER = "Prompt", "Continuation", "Not used", "paler is softer"
 FREQUENCIES = {250: "250 Hz", 1000: "1 kHz", 2000: "2 kHz", 4000: "4 kHz"}
 """Named beside a spectrogram."""
-SHOW = "Show"
+INSIDE = "Look inside the model"
+INSIDE_SHOWS = "which of its layers it looked at for each note, and how surprising the note was to it"
+SHOW = "Colours"
 VIEWS = {
-    "loudness": "Loudness",
-    "layers": "Layers",
-    "unusual": "Layers beyond the usual",
-    "surprise": "Surprise",
+    "layers": ("Layers", "The layer that got more attention than usual"),
+    "shares": ("Raw shares", "The layer that got the largest share of the attention"),
+    "surprise": ("Surprise", "-ln p of each note by the model's own softmax, in nats"),
+    "loudness": ("Loudness", "Paler is softer, as without a look inside"),
 }
-"""What the colours of a take can show; `static/depth.js` shows the choice where there is one."""
+"""What the colours of a take can show, each with what it is in the field's terms; `static/depth.js` shows the choice
+where there is one, the first one first."""
 
 
 def pitch(number: int) -> str:

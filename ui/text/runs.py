@@ -44,21 +44,31 @@ def stopped(lengths: Sequence[float]) -> str:
     return f"Stopped. Kept: {', '.join(parts)}."
 
 
-def music(length: str, tokens: int, took: float, to_ending: bool) -> str:
-    """A run of music is done. length: of the longest variation. tokens: of all. took: seconds."""
+def music(variations: int, length: str, alike: bool, tokens: int, took: float, to_ending: bool) -> str:
+    """A run of music is done. length: of the longest variation. alike: the others are as long. tokens: of all
+    variations together. took: seconds.
+    """
     ends = ", to an ending," if to_ending else ""
-    return f"{length} of music{ends} in {took:.1f} s: {tokens} tokens."
+    if variations == 1:
+        return f"{length} of music{ends} in {took:.1f} s: {tokens:,} tokens."
+    each = f"{'' if alike else 'up to '}{length} of music each"
+    return f"{variations} variations, {each}{ends or ','} in {took:.1f} s: {tokens:,} tokens in all."
 
 
-def speech(seconds: float, took: float) -> str:
+def speech(variations: int, seconds: float, took: float) -> str:
     """A run of speech is done. seconds: of all variations together."""
-    return f"{seconds:.1f} s of speech in {took:.1f} s: {seconds / max(took, 1e-3):.1f} times as fast as it plays."
+    of = f" in {variations} variations" if variations > 1 else ""
+    speed = seconds / max(took, 1e-3)
+    return f"{seconds:.1f} s of speech{of} in {took:.1f} s: {speed:.1f} times as fast as it plays."
 
 
 def gains_cost(difference: float, as_trained: float) -> str:
     """What it cost that taps were turned, in nats a token; follows what is said of the run."""
-    said = f"{abs(difference):.3f} nats a token {'worse' if difference >= 0 else 'better'}"
-    return f" With the shortcuts turned so, the prompt is predicted {said} than as trained ({as_trained:.3f})."
+    more = "more" if difference >= 0 else "less"
+    return (
+        f" With the shortcuts turned so, the prompt surprises the model {more}: by {abs(difference):.3f} nats a token "
+        f"({as_trained:.3f} as trained)."
+    )
 
 
 def variation(number: int) -> str:
@@ -144,24 +154,31 @@ def other_model(name: str, of_that_name: bool) -> str:
     return f"made with {name}, {alike}: the same seed gives other ids"
 
 
-def copied_as_usual(notes: int, least: int, median: int, high: int) -> str:
-    """No more of a variation is in training performances than of real ones. notes: of the longest run, 0 where it has
-    `least` or fewer; median, high: of real performances.
+def not_copied(notes: int, least: int) -> str:
+    """No more of a variation is in training performances than of real ones. notes: of the longest run that is, 0 where
+    it has `least` or fewer.
     """
-    longest = f"{notes} notes" if notes else f"at most {least}"
+    if not notes:
+        return f"No sign of copying: no more than {least} notes in a row are in a training performance too."
+    return f"No sign of copying: at most {notes} notes in a row are in a training performance too."
+
+
+def maybe_copied(notes: int) -> str:
+    """More is."""
+    return f"Maybe copied: {notes} notes in a row are in a training performance too, more than usual."
+
+
+def usual_copies(median: int, high: int) -> str:
+    """The figures behind: what real performances have in common with those of other works."""
     return (
-        f"No more in common with the training performances than usual: the longest run has {longest}; "
-        f"{_usual(median, high)}."
+        f"Counted in any key and tempo. Real performances of other works have {median} in a row in half of all cases, "
+        f"and {high} or more in one of twenty."
     )
 
 
-def _usual(median: int, high: int) -> str:
-    return f"in real performances of other works it has {median}, in one of twenty {high} or more"
-
-
-def copied_more(told: str) -> str:
-    """More is. told: where, by the library."""
-    return f"More in common with a training performance than usual: {told}."
+def where_copied(told: str) -> str:
+    """The same where more is copied. told: where, by the library."""
+    return f"Counted in any key and tempo: {told}."
 
 
 def file(name: str, facts: str, sees: str) -> str:
@@ -189,9 +206,15 @@ def not_seen(start: float, why: str) -> str:
     return f"{begins(start)}: {why}"
 
 
-def sees(start: float, used: float, tokens: int, context: int, seen: float | None) -> str:
-    """What of a prompt is used, and how much of that the model sees: `seen` seconds, None for all."""
+def sees(start: float, used: float, tokens: int, context: int, seen: float | None, goes_on: float | None) -> str:
+    """What of a prompt is used, and how much of that the model sees: `seen` seconds, None for all. goes_on: when its
+    last token is, in seconds, where that is not at the end of the part.
+    """
     text = f"{begins(start)}, {used:.1f} s are used: {tokens:,} tokens"
-    if seen is None:
-        return f"{text} of the {context:,} that the model sees."
-    return f"{text}, of which the model sees the last {seen:.1f} s."
+    of = (
+        f" of the {context:,} that the model sees"
+        if seen is None
+        else f", of which the model sees the last {seen:.1f} s"
+    )
+    last = "" if goes_on is None else f" Its last note begins or ends at {goes_on:.1f} s; there the model goes on."
+    return f"{text}{of}.{last}"

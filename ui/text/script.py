@@ -5,8 +5,8 @@
 
 from ui.text import form, keyboard, page, pictures, runs
 
-BLOCK = "block {tap}"
-CAUTION = "Attention, not cause."
+LAYER = "layer {tap}"
+CAUTION = "Attention, not cause: where it looked, not why."
 """With all that is said of the depth map."""
 NOTE_AT = "{note} at {seconds} s"
 
@@ -29,45 +29,56 @@ WORDS: dict[str, dict[str, str | tuple[str, ...]]] = {
         "link": "The link:",
     },
     "depth": {
-        "block": BLOCK,
+        "layer": LAYER,
         "caution": CAUTION,
         "nothing": "Nothing drawn yet.",
-        "summary": "Shares of the attention on average: {shares}; surprise {nats} nats an id on average.",
-        "summaryPlain": "surprise {nats} nats an id on average.",
-        "taps": "taps",
-        "nats": "nats",
-        "layers": "A note has the colour of the tap that its prediction attended to most.",
-        "unusual": "A note has the colour of the tap that its prediction attended to more than the others here did.",
-        "surprise": "The stronger a colour, the more surprising the note, up to {nats} nats.",
-        "strip": "Along time: each tap's share, a line for their entropy, and the surprise in nats.",
-        "stripPlain": "Along time: the surprise in nats.",
+        "opened": (
+            "There is nothing to look at inside a take that was opened from a file, as it holds notes alone. "
+            f"“{runs.AGAIN}” makes it anew, and then there is."
+        ),
+        "summary": "Shares of the attention on average: {shares}; surprise {nats} nats a token on average.",
+        "summaryPlain": "Surprise: {nats} nats a token on average.",
+        "taps": "layers",
+        "tapsAbout": "Each tapped block's share of the last block's attention, a quarter of a second or a frame a time",
+        "nats": "surprise",
+        "natsAbout": "-ln p of the tokens by the model's own softmax, in nats",
+        "layers": "A note has the colour of the layer that the model looked at more than it usually does here; the "
+        "stronger, the more.",
+        "shares": "A note has the colour of the layer that the model looked at most.",
+        "surprise": "The stronger a colour, the less the model itself expected the note.",
+        "stripBeyond": "Along time: over the line what it looked at more than usual, under it what less; below, its "
+        "surprise.",
+        "strip": "Along time: each layer's share, a line for how evenly they share (entropy); below, its surprise.",
+        "stripPlain": "Along time: its surprise.",
         "at": NOTE_AT,
         "ofPrompt": f"{NOTE_AT}, of the prompt",
-        "note": f"{NOTE_AT}: {{nats}} nats (probability {{chance}})",
-        "share": f"{BLOCK} {{share}}",
+        "note": f"{NOTE_AT}: probability {{chance}} ({{nats}} nats)",
+        "share": f"{LAYER} {{share}}",
     },
     "heads": {
         "title": "Head by head",
         "head": "head",
-        "cell": f"head {{head}}, {BLOCK}: {{share}}",
+        "cell": f"head {{head}}, {LAYER}: {{share}}",
         "of": "of {what}",
         "frames": "of all new frames, on average",
         "notes": "of all new notes and pauses, on average",
-        "table": "The share of each tap in each head, {of}",
+        "table": "The share of each layer in each head of the last one, {of}",
         "key": f"The stronger a cell, the larger the share; those of a head come to 100%. {CAUTION}",
         "picture": "Head by head, {of}",
+        "along": "The shares of {layers} layers in each of {heads} heads along time",
+        "alongKey": "The same along time, a strip for each head, the lowest layer at the bottom.",
     },
     "why": {
         "before": "◂ Note before",
         "next": "Next note ▸",
-        "click": "Click a note to see what it attended to.",
+        "click": "Click a note to see what the model looked at for it.",
         "reading": "Reading what {what} was drawn from.",
         "under": "under 1%",
         "likely": "{word} {chance}",
-        "looked": f"{NOTE_AT} ({{share}}, mostly {BLOCK})",
+        "looked": f"{NOTE_AT} ({{share}}, mostly by {LAYER})",
         "first": "{word} at {seconds} s had a probability of {chance}.",
         "likeliest": "Likeliest: {words}.",
-        "eyes": "It attended most to {notes}; the outlines above show more.",
+        "eyes": "It looked most at {notes}; the outlines above show more.",
         "failed": "Not explained: {why}.",
         "away": "The server does not answer; try again when it is back.",
     },
