@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.modalities.base import Usual
 from shortcut_gen.pipeline import Continuation
+from ui.registry import TABS
 from ui.sessions import Run
 from ui.settings import ON_PAGE, Asked, planned
 from ui.text import refusals
@@ -17,8 +18,6 @@ from ui.values import chosen, number, shown
 
 LENGTH = 600
 """Characters of a link's query that are read."""
-TABS = ("piano", "speech")
-"""The tabs that a link can name; the first where it names none."""
 KEPT = 900
 """Characters of what a page remembers of a tab."""
 _NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
@@ -89,13 +88,21 @@ def link(run: Run, made: Sequence[Continuation], tab: str) -> str:
     return "?" + urlencode({name: each for name, each in said.items() if each is not None})
 
 
+def _values(query: str) -> dict[str, str]:
+    """What a link's query says. Raises SettingsError."""
+    try:
+        return dict(parse_qsl(query[:LENGTH].removeprefix("?"), keep_blank_values=True, max_num_fields=30))
+    except ValueError as error:
+        raise SettingsError(refusals.link_unread(str(error))) from None
+
+
 def tab_of(query: str, tabs: Collection[str]) -> str | None:
     """The tab that a link opens; None where it names none that is there."""
     try:
-        values = dict(parse_qsl(query[:LENGTH].removeprefix("?"), max_num_fields=30))
-    except ValueError:
+        tab = _values(query).get("tab")
+    except SettingsError:  # `from_link` says so
         return None
-    return values["tab"] if values.get("tab") in tabs else None
+    return tab if tab in tabs else None
 
 
 def from_link(
@@ -109,12 +116,9 @@ def from_link(
     """What a link sets; None where it sets nothing of this tab. most: how much of a prompt can be used, and how long a
     run can be. Raises SettingsError.
     """
-    try:
-        values = dict(parse_qsl(query.removeprefix("?"), keep_blank_values=True, max_num_fields=30))
-    except ValueError as error:
-        raise SettingsError(refusals.link_unread(str(error))) from None
-    named = values.get("tab", TABS[0])
-    if named not in TABS and tab == TABS[0]:
+    values, first = _values(query), next(iter(TABS))
+    named = values.get("tab", first)
+    if named not in TABS and tab == first:
         raise SettingsError(refusals.link(refusals.link_tab(shown(named), TABS)))
     if named != tab or not set(values) & {*_NAMES, *_OPTIONS}:
         return None

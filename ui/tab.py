@@ -5,7 +5,7 @@ A modality's tab (`ui/piano.py`, `ui/speech.py`) says how its prompts are read a
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +13,12 @@ import gradio as gr
 
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import PromptError, ShortcutGenError
-from shortcut_gen.pipeline import Continuation, EncodedPrompt, Pipeline, Prompt
+from shortcut_gen.pipeline import Continuation, EncodedPrompt, Pipeline, Progress, Prompt
 from ui.asking import browser_of, page_of
 from ui.html import status, variations_html
 from ui.links import from_link, from_page
 from ui.opening import Opening
-from ui.performance import finished
+from ui.performance import Performance, finished
 from ui.prompts import NO_PROMPT, Prompts
 from ui.saving import origin_of
 from ui.sessions import Admission, Run
@@ -31,6 +31,11 @@ from ui.text import refusals, runs
 def buttons(*, running: bool) -> tuple[Any, Any]:
     """The Continue and Stop buttons, while a run goes on or not."""
     return gr.update(interactive=not running), gr.update(interactive=running)
+
+
+def _meanwhile(line: str) -> tuple[Any, ...]:
+    """What a run yields where only its line is new."""
+    return gr.skip(), line, *(gr.skip(),) * 4
 
 
 def check_kind(made: Continuation, pipeline: Pipeline) -> None:
@@ -198,40 +203,16 @@ class Tab(Prompts, Opening):
         performance = self.perform(run, pipeline, params, count)
         try:
             if performance.live:  # the page opens its ear before there is anything to hear
-                line = status(runs.READING, "busy", performance.live)
-                yield gr.skip(), line, *(gr.skip(),) * 4
-            began, drawn, problem, before = time.monotonic(), 0.0, "", ""
-            busy = status(runs.GENERATING, "busy", performance.live)
-            made: tuple[Continuation, ...] = ()
-            every = performance.every_tokens
+                yield _meanwhile(status(runs.READING, "busy", performance.live))
+            began = time.monotonic()
             if isinstance(prompt, Prompt):
                 prompt = EncodedPrompt(prompt=prompt, ids=self.encoded(pipeline, prompt))
             rows = [(prompt, k) for k in range(count)]
-            stream = pipeline.stream_rows(rows, params, every_tokens=every, depth=True)
-            try:
-                for progress in stream:
-                    if progress.queue and not any(each.ids for each in progress.continuations):
-                        waits = status(runs.in_line(progress.queue), "busy", performance.live)
-                        if run.stop.is_set():
-                            break
-                        yield gr.skip(), waits, *(gr.skip(),) * 4
-                        continue
-                    made = progress.continuations
-                    performance.hear(made[0])
-                    if run.stop.is_set() or all(progress.done):
-                        break
-                    if time.monotonic() - drawn >= performance.redraw_seconds:
-                        drawn = time.monotonic()
-                        drawing = variations_html(performance.draw(made, progress.done))
-                        # A roll grows by itself.
-                        yield from () if drawing == before else ((drawing, busy, *(gr.skip(),) * 4),)
-                        before = drawing
-            except ShortcutGenError as error:
-                if not made:
-                    raise
-                problem = str(error)
-            finally:
-                stream.close()  # type: ignore[attr-defined]
+            stream = pipeline.stream_rows(rows, params, every_tokens=performance.every_tokens, depth=True)
+            made, problem = yield from self._watch(stream, run, performance)
+            if not made:  # stopped in line for the model
+                yield gr.skip(), status(runs.STOPPED_BEFORE), gr.skip(), *buttons(running=False), gr.skip()
+                return
             performance.finish(made)
             outcome = problem or performance.outcome(made, run.stop.is_set(), time.monotonic() - began)
             outcome += "" if run.stop.is_set() else cost(pipeline, prompt.ids, params.tap_gains)
@@ -243,6 +224,40 @@ class Tab(Prompts, Opening):
         finally:
             performance.close()
             run.sound.close()  # the page is not to wait for more
+
+    @staticmethod
+    def _watch(
+        stream: Iterator[Progress], run: Run, performance: Performance
+    ) -> Generator[tuple[Any, ...], None, tuple[tuple[Continuation, ...], str]]:
+        """Yields as `run` does while variations grow. Returns them as they are in the end, none where the run was
+        stopped in line for its model, and what has kept them from going on. Raises ShortcutGenError where nothing was
+        made.
+        """
+        busy = status(runs.GENERATING, "busy", performance.live)
+        made: tuple[Continuation, ...] = ()
+        drawn, before = 0.0, ""
+        try:
+            for progress in stream:
+                waits = progress.queue and not any(each.ids for each in progress.continuations)
+                if not waits:
+                    made = progress.continuations
+                    performance.hear(made[0])
+                if run.stop.is_set() or all(progress.done):
+                    break
+                if waits:
+                    yield _meanwhile(status(runs.in_line(progress.queue), "busy", performance.live))
+                elif time.monotonic() - drawn >= performance.redraw_seconds:
+                    drawn, drawing = time.monotonic(), variations_html(performance.draw(made, progress.done))
+                    if drawing != before:  # a roll grows by itself
+                        yield drawing, busy, *(gr.skip(),) * 4
+                    before = drawing
+        except ShortcutGenError as error:
+            if not made:
+                raise
+            return made, str(error)
+        finally:
+            stream.close()  # type: ignore[attr-defined]
+        return made, ""
 
     def dare(self, word: str | None) -> tuple[Any, Any]:
         """Between safest and boldest another word was chosen. Returns (temperature, top-p)."""

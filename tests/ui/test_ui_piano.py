@@ -24,7 +24,7 @@ from starlette.testclient import TestClient
 from shortcut_gen.errors import CheckpointError, MediaError, PromptError, SettingsError
 from shortcut_gen.media import Audio, Note, Score, read_score
 from shortcut_gen.media.render import RELEASE_SECONDS
-from shortcut_gen.pipeline import Pipeline, Prompt
+from shortcut_gen.pipeline import Pipeline, Progress, Prompt
 from tests.shared.results import results_of
 from tests.shared.tabs import FIRST, SETTINGS, go_on, page, run
 from ui import sessions as sessions_module
@@ -569,6 +569,27 @@ def test_a_run_waits_for_its_turn_and_can_be_stopped_before_it(do: PianoTab, ses
     assert "tokens" in last[1]
     assert len(files(do, ".mid")) == 1
     assert all(each is not None and not each.stop.is_set() for each in begun)
+
+
+def test_a_run_that_is_stopped_in_line_for_its_model_says_so(
+    do: PianoTab, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the variations on the page stay."""
+
+    def waits(pipeline: Pipeline, rows: Any, *_: Any, **__: Any) -> Any:
+        for _ in range(100):
+            yield Progress(continuations=(), done=(False,), queue=3)
+
+    monkeypatch.setattr(Pipeline, "stream_rows", waits)
+    said = []
+    for each in run(do):
+        assert each[0] == gr.skip()
+        said.append(each)
+        if "Number 3 in line" in str(each[1]):
+            do.stop(page())
+    assert "Stopped before it began" in said[-1][1]
+    assert [button["interactive"] for button in said[-1][3:5]] == [True, False]
+    assert sessions.steps("page", "piano") == []
 
 
 def test_places_are_few_and_nobody_holds_one_that_is_gone(
