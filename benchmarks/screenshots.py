@@ -2,8 +2,8 @@
 
 Starts the demo on the shipped checkpoints, continues a prompt in each tab there is, at 1280 and at 390 pixels, and
 saves `page-1280.png`, `page-390.png` (piano), `speech-1280.png` and `speech-390.png`; and `depth.png`, a take of piano
-with the look inside the model open and a note explained. Prints the seconds from the command to a page that answers, and from the click to the first notes or the first sound. Needs Chromium (CHROMIUM=FILE
-names it) and playwright.
+with the look inside the model open and a note explained. Prints the seconds from the command to a page that answers,
+and from the click to the first notes or the first sound. Needs Chromium (CHROMIUM=FILE names it) and playwright.
 """
 
 import argparse
@@ -60,7 +60,7 @@ class View:
 VIEWS = (
     View("Piano", 1280, "light", 2, "Chopin"),
     View("Piano", 390, "dark", 1, "Schumann"),
-    View("Piano", 1000, "light", 1, "Entertainer", inside="depth.png"),
+    View("Piano", 1280, "light", 1, "Entertainer", inside="depth.png"),
     View("Speech", 1280, "light", 2, "Reader 3005"),
     View("Speech", 390, "dark", 1, "Reader 3331"),
 )
@@ -126,6 +126,7 @@ def picture(browser: Any, url: str, view: View, folder: Path) -> None:
     page.wait_for_function("!document.querySelector('.playhead.on')", timeout=60_000)
     page.wait_for_timeout(800)
     # Not by `full_page`: beyond the window's edge Chromium paints only a part of the second player.
+    page.mouse.move(0, 0)
     page.set_viewport_size({"width": view.width, "height": page.evaluate("document.documentElement.scrollHeight")})
     page.wait_for_timeout(500)
     if view.inside:
