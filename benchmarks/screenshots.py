@@ -151,7 +151,7 @@ def look_inside(page: Any, path: Path) -> None:
         }"""
     )
     field.click(position=place)
-    page.wait_for_selector(".why .said:has-text('%')")
+    page.wait_for_selector(".why .said:has-text('%')", timeout=300_000)
     page.wait_for_timeout(500)
     page.locator(".take").first.screenshot(path=path)
 
