@@ -10,7 +10,7 @@ PROMPT, CONTINUATION, UNUSED, PALER = "Prompt", "Continuation", "Not used", "pal
 FREQUENCIES = {250: "250 Hz", 1000: "1 kHz", 2000: "2 kHz", 4000: "4 kHz"}
 """Named beside a spectrogram."""
 INSIDE = "Look inside the model"
-INSIDE_SHOWS = "which of its layers it looked at for each note, and how surprising the note was to it"
+INSIDE_SHOWS = "which of its layers it looked at while it wrote, and what surprised it"
 SHOW = "Colours"
 VIEWS = {
     "layers": ("Layers", "The layer that got more attention than usual"),
