@@ -1,9 +1,9 @@
 """Pictures of the page, and how long it takes: `python -m benchmarks.screenshots`.
 
 Starts the demo on the shipped checkpoints, continues a prompt in each tab there is, at 1280 and at 390 pixels, and
-saves `page-1280.png`, `page-390.png` (piano), `speech-1280.png` and `speech-390.png`. Prints the seconds from the
-command to a page that answers, and from the click to the first notes or the first sound. Needs Chromium (CHROMIUM=FILE
-names it) and playwright.
+saves `page-1280.png`, `page-390.png` (piano), `speech-1280.png` and `speech-390.png`; and `depth.png`, a take of piano
+with the look inside the model open and a note explained. Prints the seconds from the command to a page that answers,
+and from the click to the first notes or the first sound. Needs Chromium (CHROMIUM=FILE names it) and playwright.
 """
 
 import argparse
@@ -45,6 +45,8 @@ class View:
     scheme: str
     variations: int
     example: str
+    inside: str = ""
+    """The file of a picture of its first take alone, with the look inside the model."""
 
     @property
     def prefix(self) -> str:
@@ -58,6 +60,7 @@ class View:
 VIEWS = (
     View("Piano", 1280, "light", 2, "Chopin"),
     View("Piano", 390, "dark", 1, "Schumann"),
+    View("Piano", 1280, "light", 1, "Entertainer", inside="depth.png"),
     View("Speech", 1280, "light", 2, "Reader 3005"),
     View("Speech", 390, "dark", 1, "Reader 3331"),
 )
@@ -103,7 +106,7 @@ def opened(browser: Any, url: str, view: View) -> Any:
     return page
 
 
-def picture(browser: Any, url: str, view: View, path: Path) -> None:
+def picture(browser: Any, url: str, view: View, folder: Path) -> None:
     """Continue an example and save what the page then looks like."""
     page = opened(browser, url, view)
     if page is None:
@@ -122,13 +125,40 @@ def picture(browser: Any, url: str, view: View, path: Path) -> None:
     )
     page.wait_for_function("!document.querySelector('.playhead.on')", timeout=60_000)
     page.wait_for_timeout(800)
-    page.screenshot(path=path, full_page=True)
+    # Not by `full_page`: beyond the window's edge Chromium paints only a part of the second player.
+    page.mouse.move(0, 0)
+    page.set_viewport_size({"width": view.width, "height": page.evaluate("document.documentElement.scrollHeight")})
+    page.wait_for_timeout(500)
+    if view.inside:
+        look_inside(page, folder / view.inside)
+    else:
+        page.screenshot(path=folder / view.file)
     page.close()
+
+
+def look_inside(page: Any, path: Path) -> None:
+    """Of a page with a take its first one, with the look inside the model, head by head too, and a note explained."""
+    page.locator(".inside > summary:visible").click()
+    page.locator(".take .heads summary").first.click()
+    field = page.locator(".take .field").first
+    place = field.evaluate(
+        """(field) => {
+            const scene = window.figures.scene(field.closest(".roll"));
+            const notes = scene.notes.filter(({ drew }) => drew);
+            const note = notes[Math.floor(notes.length / 2)];
+            const [x, y, w, h] = window.figures.place(note, scene, field.clientWidth, field.clientHeight);
+            return { x: x + w / 2, y: y + h / 2 };
+        }"""
+    )
+    field.click(position=place)
+    page.wait_for_selector(".why .said:has-text('%')", timeout=300_000)
+    page.wait_for_timeout(500)
+    page.locator(".take").first.screenshot(path=path)
 
 
 def time_to_sound(browser: Any, url: str, runs: int) -> None:
     """Seconds from the click to the first sound, again and again."""
-    page = opened(browser, url, VIEWS[2])
+    page = opened(browser, url, next(view for view in VIEWS if view.tab == "Speech"))
     if page is None:
         return
     page.locator("#speech-variations label", has_text="1").click()
@@ -158,7 +188,7 @@ def main() -> None:
         with sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
             for view in VIEWS:
-                picture(browser, url, view, arguments.out / view.file)
+                picture(browser, url, view, arguments.out)
             if arguments.runs > 0:
                 time_to_sound(browser, url, arguments.runs)
             browser.close()

@@ -1,6 +1,7 @@
 """The page: a tab for every modality that has a checkpoint, between a header and a footer; its looks, its server."""
 
 import inspect
+import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -25,6 +26,8 @@ from ui.programs import Programs, files_of
 from ui.registry import TABS, VOICES
 from ui.sessions import Sessions
 from ui.tab import Tab
+from ui.text import page as words
+from ui.text import script
 from ui.values import take_as_sent
 
 STATIC = Path(__file__).parent / "static"
@@ -41,37 +44,33 @@ QUEUE = 256
 
 def header(names: list[str]) -> str:
     """What the page is for, by the names of its tabs' tokenizers."""
-    kinds = " or of ".join(TABS[name].continues for name in names)
-    return (
-        f"<header><h1>shortcut-gen</h1><p>Give it the beginning of {kinds}, and it goes on. A small Transformer writes "
-        "what follows piece by piece; its last layer looks back into the layers before it.</p></header>"
-    )
+    said = words.about([TABS[name].continues for name in names])
+    return f"<header><h1>{words.TITLE}</h1><p>{said}</p></header>"
 
 
 def _about(entry: Entry) -> str:
     """One model in a few words."""
-    name, loss = entry.info.corpus.get("name"), entry.info.figures.get("test", {}).get("nll")
-    facts = [f"{entry.info.model.layers} layers of width {entry.info.model.width}"]
-    facts += [f"trained on {name}"] if name else []
-    facts += [f"test loss {loss:.2f} nats per token"] if isinstance(loss, int | float) else []
-    facts += [f"weights {entry.info.licence}"] if entry.info.licence else []
-    return f"{entry.name}: {', '.join(facts)}"
+    info, loss = entry.info, entry.info.figures.get("test", {}).get("nll")
+    known = float(loss) if isinstance(loss, int | float) else None
+    return words.model(
+        entry.name, info.model.layers, info.model.width, info.corpus.get("name"), known, info.licence or None
+    )
 
 
 def footer(models: Mapping[str, Models]) -> str:
     """What plays here, and whose work it is."""
     entries = [entry for each in models.values() for entry in each.entries]
-    said = ["Models: " + "; ".join(escape(_about(entry)) for entry in entries) + "."]
+    said = [words.models([escape(_about(entry)) for entry in entries])]
     plain = ""
     if "piano" in models:
         renderer = renderer_name()
-        said.append(f"Piano sound: {escape(renderer)}.")
+        said.append(words.renderer(escape(renderer)))
         if not renderer.startswith("FluidSynth"):
-            plain = " <b>FluidSynth is not installed, so the sound is plainer.</b>"
+            plain = f" <b>{words.PLAIN}</b>"
     said += [escape(TABS[name].credit) for name in models if TABS[name].credit]
     return (
-        f"<footer><p>Everything is computed on this machine; nothing is sent elsewhere.{plain}</p>"
-        f"<details><summary>About the models and sounds</summary><p>{' '.join(said)}</p></details></footer>"
+        f"<footer><p>{words.LOCAL}{plain}</p>"
+        f"<details><summary>{words.MODELS_AND_SOUNDS}</summary><p>{' '.join(said)}</p></details></footer>"
     )
 
 
@@ -79,7 +78,7 @@ def build(models: Mapping[str, Models], sessions: Sessions) -> gr.Blocks:
     """The page for the models there are, by tokenizer, each of which has a tab."""
     take_as_sent()
     # Uploads are Gradio's own files: looked over every quarter of an hour, gone after an hour.
-    with gr.Blocks(title="shortcut-gen", analytics_enabled=False, delete_cache=(900, 3600)) as page:
+    with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=(900, 3600)) as page:
         gr.HTML(header(list(models)), elem_id="top")
         with gr.Tabs(elem_id="tabs") as tabs:
             for name, of_modality in models.items():
@@ -126,6 +125,7 @@ def theme() -> gr.themes.Base:
         "color_accent": "var(--old)",
         "checkbox_background_color_selected": "var(--old)",
         "checkbox_border_color_selected": "var(--old)",
+        "checkbox_border_color": "var(--faint)",
         "checkbox_label_background_fill": "var(--sheet)",
         "checkbox_label_background_fill_selected": "var(--sheet)",
         "checkbox_label_background_fill_hover": "var(--sheet)",
@@ -138,11 +138,16 @@ def theme() -> gr.themes.Base:
 
 
 def _scripts() -> str:
-    """The scripts, each a function that is called once when the page is there."""
+    """The scripts, each a function that is called once when the page is there, with the words that they need."""
     functions = ",\n".join((STATIC / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    told = json.dumps(script.WORDS, ensure_ascii=False)
+    fill = "const filled = (text, values) => text.replace(/{(\\w+)}/g, (_, name) => values[name]);"
     start = "for (const start of starts) start();"
     ready = "if (document.readyState === 'loading') addEventListener('DOMContentLoaded', begin); else begin();"
-    return f"(() => {{ const starts = [\n{functions}\n]; const begin = () => {{ {start} }}; {ready} }})();"
+    return (
+        f"(() => {{ const words = {told}; {fill} const starts = [\n{functions}\n];"
+        f" const begin = () => {{ {start} }}; {ready} }})();"
+    )
 
 
 def application(
@@ -158,7 +163,7 @@ def application(
     operation = operation or Operation()
     page = build(models, sessions)
 
-    def script(name: str, text: str) -> Route:
+    def served(name: str, text: str) -> Route:
         async def answer(_: object) -> Response:
             return Response(text, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
@@ -175,8 +180,8 @@ def application(
             alive.route(sessions.alive, sessions.close),
             results.route(sessions.result, sessions.made),
             *keyboard.routes(),
-            script("page.js", _scripts()),
-            script("alive.js", (STATIC / "alive.js").read_text(encoding="utf-8")),
+            served("page.js", _scripts()),
+            served("alive.js", (STATIC / "alive.js").read_text(encoding="utf-8")),
         ],
     )
     gr.mount_gradio_app(

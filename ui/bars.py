@@ -8,6 +8,7 @@ import gradio as gr
 from shortcut_gen.media import Score
 from shortcut_gen.media.midi import DEFAULT_TEMPO
 from shortcut_gen.pipeline import Prompt
+from ui.text import form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class Meter:
         return self.beats * 4 / self.part * self.tempo / 1e6
 
     def __str__(self) -> str:
-        return f"{60e6 / self.tempo:.0f} quarters a minute, {self.beats}/{self.part}"
+        return form.meter(60e6 / self.tempo, self.beats, self.part)
 
 
 def meter(prompt: Prompt, at: float) -> Meter | None:
@@ -46,4 +47,4 @@ def shown(found: Meter | None, seconds: object) -> Any:
     """The field that says a length in bars, out of sight where there are none."""
     if found is None or not isinstance(seconds, int | float):
         return gr.update(visible=False)
-    return gr.update(visible=True, value=round(seconds / found.seconds, 2), label=f"The same in bars ({found})")
+    return gr.update(visible=True, value=round(seconds / found.seconds, 2), label=form.bars(str(found)))

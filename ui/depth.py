@@ -16,6 +16,8 @@ from shortcut_gen.pipeline import Continuation
 
 BIN_SECONDS = 0.25
 """Of the strip under a roll. Speech has one for each frame."""
+FIRST, LEVELS = ord("#"), 56
+"""Of a share as a character: none of these does JSON escape."""
 
 
 def starts(made: Continuation) -> NDArray[np.float64]:
@@ -84,18 +86,45 @@ def strip(made: Continuation, done: bool, after: int) -> dict[str, Any]:
     begin in each, as `_figures`; a bin is told when no more ids can begin in it."""
     depth = made.depth
     assert depth is not None
-    piano = isinstance(made.tokenizer, PianoTokenizer)
-    frame = made.tokenizer.frame
-    width = BIN_SECONDS if piano else made.seconds * frame / max(len(made.prompt_ids) + len(made.ids), 1)
-    count = len(depth.surprise)
-    place = ((starts(made)[:count] - made.seam_seconds) / width + 1e-6).astype(np.int64)
-    known = np.isfinite(depth.surprise)
-    bins = int(place[-1]) + 1 if count else 0
-    told = bins if done else max(bins - 1, 0)
-    weights = np.bincount(place[known], minlength=bins)
-    columns = [depth.surprise, *depth.shares.T]
-    sums = [np.bincount(place[known], column[known].astype(np.float64), bins) for column in columns]
-    with np.errstate(invalid="ignore"):
-        means = np.stack(sums) / weights  # (1 + L, bins), NaN where no id begins
+    bins = Bins(made)
+    told = bins.count if done else max(bins.count - 1, 0)
+    means = bins.means([depth.surprise, *depth.shares.T])
     rows = [_figures(means[1:, k].astype(np.float32), means[0, k]) for k in range(min(after, told), told)]
-    return {"after": min(after, told), "width": width, "seam": made.seam_seconds, "bins": rows}
+    return {"after": min(after, told), "width": bins.width, "seam": made.seam_seconds, "bins": rows}
+
+
+def head_strips(made: Continuation) -> str:
+    """The same head by head, of a continuation that is done: for each bin, each head and each tap a character, `FIRST`
+    for a share of 0 to `LEVELS` above it for 1; spaces where no id begins. "" without taps.
+    """
+    depth = made.depth
+    if depth is None or depth.by_head is None or not depth.taps or not len(depth.surprise):
+        return ""
+    ids, heads, taps = depth.by_head.shape
+    means = Bins(made).means(list(depth.by_head.reshape(ids, heads * taps).T)).T  # (bins, H * L)
+    levels = np.where(np.isnan(means), ord(" "), np.rint(LEVELS * np.nan_to_num(means)) + FIRST)
+    return levels.astype(np.uint8).tobytes().decode("ascii")
+
+
+class Bins:
+    """The time from the seam on in bins, and in which of them each new id begins."""
+
+    def __init__(self, made: Continuation) -> None:
+        depth = made.depth
+        assert depth is not None
+        frame = made.tokenizer.frame
+        piano = isinstance(made.tokenizer, PianoTokenizer)
+        self.width = BIN_SECONDS if piano else made.seconds * frame / max(len(made.prompt_ids) + len(made.ids), 1)
+        count = len(depth.surprise)
+        place = ((starts(made)[:count] - made.seam_seconds) / self.width + 1e-6).astype(np.int64)
+        self.count = int(place[-1]) + 1 if count else 0
+        self._known = np.isfinite(depth.surprise)
+        self._place = place[self._known]
+
+    def means(self, columns: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+        """Of columns of a number for each id the means of each bin, (columns, bins), NaN where no id begins."""
+        weights = np.bincount(self._place, minlength=self.count)
+        sums = [np.bincount(self._place, each[self._known].astype(np.float64), self.count) for each in columns]
+        with np.errstate(invalid="ignore"):
+            means: NDArray[np.float64] = np.stack(sums) / weights
+        return means

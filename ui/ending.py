@@ -5,16 +5,15 @@ from collections.abc import Callable
 
 from ui.bodies import RefusalError
 from ui.sessions import Sessions
+from ui.text import refusals
 
 RETRY_SECONDS = 20
 """After which whoever was refused by a server that ends may ask again."""
-ENDING = "the server is about to end or to start anew; try again in a moment"
-PARTING = "The server ends now, so this was not made to its end."
 
 
 def ending() -> RefusalError:
     """What is said of a request that begins something while the server ends."""
-    return RefusalError(503, ENDING, headers={"Retry-After": str(RETRY_SECONDS)})
+    return RefusalError(503, refusals.ENDING, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
 def drain(sessions: Sessions, seconds: float, waits: Callable[[], int], last: Callable[[], float]) -> bool:
@@ -31,7 +30,7 @@ def drain(sessions: Sessions, seconds: float, waits: Callable[[], int], last: Ca
         time.sleep(0.05)
         busy = _busy(sessions, waits)
     if busy:
-        sessions.hand_back(PARTING)
+        sessions.hand_back(refusals.PARTING)
         while _busy(sessions, waits) and time.monotonic() < until:
             time.sleep(0.05)
     # Whoever was served is to hear of it and fetch the files, as long as there is time.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from html import escape
 
 from ui.piano_figures import legend
+from ui.text import pictures, runs
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Variation:
     files: tuple[tuple[str, str, str], ...] = ()
     """What can be downloaded: a label such as "MIDI", the file's name, its address."""
     onward: Onward | None = None
-    copied: str = ""
-    """How much of it training performances have too, in words."""
+    copied: tuple[str, str] = ("", "")
+    """How much of it training performances have too: a sentence, and the figures behind it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def prompt_card(figure: str, facts: str, *, rest: bool, kept: str = "", sound: s
     """What the chosen prompt looks like: facts and kept are plain text, `rest` says that a part of it is not used."""
     note = f'<p class="kept">{escape(kept)}</p>' if kept else ""
     colours = legend(unused=True) if rest else ""
-    listen = f'<div class="listen">{player(sound, "The prompt")}</div>' if sound else ""
+    listen = f'<div class="listen">{player(sound, runs.PROMPT_PLAYER)}</div>' if sound else ""
     return f'<div class="card prompt"><p class="facts">{escape(facts)}</p>{note}{figure}{colours}{listen}</div>'
 
 
@@ -77,10 +78,10 @@ def _listen(variation: Variation) -> str:
         return ""
     links = "".join(
         f'<a class="button" href="{escape(where)}" download="{escape(name)}">{escape(label)}'
-        f'<span class="hidden"> of variation {variation.number}</span></a>'
+        f'<span class="hidden">{runs.of_variation(variation.number)}</span></a>'
         for label, name, where in variation.files
     )
-    heard = player(variation.sound, f"Variation {variation.number}, prompt and continuation")
+    heard = player(variation.sound, runs.player(variation.number))
     return f'<div class="listen">{heard}{links}</div>{_onward(variation)}'
 
 
@@ -89,41 +90,40 @@ def _onward(variation: Variation) -> str:
     if variation.onward is None:
         return ""
     end = f"{variation.onward.seconds:.1f}"
-    label = f"Where in variation {variation.number} to go on from, in seconds"
+    label = runs.where_in(variation.number)
     return (
         f'<div class="onward" data-where="{variation.onward.where}">'
         f'<input type="range" min="0.5" max="{end}" step="0.1" value="{end}" aria-label="{label}">'
-        f'<output>{end} s</output><button type="button" class="button">Go on from here'
-        f'<span class="hidden"> in variation {variation.number}</span></button></div>'
+        f'<output>{runs.seconds(end)}</output><button type="button" class="button">{runs.GO_ON_FROM}'
+        f'<span class="hidden">{runs.in_variation(variation.number)}</span></button></div>'
     )
 
 
 def _copied(variation: Variation) -> str:
-    return f'<p class="facts copied">{escape(variation.copied)}</p>' if variation.copied else ""
-
-
-VIEWS = {
-    "loudness": "Loudness",
-    "layers": "Layers",
-    "unusual": "Layers beyond the usual",
-    "surprise": "Surprise",
-}
-"""What the colours of a take can show; `static/depth.js` shows the choice where there is one."""
+    sentence, figures = (escape(each) for each in variation.copied)
+    if not figures:
+        return f'<p class="facts copied">{sentence}</p>' if sentence else ""
+    return f'<details class="copied"><summary>{sentence}</summary><p>{figures}</p></details>'
 
 
 def views() -> str:
-    """The choice of what the drawings show, out of sight until a script has something to choose from."""
+    """The choice of what the drawings show, folded, and out of sight until a script has something to choose from."""
     options = "".join(
-        f'<label><input type="radio" value="{value}"{" checked" if value == "loudness" else ""}>{label}</label>'
-        for value, label in VIEWS.items()
+        f'<label title="{escape(about)}"><input type="radio" value="{value}">{label}</label>'
+        for value, (label, about) in pictures.VIEWS.items()
     )
-    return f'<fieldset class="views" hidden><legend>Show</legend>{options}<p class="key"></p></fieldset>'
+    return (
+        f'<details class="inside" hidden><summary>{pictures.INSIDE} '
+        f'<span class="faint">{pictures.INSIDE_SHOWS}</span></summary>'
+        f'<fieldset class="views"><legend>{pictures.SHOW}</legend>{options}<p class="key"></p></fieldset></details>'
+    )
 
 
 def variations_html(variations: Sequence[Variation]) -> str:
     """One fills the width, several stand side by side where there is room."""
     cards = "".join(
-        f'<article class="card take"><h2>Variation {each.number}<span class="facts">{escape(each.facts)}</span></h2>'
+        f'<article class="card take"><h2>{runs.variation(each.number)}'
+        f'<span class="facts">{escape(each.facts)}</span></h2>'
         f'<p class="facts of">{escape(each.prompt)}</p>{each.figure}{_copied(each)}{_listen(each)}</article>'
         for each in variations
     )

@@ -8,6 +8,7 @@ import asyncio
 import io
 from collections.abc import Callable
 from pathlib import Path
+from string import Template
 
 import numpy as np
 import soundfile
@@ -20,6 +21,7 @@ from starlette.routing import Route
 from shortcut_gen.errors import MediaError
 from shortcut_gen.media import Note, Score
 from shortcut_gen.media.render import render
+from ui.text import keyboard as words
 
 PITCHES = tuple(range(21, 109, 3))
 """Of the samples; what lies between is played a little faster or slower."""
@@ -114,4 +116,5 @@ def routes(bank: Bank | None = None) -> list[Route]:
 
 def panel() -> str:
     """The keyboard as HTML, closed; static/keyboard.js fills and plays it."""
-    return PAGE.read_text(encoding="utf-8")
+    said = {name: text for name, text in vars(words).items() if isinstance(text, str) and name.isupper()}
+    return Template(PAGE.read_text(encoding="utf-8")).substitute(said)

@@ -27,6 +27,7 @@ from ui.settings import (
 )
 from ui.shortcuts import sliders
 from ui.tab import Tab
+from ui.text import form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +73,8 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
     """A whole tab: examples above, settings on the left, prompt and takes on the right; its events are wired."""
     first, prefix = next(iter(do.examples)), look.prefix
     labels = [(example.label, file) for file, example in do.examples.items()]
-    labels.append((f"No prompt\n{look.without}", NO_PROMPT))
-    choice = gr.Radio(labels, value=first, label="A beginning", elem_id=f"{prefix}examples", elem_classes="examples")
+    labels.append((f"{form.NO_PROMPT}\n{look.without}", NO_PROMPT))
+    choice = gr.Radio(labels, value=first, label=form.EXAMPLES, elem_id=f"{prefix}examples", elem_classes="examples")
     for component in look.over_columns:
         component.render()
     with gr.Row(elem_classes="columns"):
@@ -91,7 +92,7 @@ def lay_out(do: Tab, models: Models, look: Look) -> Fields:
             start, used, others, seed, bars = _settings(do, models, look, do.examples[first].seconds)
             gr.Checkbox(
                 True,
-                label="Play the first variation while it is made",
+                label=form.ALOUD,
                 container=False,
                 interactive=True,  # only static/live.js reads it, which gradio does not know
                 elem_id=f"{prefix}aloud",
@@ -130,13 +131,13 @@ def _settings(do: Tab, models: Models, look: Look, duration: float) -> tuple[Any
     def named(name: str) -> dict[str, Any]:
         return {"elem_id": f"{look.prefix}{name}", "elem_classes": name}
 
-    start = gr.Slider(0, max(last, 0.1), 0, step=0.1, label="Where in it to begin (seconds)", **named("start"))
+    start = gr.Slider(0, max(last, 0.1), 0, step=0.1, label=form.START, **named("start"))
     used = gr.Slider(
         LEAST_USED,
         longest,
         min(do.usual.prompt_seconds, longest),
         step=0.1,
-        label="How much of it to use (seconds)",
+        label=form.USED,
         **named("used"),
     )
     seconds = gr.Slider(
@@ -144,30 +145,32 @@ def _settings(do: Tab, models: Models, look: Look, duration: float) -> tuple[Any
         do.most_seconds,
         do.usual.seconds,
         step=1,
-        label="How long to go on (seconds)",
+        label=form.SECONDS,
         **named("seconds"),
     )
-    bars = gr.Number(None, label="The same in bars", minimum=0, visible=False, **named("bars"))
+    bars = gr.Number(None, label=form.BARS, minimum=0, visible=False, **named("bars"))
     ending = gr.Checkbox(
         False,
-        label="To an ending",
-        info=f"Looks up to {ENDING_SECONDS:g} s further for a chord to end on.",
+        label=form.ENDING,
+        info=form.ending_info(ENDING_SECONDS),
         container=False,
         visible=do.ends,
         **named("ending"),
     )
     variations = gr.Radio(
-        list(range(1, MAX_VARIATIONS + 1)), value=1, label="Variations", type="value", **named("variations")
+        list(range(1, MAX_VARIATIONS + 1)), value=1, label=form.VARIATIONS, type="value", **named("variations")
     )
-    daring = gr.Radio(list(DARING), value="usual", label="Safer or bolder", **named("daring"))
+    daring = gr.Radio(
+        [(form.DARING_WORDS[word], word) for word in DARING], value="usual", label=form.DARING, **named("daring")
+    )
     names = [(entry.label, entry.name) for entry in models.entries]
     checkpoint = gr.Dropdown(
-        names, value=models.default, label="Model", visible=len(names) > 1, filterable=False, **named("checkpoint")
+        names, value=models.default, label=form.MODEL, visible=len(names) > 1, filterable=False, **named("checkpoint")
     )
-    with gr.Accordion("More settings", open=False, elem_id=f"{look.prefix}more", elem_classes="more"):
+    with gr.Accordion(form.MORE, open=False, elem_id=f"{look.prefix}more", elem_classes="more"):
         with gr.Row(elem_classes="pair"):
-            seed = gr.Number(0, label="Seed", minimum=0, maximum=MAX_SEED, **named("seed"))
-            fresh = gr.Checkbox(True, label="A new seed each time", container=False, **named("fresh"))
+            seed = gr.Number(0, label=form.SEED, minimum=0, maximum=MAX_SEED, **named("seed"))
+            fresh = gr.Checkbox(True, label=form.FRESH, container=False, **named("fresh"))
         temperature, top_p, top_k, min_p = _sampling(do, named)
     gains = sliders(models, named, checkpoint)
     drawn = (temperature, top_p)
@@ -181,14 +184,20 @@ def _sampling(do: Tab, named: Callable[[str], dict[str, Any]]) -> tuple[Any, Any
     """The fields of how ids are drawn, by the field's own terms: (temperature, top-p, top-k, min-p)."""
     with gr.Row(elem_classes="pair"):
         temperature = gr.Slider(
-            0, MAX_TEMPERATURE, 1.0, step=0.05, label="Temperature", info="Higher is bolder.", **named("temperature")
+            0,
+            MAX_TEMPERATURE,
+            1.0,
+            step=0.05,
+            label=form.TEMPERATURE,
+            info=form.TEMPERATURE_INFO,
+            **named("temperature"),
         )
         top_p = gr.Slider(
-            LEAST_TOP_P, 1, do.usual.top_p, step=0.01, label="Top-p", info="Lower is safer.", **named("top-p")
+            LEAST_TOP_P, 1, do.usual.top_p, step=0.01, label=form.TOP_P, info=form.TOP_P_INFO, **named("top-p")
         )
     with gr.Row(elem_classes="pair"):
-        top_k = gr.Slider(0, MAX_TOP_K, 0, step=1, label="Top-k", info="0 keeps all.", **named("top-k"))
-        min_p = gr.Slider(0, MAX_MIN_P, 0, step=0.01, label="Min-p", info="Higher is safer.", **named("min-p"))
+        top_k = gr.Slider(0, MAX_TOP_K, 0, step=1, label=form.TOP_K, info=form.TOP_K_INFO, **named("top-k"))
+        min_p = gr.Slider(0, MAX_MIN_P, 0, step=0.01, label=form.MIN_P, info=form.MIN_P_INFO, **named("min-p"))
     return temperature, top_p, top_k, min_p
 
 
@@ -196,8 +205,8 @@ def _buttons(prefix: str) -> tuple[Any, Any, Any]:
     """(Continue, Stop, the line under them)."""
     with gr.Column(elem_classes="transport"):
         with gr.Row(elem_classes="buttons"):
-            go = gr.Button("Continue", variant="primary", min_width=120, elem_id=f"{prefix}go", elem_classes="go")
-            halt = gr.Button("Stop", interactive=False, min_width=120, elem_id=f"{prefix}stop", elem_classes="halt")
+            go = gr.Button(form.CONTINUE, variant="primary", min_width=120, elem_id=f"{prefix}go", elem_classes="go")
+            halt = gr.Button(form.STOP, interactive=False, min_width=120, elem_id=f"{prefix}stop", elem_classes="halt")
         line = gr.HTML("", elem_id=f"{prefix}status", elem_classes="line")
     return go, halt, line
 
@@ -220,9 +229,11 @@ def _wire(do: Tab, look: Look, fields: Fields) -> None:
     # A place is asked for at once, so that the click has an answer also where others are served first.
     token = gr.Textbox(visible=False)
     # Buttons within the variations and the tree write here what they stand for, and press one of these.
-    where = gr.Textbox(label="Where", elem_id=f"{look.prefix}where", elem_classes="out-of-sight where", container=False)
-    onward = gr.Button("Go on", elem_id=f"{look.prefix}onward", elem_classes="out-of-sight onward-go")
-    show = gr.Button("Show", elem_id=f"{look.prefix}show", elem_classes="out-of-sight show-step")
+    where = gr.Textbox(
+        label=form.WHERE, elem_id=f"{look.prefix}where", elem_classes="out-of-sight where", container=False
+    )
+    onward = gr.Button(form.GO_ON, elem_id=f"{look.prefix}onward", elem_classes="out-of-sight onward-go")
+    show = gr.Button(form.SHOW, elem_id=f"{look.prefix}show", elem_classes="out-of-sight show-step")
     for button, does, given in (
         (fields.go, do.run, [choice, upload, *part]),
         (onward, do.go_on, [where]),

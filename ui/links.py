@@ -10,14 +10,14 @@ from urllib.parse import parse_qsl, urlencode
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.modalities.base import Usual
 from shortcut_gen.pipeline import Continuation
+from ui.registry import TABS
 from ui.sessions import Run
 from ui.settings import ON_PAGE, Asked, planned
+from ui.text import refusals
 from ui.values import chosen, number, shown
 
 LENGTH = 600
 """Characters of a link's query that are read."""
-TABS = ("piano", "speech")
-"""The tabs that a link can name; the first where it names none."""
 KEPT = 900
 """Characters of what a page remembers of a tab."""
 _NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
@@ -88,13 +88,21 @@ def link(run: Run, made: Sequence[Continuation], tab: str) -> str:
     return "?" + urlencode({name: each for name, each in said.items() if each is not None})
 
 
+def _values(query: str) -> dict[str, str]:
+    """What a link's query says. Raises SettingsError."""
+    try:
+        return dict(parse_qsl(query[:LENGTH].removeprefix("?"), keep_blank_values=True, max_num_fields=30))
+    except ValueError as error:
+        raise SettingsError(refusals.link_unread(str(error))) from None
+
+
 def tab_of(query: str, tabs: Collection[str]) -> str | None:
     """The tab that a link opens; None where it names none that is there."""
     try:
-        values = dict(parse_qsl(query[:LENGTH].removeprefix("?"), max_num_fields=30))
-    except ValueError:
+        tab = _values(query).get("tab")
+    except SettingsError:  # `from_link` says so
         return None
-    return values["tab"] if values.get("tab") in tabs else None
+    return tab if tab in tabs else None
 
 
 def from_link(
@@ -108,13 +116,10 @@ def from_link(
     """What a link sets; None where it sets nothing of this tab. most: how much of a prompt can be used, and how long a
     run can be. Raises SettingsError.
     """
-    try:
-        values = dict(parse_qsl(query.removeprefix("?"), keep_blank_values=True, max_num_fields=30))
-    except ValueError as error:
-        raise SettingsError(f"the link cannot be read: {error}") from None
-    named = values.get("tab", TABS[0])
-    if named not in TABS and tab == TABS[0]:
-        raise SettingsError(f"The link sets nothing: it names the tab {shown(named)}; {' or '.join(TABS)} is needed.")
+    values, first = _values(query), next(iter(TABS))
+    named = values.get("tab", first)
+    if named not in TABS and tab == first:
+        raise SettingsError(refusals.link(refusals.link_tab(shown(named), TABS)))
     if named != tab or not set(values) & {*_NAMES, *_OPTIONS}:
         return None
 
@@ -125,7 +130,7 @@ def from_link(
         return float(text) if _NUMBER.fullmatch(text) else text
 
     def read() -> Fields:
-        choice = chosen(values.get("prompt", next(iter(examples))), "prompt", examples)
+        choice = chosen(values.get("prompt", next(iter(examples))), refusals.PROMPT, examples)
         asked = Asked(
             seconds=value("seconds", usual.seconds),
             variations=value("variations", 1),
@@ -164,7 +169,7 @@ def from_link(
     try:
         return read()
     except SettingsError as error:
-        raise SettingsError(f"The link sets nothing: {error}.") from None
+        raise SettingsError(refusals.link(str(error))) from None
 
 
 def from_page(
@@ -182,7 +187,7 @@ def from_page(
             return None
         planned(asked, most[1], checkpoints, ON_PAGE)
         return Fields(
-            choice=chosen(choice, "prompt", examples),
+            choice=chosen(choice, refusals.PROMPT, examples),
             upload=upload if isinstance(upload, str) and is_upload(upload) else None,
             start=number(start, ON_PAGE["start"], 0, 86_400),
             used=number(used, ON_PAGE["used"], 0, most[0]),

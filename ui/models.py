@@ -18,6 +18,7 @@ from shortcut_gen.errors import CheckpointError, ShortcutGenError
 from shortcut_gen.media import Score
 from shortcut_gen.pipeline import EncodedPrompt, Pipeline, Progress, Prompt
 from ui.saved import MadeBy
+from ui.text import form
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class Entry:
     def label(self) -> str:
         """Its name, and its test loss where that was measured."""
         nll = self.info.figures.get("test", {}).get("nll")
-        return f"{self.name} (test loss {nll:.2f})" if isinstance(nll, int | float) else self.name
+        return form.with_loss(self.name, nll) if isinstance(nll, int | float) else self.name
 
 
 def find_checkpoints(folder: Path) -> dict[str, list[Entry]]:

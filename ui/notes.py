@@ -20,6 +20,7 @@ from ui.piano_figures import MAX_DRAWN, Roll, describe, numbers
 from ui.sessions import Run
 from ui.speech_figures import Analysis, Sketch, columns
 from ui.speech_figures import describe as described
+from ui.text import refusals, runs
 
 
 def address(token: str, place: int) -> str:
@@ -35,8 +36,7 @@ def new_seconds(made: Continuation) -> float:
 def facts(made: Continuation, done: bool, new: float | None = None) -> str:
     """How far a variation has come, in words. new: how long it is without its prompt, if it is not as its ids say."""
     new = new_seconds(made) if new is None else new
-    length = f"{new:.1f} s new" if done else f"{new:.1f} of {made.params.seconds or new:.0f} s"
-    return f"{length}, seed {made.seed}"
+    return runs.new(new, made.seed) if done else runs.so_far(new, made.params.seconds or new, made.seed)
 
 
 def ended(notes: Iterable[Note], now: float | None) -> tuple[list[Note], list[Note]]:
@@ -53,7 +53,7 @@ def row(made: Continuation, done: bool, after: int, bins: int = 0) -> dict[str, 
     """One variation as the page reads it, without the first `after` notes and `bins` of the strip, which it has.
 
     notes, open: those that have ended and those that still sound, as `numbers` has them. taps, drew, drewOpen, strip,
-    and heads at the end: what `ui.depth` says of them, where the run was asked for it.
+    heads and headStrips at the end: what `ui.depth` says of them, where the run was asked for it.
     """
     told: dict[str, Any] = {"after": 0, "notes": [], "open": []}
     if isinstance(made.tokenizer, PianoTokenizer):
@@ -66,7 +66,7 @@ def row(made: Continuation, done: bool, after: int, bins: int = 0) -> dict[str, 
             told |= {"drew": drew[after : len(over)], "drewOpen": drew[len(over) :]}
     if made.depth is not None:
         told |= {"taps": list(made.depth.taps), "strip": depth.strip(made, done, bins)}
-        told |= {"heads": depth.heads(made)} if done else {}
+        told |= {"heads": depth.heads(made), "headStrips": depth.head_strips(made)} if done else {}
     return told
 
 
@@ -113,7 +113,7 @@ def route(find: Callable[[str], Run | None]) -> Route:
     async def serve(request: Request) -> Response:
         run = find(request.path_params["token"])
         if run is None:
-            return JSONResponse({"error": "this run is not there any more"}, 404)
+            return JSONResponse({"error": refusals.RUN_GONE}, 404)
         asked = request.query_params
         have, bins = counts(asked.get("after", "")), counts(asked.get("bins", ""))
         found = await run_in_threadpool(rows, run, have, bins)

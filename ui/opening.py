@@ -1,7 +1,7 @@
 """Opening a saved take: its steps are there as if they had been made on the page."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from ui.saved import MAX_BYTES, MadeBy, Saved, Step, read
 from ui.sessions import Run
 from ui.settings import FIELDS, LEAST_SECONDS, LEAST_TOP_P, MAX_MIN_P, MAX_SEED, MAX_TEMPERATURE, MAX_TOP_K
 from ui.steps import Steps
+from ui.text import refusals, runs
 
 
 class Opening(Steps):
@@ -50,16 +51,16 @@ class Opening(Steps):
         page, browser = page_of(request), browser_of(request)
         try:
             if self.sessions.busy(page, self.name):
-                raise PromptError("a run goes on; stop it, then open the take")
+                raise PromptError(refusals.RUN_GOES_ON)
             with self.sessions.reading():
                 saved, pipelines, others = open_file(upload, self.name, self.models, self.most_opened)
-            runs = into_runs(saved, pipelines, lambda: self.sessions.add(page, self.name, browser), self._drawn_again)
-            shown = next(run for run, step in zip(runs, saved.steps, strict=True) if step.number == saved.shown)
+            made = into_runs(saved, pipelines, lambda: self.sessions.add(page, self.name, browser), self._drawn_again)
+            shown = next(run for run, step in zip(made, saved.steps, strict=True) if step.number == saved.shown)
             self.sessions.show(page, self.name, shown)
             drawing = self.drawn(shown)
         except ShortcutGenError as error:
             return gr.skip(), gr.skip(), status(str(error), "error"), None, *(gr.skip(),) * len(FIELDS)
-        line = status(told(Path(upload).name, saved, others))
+        line = status(runs.opened(Path(upload).name, len(saved.steps), others))
         return drawing, self._tree(page), line, None, *self._settings_of(shown)
 
     def _drawn_again(self, run: Run, pipeline: Pipeline) -> str:
@@ -102,7 +103,7 @@ def open_file(path: str, tab: str, models: Models, most_seconds: float) -> tuple
         with file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise MediaError(f"{file.name} cannot be read; upload it again") from error
+        raise MediaError(refusals.unread(file.name)) from error
     usual = models.pipeline()
     saved = read(data, file.name, tab, usual.tokenizer.vocab_size, usual.tokenizer.frame)
     pipelines, others = {}, []
@@ -111,10 +112,7 @@ def open_file(path: str, tab: str, models: Models, most_seconds: float) -> tuple
         others += [said] if said and said not in others else []
         for ids in step.variations:
             if (seconds := usual.tokenizer.seconds(step.ids + ids)) > most_seconds:
-                raise MediaError(
-                    f"{file.name} has a variation of {seconds:,.0f} s in step {step.number}; at most "
-                    f"{most_seconds:,.0f} are opened"
-                )
+                raise MediaError(refusals.too_long(file.name, seconds, step.number, most_seconds))
     return saved, pipelines, others
 
 
@@ -130,9 +128,8 @@ def _pipeline(made_by: MadeBy, models: Models) -> tuple[Pipeline, str]:
         if fits and here.codec == made_by.codec:
             return pipeline, ""
     if models.made_by().codec != made_by.codec:
-        return usual, f"made with {made_by.name} and another codec, so it sounds otherwise here"
-    alike = "another checkpoint of that name" if made_by.name in models.names else "which is not here"
-    return usual, f"made with {made_by.name}, {alike}: the same seed gives other ids"
+        return usual, runs.other_codec(made_by.name)
+    return usual, runs.other_model(made_by.name, made_by.name in models.names)
 
 
 def into_runs(
@@ -146,11 +143,11 @@ def into_runs(
     Raises MediaError where the server ends meanwhile.
     """
     numbers: dict[int, int] = {}
-    runs = []
+    made = []
     for step in saved.steps:
         run = new()
         if run is None:
-            raise MediaError("the server is about to end; open the file later")
+            raise MediaError(refusals.ENDS)
         numbers[step.number] = run.number
         pipeline = pipelines[step.number]
         run.origin, run.made_by = step.origin, step.made_by
@@ -158,8 +155,8 @@ def into_runs(
         run.made = continuations(step, pipeline)
         run.draw = partial(draw, run, pipeline)
         run.ended = True
-        runs.append(run)
-    return runs
+        made.append(run)
+    return made
 
 
 def continuations(step: Step, pipeline: Pipeline) -> tuple[Continuation, ...]:
@@ -177,10 +174,3 @@ def continuations(step: Step, pipeline: Pipeline) -> tuple[Continuation, ...]:
         )
         for variation, ids in enumerate(step.variations)
     )
-
-
-def told(name: str, saved: Saved, others: Sequence[str]) -> str:
-    """What is said of a file that was opened."""
-    count = len(saved.steps)
-    line = f"{name}: {count} step{'s' if count > 1 else ''} opened."
-    return f"{line} {'; '.join(others).capitalize()}." if others else line

@@ -12,20 +12,13 @@ from ui.results import slug
 from ui.saving import save
 from ui.sessions import Run, Sessions
 from ui.takes import together
-
-
-def said_stopped(lengths: Sequence[float]) -> str:
-    """What is said after Stop, by how long each variation has become, in seconds."""
-    if len(lengths) < 2:
-        return f"Stopped. {max(lengths, default=0.0):.1f} s are kept."
-    parts = [f"{seconds:.1f} s of variation {place}" for place, seconds in enumerate(lengths, start=1)]
-    return f"Stopped. Kept: {', '.join(parts)}."
+from ui.text import runs
 
 
 def continues(made: Continuation) -> str:
     """What a variation continues, in words."""
     name = made.prompt.name
-    return name if name == Prompt.empty().name else f"of {name}"
+    return runs.continues(name, name == Prompt.empty().name)
 
 
 class Performance(ABC):
@@ -77,15 +70,15 @@ def finished(run: Run, performance: Performance, made: Sequence[Continuation], s
         if files:
             every += [name for _, name, _ in files]
             onward = Onward(f"{run.number}.{place + 1}", each.seconds)
-            sound = next(where for label, _, where in files if label == "WAV")
+            sound = next(where for label, _, where in files if label == runs.WAV)
             origin = variations[place].prompt
             if run.parent:
-                origin += f", on from variation {run.parent[1]} of step {run.parent[0]}, {each.seam_seconds:.1f} s in"
+                origin = runs.onward(origin, run.parent[1], run.parent[0], each.seam_seconds)
             variations[place] = replace(variations[place], prompt=origin, sound=sound, files=files, onward=onward)
     stem = f"{slug(made[0].prompt.name)}{step}-seed{made[0].seed}"
     take = f"{stem}-take.json"
-    links = [("Save take", take, run.offer(take, save(sessions, tab, run), fresh=True))]
+    links = [(runs.SAVE_TAKE, take, run.offer(take, save(sessions, tab, run), fresh=True))]
     if every:
         parts = [run.results[name] for name in (*every, take)]
-        links.append(("All files, ZIP", f"{stem}.zip", run.offer_together(f"{stem}.zip", parts, sessions.made)))
+        links.append((runs.ALL_FILES, f"{stem}.zip", run.offer_together(f"{stem}.zip", parts, sessions.made)))
     return variations_html(variations) + together(run, links, link(run, made, tab))

@@ -24,12 +24,13 @@ from ui.layout import Look, lay_out
 from ui.live import address
 from ui.loudness import leveled
 from ui.models import Models
-from ui.performance import Performance, continues, said_stopped
-from ui.piano_figures import Roll, clock, count, piano_roll
+from ui.performance import Performance, continues
+from ui.piano_figures import Roll, piano_roll
 from ui.prompts import says_midi
 from ui.results import slug
 from ui.sessions import Run, Sessions
 from ui.tab import Tab
+from ui.text import form, pictures, refusals, runs
 
 MAX_BYTES = 4_000_000
 MAX_EVENTS = 200_000
@@ -39,7 +40,6 @@ WHOLE_SECONDS = 90.0
 AROUND_SECONDS = 10.0
 BEFORE_SECONDS = 30.0
 """How much of what comes before is rendered in silence: no note lasts longer, and its echo is gone."""
-GROWING = "Piano roll, still being made."
 RATE = 44100
 """Samples a second of what is heard, in Hz."""
 PIECE_SECONDS = 0.1
@@ -57,7 +57,7 @@ class PianoPerformance(Performance):
     ) -> None:
         self._run = run
         self._copying = copying
-        self._copied: list[str] = []
+        self._copied: list[tuple[str, str]] = []
         self._heard = run.sound
         self._seconds = params.seconds or 0.0
         self._to_ending = params.ending is not None
@@ -110,12 +110,8 @@ class PianoPerformance(Performance):
     def _drawn(self, place: int, made: Continuation, done: bool) -> Variation:
         score = made.score if done else Score(notes=())
         roll = Roll(score=score, seam=made.seam_seconds, seconds=made.seam_seconds + self._seconds)
-        figure = piano_roll(roll, notes.address(self._run.folder.name, place), "" if done else GROWING)
-        facts = (
-            notes.facts(made, done)
-            if done
-            else f"{self._seconds:.0f} s{' and to an ending' * self._to_ending}, seed {made.seed}"
-        )
+        figure = piano_roll(roll, notes.address(self._run.folder.name, place), "" if done else pictures.GROWING_ROLL)
+        facts = notes.facts(made, done) if done else runs.to_be(self._seconds, made.seed, self._to_ending)
         return Variation(figure=figure, number=made.variation + 1, prompt=continues(made), facts=facts)
 
     def files(self, place: int, continuation: Continuation) -> tuple[tuple[str, str, Callable[[Path], None]], ...]:
@@ -125,36 +121,33 @@ class PianoPerformance(Performance):
             return ()
         new = score.after(continuation.seam_seconds)
         whole = (
-            ("MIDI", ".mid", lambda path: continuation.write_midi(path, "the model goes on")),
-            ("WAV", ".wav", lambda path: leveled(render(score)).write(path)),
+            (runs.MIDI, ".mid", lambda path: continuation.write_midi(path, runs.SEAM)),
+            (runs.WAV, ".wav", lambda path: leveled(render(score)).write(path)),
         )
         if not continuation.prompt_ids or not new.notes:
             return whole
         return (
             *whole,
-            ("New part, MIDI", "-new.mid", new.write),
-            ("New part, WAV", "-new.wav", lambda path: leveled(render(new)).write(path)),
+            (runs.NEW_MIDI, "-new.mid", new.write),
+            (runs.NEW_WAV, "-new.wav", lambda path: leveled(render(new)).write(path)),
         )
 
     def outcome(self, made: Sequence[Continuation], stopped: bool, took: float) -> str:
         """As in `Performance`."""
         lengths = [notes.new_seconds(each) for each in made]
         if stopped:
-            return said_stopped(lengths)
-        tokens = sum(len(part.ids) for part in made)
-        ends = ", to an ending," if self._to_ending else ""
-        return f"{clock(max(lengths, default=0.0))} of music{ends} in {took:.1f} s: {tokens} tokens."
+            return runs.stopped(lengths)
+        tokens, longest = sum(len(part.ids) for part in made), max(lengths)
+        return runs.music(len(made), pictures.clock(longest), longest - min(lengths) < 1, tokens, took, self._to_ending)
 
 
-def copied(run: CommonRun) -> str:
-    """Whether a continuation copies, in words for those who ask."""
+def copied(run: CommonRun) -> tuple[str, str]:
+    """Whether a continuation copies: one sentence, and the figures behind it."""
     if run.real is None:
-        return told(run)
-    usual = f"in real performances of other works it has {run.real.median}, in one of twenty {run.real.high} or more"
+        return told(run), ""
     if run.notes <= run.real.high:
-        longest = f"{run.notes} notes" if run.notes else f"at most {LEAST}"
-        return f"No more in common with the training performances than usual: the longest run has {longest}; {usual}."
-    return f"More in common with a training performance than usual: {told(run)}."
+        return runs.not_copied(run.notes, LEAST), runs.usual_copies(run.real.median, run.real.high)
+    return runs.maybe_copied(run.notes), runs.where_copied(told(run))
 
 
 class PianoTab(Tab):
@@ -172,17 +165,15 @@ class PianoTab(Tab):
         """As in `Tab`."""
         file = Path(path)
         if says_midi(path) and (size := file.stat().st_size) > MAX_BYTES:
-            raise MediaError(f"{path} has {size:,} bytes; at most {MAX_BYTES:,} of MIDI are taken here")
+            raise MediaError(refusals.midi_bytes(path, size, MAX_BYTES))
         try:
             score = read_score(path, MAX_EVENTS)
         except MediaError as error:
             if " sound file; " in str(error):
-                raise MediaError(
-                    f"{path} is a sound file; a MIDI file is needed (the tab Speech takes sound)"
-                ) from error
+                raise MediaError(refusals.sound_not_midi(path)) from error
             raise
         if not score.notes:
-            raise PromptError(f"{file.name} holds no notes; a MIDI file with at least one is needed")
+            raise PromptError(refusals.no_notes(file.name))
         return Prompt(media=score, name=file.name)
 
     def duration(self, prompt: Prompt) -> float:
@@ -213,7 +204,7 @@ class PianoTab(Tab):
                 origin=first,
             )
             drawn = piano_roll(replace(whole, thin=True)) + piano_roll(near)
-        facts = f"{prompt.name}: {count(len(score.notes), 'note')}, {clock(score.duration)}"
+        facts = runs.notes_and_length(len(score.notes), pictures.clock(score.duration))
         part = score if last - first >= score.duration else score.slice(first, last)
         sound = self.sessions.keep_prompt(
             page,
@@ -223,7 +214,9 @@ class PianoTab(Tab):
             lambda path: leveled(render(part)).write(path),
         )
         rest = prompt.start > 0 or end < score.duration
-        return prompt_card(drawn, f"{facts}. {self.sees(prompt)}", kept=score.kept, rest=rest, sound=sound)
+        return prompt_card(
+            drawn, runs.file(prompt.name, facts, self.sees(prompt)), kept=score.kept, rest=rest, sound=sound
+        )
 
     def perform(
         self, run: Run, pipeline: Pipeline, params: SamplingParams, count: int, heard: bool = True
@@ -238,12 +231,9 @@ def build(models: Models, sessions: Sessions) -> None:
     # static/keyboard-record.js makes a file of what was played and puts it here, out of sight.
     played = gr.File(type="filepath", elem_id="played", render=False)
     look = Look(
-        without="the model begins by itself",
-        upload="Or a MIDI file of your own (.mid, .midi, .kar), or a saved take (.json)",
-        waiting=(
-            "Here the piece goes on.",
-            "Choose a beginning, then press <b>Continue</b>: you hear and see the notes as the model finds them.",
-        ),
+        without=form.WITHOUT,
+        upload=form.UPLOAD_MIDI,
+        waiting=form.WAITING_PIANO,
         over_columns=(gr.HTML(panel(), elem_id="keyboard", render=False), played),
     )
     on = lay_out(do, models, look)

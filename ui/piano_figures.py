@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from html import escape
 
 from shortcut_gen.media import Note, Score
+from ui.text import pictures
 
-NAMES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 UNITS = 100
 """Parts of a second in which a note's times are told: the tokens' grid of 10 ms."""
 MAX_DRAWN = 20_000
@@ -39,25 +39,10 @@ class Roll:
     """As an overview, without a keyboard."""
 
 
-def pitch_name(pitch: int) -> str:
-    """`C4` for 60, middle C."""
-    return f"{NAMES[pitch % 12]}{pitch // 12 - 1}"
-
-
 def time_step(seconds: float, most: int = 8) -> float:
     """Distance of the marks on the time axis: the smallest round one that needs at most `most` of them."""
     steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600)
     return next((step for step in steps if seconds / step <= most), 10 ** math.ceil(math.log10(seconds / most)))
-
-
-def clock(seconds: float) -> str:
-    """`8 s`, or `1:05` from a minute on."""
-    return f"{seconds:.0f} s" if seconds < 60 else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-def count(number: int, thing: str) -> str:
-    """`1 note`, `2 notes`."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def time_axis(seconds: float, origin: float = 0.0) -> tuple[str, list[float]]:
@@ -69,7 +54,9 @@ def time_axis(seconds: float, origin: float = 0.0) -> tuple[str, list[float]]:
     times = [step * k - origin for k in range(math.ceil(origin / step), math.floor((origin + seconds) / step) + 1)]
     # A label at the very edge would be cut off; its grid line stays.
     labels = "".join(
-        f'<span style="left:{100 * t / seconds:.2f}%">{clock(t + origin)}</span>' for t in times if t < 0.96 * seconds
+        f'<span style="left:{100 * t / seconds:.2f}%">{pictures.clock(t + origin)}</span>'
+        for t in times
+        if t < 0.96 * seconds
     )
     return f'<div class="times">{labels}</div>', times
 
@@ -88,16 +75,11 @@ def describe(roll: Roll) -> str:
     """The picture in words, for those who cannot see it."""
     notes = roll.score.notes
     if not notes:
-        return "Piano roll, still empty."
+        return pictures.EMPTY_ROLL
     old = sum(1 for note in notes if roll.begin <= note.start < roll.seam)
     new = len(notes) - old
     low, high = min(note.pitch for note in notes), max(note.pitch for note in notes)
-    text = f"Piano roll: {count(old, 'note')} of the prompt in {roll.seam - roll.begin:.1f} s"
-    if roll.unused and new:
-        text += f", {count(new, 'other note')} of the file not used"
-    elif new:
-        text += f", then {count(new, 'new note')} up to {roll.score.duration:.1f} s"
-    return f"{text}; from {pitch_name(low)} to {pitch_name(high)}."
+    return pictures.roll(old, roll.seam - roll.begin, new, roll.score.duration, roll.unused, low, high)
 
 
 def numbers(notes: Iterable[Note]) -> list[int]:
@@ -132,9 +114,9 @@ def piano_roll(roll: Roll, address: str = "", said: str = "") -> str:
 
 def legend(unused: bool = False) -> str:
     """What the colours mean."""
-    second = ("unused", "Not used") if unused else ("new", "Continuation")
+    second = ("unused", pictures.UNUSED) if unused else ("new", pictures.CONTINUATION)
     return (
-        '<p class="legend"><span class="chip old"></span>Prompt'
+        f'<p class="legend"><span class="chip old"></span>{pictures.PROMPT}'
         f'<span class="chip {second[0]}"></span>{second[1]}'
-        '<span class="faint">paler is softer</span></p>'
+        f'<span class="faint">{pictures.PALER}</span></p>'
     )

@@ -24,13 +24,16 @@ from ui.examples.listing import EXAMPLES, load_examples
 from ui.html import status
 from ui.models import Models
 from ui.sessions import Sessions
-from ui.settings import LEAST_SECONDS, LEAST_USED, latest
+from ui.settings import LEAST_SECONDS, LEAST_USED, ON_PAGE, latest
+from ui.text import refusals, runs
 from ui.values import number
 
 NO_PROMPT = "none"
 """The choice to begin without a prompt."""
 LEAST_SILENCE = 0.5
 """Seconds of silence before a prompt that are left out; less is a player's breath."""
+SHOWN_DIFFERENCE = 0.05
+"""Seconds; less is not seen in numbers that are told to a tenth."""
 KEPT_PROMPTS = 6
 """Prompts of a tab that stay read, so that moving a slider reads no file again."""
 KEPT_PARTS = 16
@@ -95,17 +98,18 @@ class Prompts(ABC):
 
     def sees(self, prompt: Prompt) -> str:
         """Which part of a prompt is used, and how much of that the model sees, in words."""
-        begins = f"From {prompt.start:.1f} s" if prompt.start else "From the beginning"
         try:
             pipeline = self.models.pipeline()
             ids = self.encoded(pipeline, prompt)
         except ShortcutGenError as error:
-            return f"{begins}: {error}"
+            return runs.not_seen(prompt.start, str(error))
         window = pipeline.tokenizer.clip(ids, pipeline.model.config.context - 1)
-        text = f"{begins}, {pipeline.tokenizer.seconds(ids):.1f} s are used: {len(ids):,} tokens"
-        if len(window) == len(ids):
-            return f"{text} of the {pipeline.model.config.context:,} that the model sees."
-        return f"{text}, of which the model sees the last {pipeline.tokenizer.seconds(window):.1f} s."
+        seen = None if len(window) == len(ids) else pipeline.tokenizer.seconds(window)
+        there, told = self.duration(prompt) - prompt.start, pipeline.tokenizer.seconds(ids)
+        used = min(there, there if prompt.seconds is None else prompt.seconds)
+        # Tokens end with an event; a rest after it has none.
+        goes_on = prompt.start + told if abs(used - told) >= SHOWN_DIFFERENCE else None
+        return runs.sees(prompt.start, used, len(ids), pipeline.model.config.context, seen, goes_on)
 
     def encoded(self, pipeline: Pipeline, prompt: Prompt) -> tuple[int, ...]:
         """The ids of the part of a prompt that is used, encoded once. Raises PromptError."""
@@ -134,7 +138,7 @@ class Prompts(ABC):
         if isinstance(choice, str) and choice in self.examples:
             example = self.examples[choice]
             return replace(self._read_once(str(self.folder / example.file)), name=example.name)
-        raise PromptError("no prompt is chosen; pick an example or upload a file")
+        raise PromptError(refusals.NO_PROMPT)
 
     def longest(self, duration: float) -> float:
         """How much of a prompt of that length can be used, in seconds: where the slider ends."""
@@ -157,13 +161,13 @@ class Prompts(ABC):
         try:
             prompt = self.read_prompt(choice, upload)
             if used is not None:
-                used = number(used, "how much to use", 0, 1e9)  # more than there is: the field sets itself right
+                used = number(used, ON_PAGE["used"], 0, 1e9)  # more than there is: the field sets itself right
             if start is not None:
-                start = number(start, "where to begin", 0, 1e9)
+                start = number(start, ON_PAGE["start"], 0, 1e9)
         except ShortcutGenError as error:
             return status(str(error), "error"), gr.skip(), gr.skip()
         if prompt.media is None:
-            return status("The model begins by itself."), *(gr.update(interactive=False),) * 2
+            return status(runs.BEGINS_ITSELF), *(gr.update(interactive=False),) * 2
         duration = self.duration(prompt)
         longest, last = self.longest(duration), latest(duration)
         used = min(self.usual.prompt_seconds if used is None else used, longest)
@@ -275,4 +279,4 @@ def says_midi(path: str) -> bool:
         with Path(path).open("rb") as stream:
             return is_midi(stream.read(12))
     except OSError as error:
-        raise MediaError(f"{path} cannot be read; upload it again") from error
+        raise MediaError(refusals.unread(path)) from error

@@ -7,6 +7,7 @@ from shortcut_gen.pipeline import Prompt
 from ui.examples.listing import VOICES, load_examples
 from ui.models import Models
 from ui.sessions import Sessions
+from ui.text import page
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,7 @@ def _first_voice() -> Prompt:
 
 
 TABS: dict[str, Entry] = {
-    "piano": Entry("Piano", "a piano performance", _piano, Prompt.empty),
-    "speech": Entry(
-        "Speech",
-        "a spoken sentence",
-        _speech,
-        _first_voice,
-        credit="Example voices: LibriSpeech test-other (Panayotov et al., 2015), CC BY 4.0, single utterances in Opus.",
-    ),
+    "piano": Entry(page.PIANO, page.PIANO_CONTINUES, _piano, Prompt.empty),
+    "speech": Entry(page.SPEECH, page.SPEECH_CONTINUES, _speech, _first_voice, credit=page.VOICES),
 }
 """By tokenizer; a modality joins the page by a line here and a checkpoint."""

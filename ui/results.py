@@ -16,6 +16,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from shortcut_gen.errors import MediaError, ShortcutGenError
+from ui.text import refusals
 
 MADE_AT_ONCE = 2
 """Files that are made at a time, over all pages: each keeps a core busy."""
@@ -83,7 +84,7 @@ def together(parts: Sequence[Result], made: Made) -> Callable[[Path], None]:
         except OSError as error:
             if isinstance(error, FileNotFoundError):  # its step is gone
                 raise
-            raise MediaError(f"{path.name} cannot be written ({error.strerror})") from error
+            raise MediaError(refusals.unwritten(path.name, error.strerror)) from error
         finally:
             beside.unlink(missing_ok=True)
 
@@ -117,7 +118,7 @@ def route(find: Callable[[str, str], Result | None], made: Made) -> Route:
         if path is not None:
             made.used(path)
         else:
-            return PlainTextResponse("the result is not there any more", 404)
+            return PlainTextResponse(refusals.RESULT_GONE, 404)
         headers = {"Cache-Control": "no-store" if result and result.fresh else "private, max-age=3600"}
         kind = _KINDS.get(path.suffix, "application/octet-stream")
         return FileResponse(path, media_type=kind, filename=name, content_disposition_type="inline", headers=headers)

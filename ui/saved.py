@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from shortcut_gen.decoding.sampling import MOST_GAIN, SamplingParams
 from shortcut_gen.errors import MediaError, SettingsError
+from ui.text import refusals
 
 FORMAT, VERSION = "shortcut-gen take", 1
 MAX_BYTES = 8_000_000
@@ -119,10 +120,10 @@ def read(data: bytes, name: str, tab: str, vocab: int, frame: int) -> Saved:
     """
     try:
         if len(data) > MAX_BYTES:
-            raise _WrongError(f"has more than {MAX_BYTES:,} bytes, the most that are read")
+            raise _WrongError(refusals.take_bytes(MAX_BYTES))
         return _saved(_parsed(data), tab, vocab, frame)
     except (_WrongError, SettingsError) as error:
-        raise MediaError(f"{name} {'cannot be opened: ' if isinstance(error, SettingsError) else ''}{error}") from None
+        raise MediaError(refusals.take(name, str(error), isinstance(error, SettingsError))) from None
 
 
 class _WrongError(Exception):
@@ -136,26 +137,26 @@ def _parsed(data: bytes) -> Any:
     try:
         return json.loads(data.decode("utf-8-sig"), parse_constant=constant)
     except (ValueError, RecursionError):
-        raise _WrongError("is no saved take: it is no JSON") from None
+        raise _WrongError(refusals.NO_JSON) from None
 
 
 def _saved(file: Any, tab: str, vocab: int, frame: int) -> Saved:
     if not isinstance(file, dict) or file.get("format") != FORMAT:
-        raise _WrongError(f"is no saved take: its format is not {FORMAT!r}")
+        raise _WrongError(refusals.take_format(FORMAT))
     if file.get("version") != VERSION:
-        raise _WrongError(f"is a take of version {_short(file.get('version'))}; version {VERSION} is read here")
-    _object(file, "the file", ("format", "version", "tab", "shown", "steps"))
+        raise _WrongError(refusals.take_version(_short(file.get("version")), VERSION))
+    _object(file, refusals.THE_FILE, ("format", "version", "tab", "shown", "steps"))
     if file["tab"] != tab:
-        raise _WrongError(f"is a take of the tab {_short(file['tab'])}; open it there")
+        raise _WrongError(refusals.take_tab(_short(file["tab"])))
     steps: dict[int, Step] = {}
     for place, one in enumerate(_list(file["steps"], "steps", 1, MAX_STEPS)):
         step = _step(one, f"steps[{place}]", steps, vocab, frame)
         if steps and step.number <= max(steps):
-            raise _WrongError(f"has steps[{place}].number {step.number} after {max(steps)}; rising numbers are needed")
+            raise _WrongError(refusals.take_order(f"steps[{place}]", step.number, max(steps)))
         steps[step.number] = step
     shown = _whole(file["shown"], "shown", 1, 10**6)
     if shown not in steps:
-        raise _WrongError(f"shows step {shown}, which it does not have")
+        raise _WrongError(refusals.take_shown(shown))
     return Saved(tab=tab, shown=shown, steps=tuple(steps.values()))
 
 
@@ -167,7 +168,7 @@ def _step(value: Any, at: str, before: Mapping[int, Step], vocab: int, frame: in
             _whole(each, f"{at}.parent", 1, 10**6) for each in _list(value["parent"], f"{at}.parent", 2, 2)
         )
         if number not in before or variation > len(before[number].variations):
-            raise _WrongError(f"has {at}.parent {number}.{variation}, which is none of the steps before it")
+            raise _WrongError(refusals.take_parent(at, number, variation))
         parent = number, variation
     prompt = _object(value["prompt"], f"{at}.prompt", _PROMPT)
     origin = Origin(
@@ -196,9 +197,9 @@ def _step(value: Any, at: str, before: Mapping[int, Step], vocab: int, frame: in
         for k, each in enumerate(_list(value["variations"], f"{at}.variations", 1, MAX_VARIATIONS))
     )
     if any(len(ids) + len(each) > MAX_IDS for each in variations):
-        raise _WrongError(f"has more than {MAX_IDS:,} ids in a variation of {at}")
+        raise _WrongError(refusals.take_ids(at, MAX_IDS))
     if len(ids) % frame:
-        raise _WrongError(f"has {len(ids):,} ids in {at}.prompt; whole frames of {frame} are needed")
+        raise _WrongError(refusals.take_frames(at, len(ids), frame))
     return Step(
         number=_whole(value["number"], f"{at}.number", 1, 10**6),
         parent=parent,
@@ -216,44 +217,44 @@ def _step(value: Any, at: str, before: Mapping[int, Step], vocab: int, frame: in
 
 def _object(value: Any, at: str, names: Collection[str]) -> dict[str, Any]:
     if not isinstance(value, dict) or set(value) != set(names):
-        raise _WrongError(f"cannot be opened: {at} is not an object of {', '.join(names)}")
+        raise _WrongError(refusals.take_object(at, names))
     return value
 
 
 def _list(value: Any, at: str, least: int, most: int) -> Sequence[Any]:
     if not isinstance(value, list) or not least <= len(value) <= most:
-        raise _WrongError(f"cannot be opened: {at} is not a list of {least} to {most:,}")
+        raise _WrongError(refusals.take_list(at, least, most))
     return value
 
 
 def _ids(value: Any, at: str, vocab: int, most: int) -> tuple[int, ...]:
     ids = _list(value, at, 0, most)
     if not all(type(each) is int and 0 <= each < vocab for each in ids):
-        raise _WrongError(f"cannot be opened: {at} holds something else than whole numbers from 0 to {vocab - 1:,}")
+        raise _WrongError(refusals.take_other_ids(at, vocab - 1))
     return tuple(ids)
 
 
 def _whole(value: Any, at: str, low: int, high: int) -> int:
     if type(value) is not int or not low <= value <= high:
-        raise _WrongError(f"cannot be opened: {at} is {_short(value)}; a whole number from {low} to {high:,} is needed")
+        raise _WrongError(refusals.take_whole(at, _short(value), low, high))
     return value
 
 
 def _number(value: Any, at: str, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise _WrongError(f"cannot be opened: {at} is {_short(value)}; a number from {low:g} to {high:g} is needed")
+        raise _WrongError(refusals.take_number(at, _short(value), low, high))
     return float(value)
 
 
 def _text(value: Any, at: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_NAME or not value.isprintable():
-        raise _WrongError(f"cannot be opened: {at} is no text of at most {MAX_NAME} characters")
+        raise _WrongError(refusals.take_text(at, MAX_NAME))
     return value
 
 
 def _hash(value: Any, at: str) -> str:
     if not isinstance(value, str) or len(value) != _HASH or not set(value) <= set("0123456789abcdef"):
-        raise _WrongError(f"cannot be opened: {at} is no sha256; {_HASH} hexadecimal digits are needed")
+        raise _WrongError(refusals.take_hash(at, _HASH))
     return value
 
 

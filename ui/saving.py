@@ -8,6 +8,7 @@ from shortcut_gen.files import write_whole
 from shortcut_gen.pipeline import Prompt
 from ui.saved import MAX_BYTES, Origin, Saved, Step, write
 from ui.sessions import Run, Sessions
+from ui.text import refusals
 
 
 def save(sessions: Sessions, tab: str, run: Run) -> Callable[[Path], None]:
@@ -17,7 +18,7 @@ def save(sessions: Sessions, tab: str, run: Run) -> Callable[[Path], None]:
         steps = [_saved(each) for each in sessions.beside(run)]
         data = write(Saved(tab=tab, shown=run.number, steps=tuple(steps)))
         if len(data) > MAX_BYTES:
-            raise MediaError(f"these steps take {len(data):,} bytes; at most {MAX_BYTES:,} can be opened again")
+            raise MediaError(refusals.take_too_large(len(data), MAX_BYTES))
         write_whole(path, data)
 
     return to

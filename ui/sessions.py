@@ -16,6 +16,7 @@ from ui.live import LiveSound
 from ui.results import Made, Result, address
 from ui.runs import PROGRAM, Admission, Run, Watch
 from ui.storage import claim, remove_cut, size, tidy
+from ui.text import refusals
 
 RUNS_AT_ONCE = 8
 """Over all tabs. They share the batch of their model, so that none waits for another's length."""
@@ -352,7 +353,7 @@ class Sessions:
     def reading(self) -> Iterator[None]:
         """A turn to read a file. Raises SettingsError where others take too long."""
         if not self._readings.acquire(timeout=READING_WAIT):
-            raise SettingsError("the server is busy with the files of others; try again in a moment")
+            raise SettingsError(refusals.BUSY_FILES)
         try:
             yield
         finally:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import PromptError
+from ui.text import form, refusals
 from ui.values import chosen, number, shown, switch, whole
 
 MAX_VARIATIONS = 4
@@ -23,16 +24,7 @@ ENDING_SECONDS = 12.0
 """How far past its length a run that is to end looks for the best place."""
 DARING: dict[str, tuple[float, float | None]] = {"safer": (0.9, 0.95), "usual": (1.0, None), "bolder": (1.1, 1.0)}
 """What a player chooses by one word: temperature and top-p, None for the modality's own."""
-ON_PAGE = {
-    "start": "where to begin",
-    "used": "how much to use",
-    "seconds": "how long to go on",
-    "top_p": "top-p",
-    "top_k": "top-k",
-    "min_p": "min-p",
-    "fresh": "a new seed",
-    "ending": "to an ending",
-}
+ON_PAGE = form.NAMES
 """What the page calls values; programs, and those not here, by their own names."""
 
 
@@ -102,7 +94,7 @@ def planned(asked: Asked, most_seconds: float, checkpoints: Collection[str], sai
 
 def pair_of(word: object, usual_top_p: float) -> tuple[float, float]:
     """Temperature and top-p of a word of DARING. Raises SettingsError."""
-    temperature, top_p = DARING[chosen(word, "choice", DARING) or "usual"]
+    temperature, top_p = DARING[chosen(word, refusals.CHOICE, DARING) or "usual"]
     return temperature, usual_top_p if top_p is None else top_p
 
 
@@ -129,5 +121,5 @@ def part(
     if duration <= LEAST_USED:
         return 0.0, max(duration, 0.01)
     if length < LEAST_USED:
-        raise PromptError(f"{name} is {shown(used)}; at least {LEAST_USED:g} s are needed")
+        raise PromptError(refusals.too_little(name, shown(used), LEAST_USED))
     return begins, length

@@ -12,6 +12,7 @@ from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.pipeline import Pipeline
 from ui.asking import QUICK
 from ui.models import Models
+from ui.text import form, refusals, runs
 from ui.values import shown
 
 LEAST_IDS = 32
@@ -35,19 +36,15 @@ def gains_of(text: object, taps: int) -> tuple[float, ...]:
         if not all(0 <= gain <= MOST_GAIN for gain in gains) or len(gains) > MOST_TAPS:
             raise ValueError
     except ValueError:
-        raise SettingsError(
-            f"the shortcuts are {shown(text)}; a number from 0 to {MOST_GAIN} for each tap is needed"
-        ) from None
+        raise SettingsError(refusals.gains(shown(text), MOST_GAIN)) from None
     if all(gain == 1 for gain in gains) or not taps:
         return ()
     while len(gains) > taps and gains[-1] == 1:
         gains.pop()
     if len(gains) != taps:
-        raise SettingsError(
-            f"{len(gains)} shortcuts are set, and this model has {taps}; set all of them to 1, or choose another model"
-        )
+        raise SettingsError(refusals.gains_of_another(len(gains), taps))
     if not any(gains):
-        raise SettingsError("all shortcuts are turned off; one of them at least is needed")
+        raise SettingsError(refusals.ALL_OFF)
     return tuple(gains)
 
 
@@ -59,10 +56,7 @@ def cost(pipeline: Pipeline, ids: Sequence[int], gains: Sequence[float]) -> str:
         found = gain_cost(pipeline, ids, gains)
     except ShortcutGenError:
         return ""
-    said = f"{abs(found.difference):.3f} nats a token {'worse' if found.difference >= 0 else 'better'}"
-    return (
-        f" With the shortcuts turned so, the prompt is predicted {said} than as trained ({found.nats_as_trained:.3f})."
-    )
+    return runs.gains_cost(found.difference, found.nats_as_trained)
 
 
 def taps_of(model: ModelConfig) -> tuple[int, ...]:
@@ -72,11 +66,7 @@ def taps_of(model: ModelConfig) -> tuple[int, ...]:
 
 def line(taps: Sequence[int]) -> str:
     """What the sliders do, or why there are none, as HTML."""
-    said = (
-        "How much each tapped block counts in the attention of the last one: 1 as trained, 0 not at all. What it costs "
-        "is said when the run is done."
-    )
-    return f'<p class="facts">{said if taps else "This model has no shortcuts: its last block taps no other."}</p>'
+    return f'<p class="facts">{form.SHORTCUTS_DO if taps else form.NO_SHORTCUTS}</p>'
 
 
 def fitted(taps: Sequence[int], text: object, count: int) -> list[Any]:
@@ -86,7 +76,7 @@ def fitted(taps: Sequence[int], text: object, count: int) -> list[Any]:
     reset = any(part != "1" for part in given[len(taps) :]) or 0 < len(given) < len(taps)
     value: dict[str, Any] = {"value": 1} if reset else {}
     named = [*taps, *(0 for _ in range(count))][:count]
-    shown = [gr.update(visible=k < len(taps), label=f"Block {tap}", **value) for k, tap in enumerate(named)]
+    shown = [gr.update(visible=k < len(taps), label=form.layer(tap), **value) for k, tap in enumerate(named)]
     return [line(taps), *shown]
 
 
@@ -95,10 +85,10 @@ def sliders(models: Models, named: Callable[[str], dict[str, Any]], checkpoint: 
     together, which is returned."""
     of = {entry.name: taps_of(entry.info.model) for entry in models.entries}
     usual, count = of[models.default], max(len(taps) for taps in of.values())
-    together = gr.Textbox("", label="Shortcuts", container=False, **_hidden(named))
+    together = gr.Textbox("", label=form.SHORTCUTS, container=False, **_hidden(named))
     if not count:
         return together
-    with gr.Accordion("Shortcuts", open=False, elem_classes="more shortcuts"):
+    with gr.Accordion(form.SHORTCUTS, open=False, elem_classes="more shortcuts"):
         about = gr.HTML(line(usual))
         made = [
             gr.Slider(
@@ -106,7 +96,7 @@ def sliders(models: Models, named: Callable[[str], dict[str, Any]], checkpoint: 
                 MOST_GAIN,
                 1,
                 step=0.05,
-                label=f"Block {usual[k]}" if k < len(usual) else "Block",
+                label=form.layer(usual[k]) if k < len(usual) else form.LAYER,
                 visible=k < len(usual),
                 **named(f"tap-{k + 1}"),
             )

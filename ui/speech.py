@@ -20,18 +20,18 @@ from ui.html import Live, Variation, prompt_card
 from ui.layout import Look, lay_out
 from ui.live import LiveSound, address
 from ui.models import Models
-from ui.performance import Performance, continues, said_stopped
+from ui.performance import Performance, continues
 from ui.prompts import says_midi
 from ui.results import slug
 from ui.sessions import Run, Sessions
 from ui.speech_figures import Analysis, Sketch, describe, drawing, prompt_drawing
 from ui.tab import Tab
+from ui.text import form, pictures, refusals, runs
 
 SHOWN_SECONDS = 60.0
 """How much of a file is drawn: what may be used, and some of what follows."""
 MOST_VALUES = 16_000_000
 """Samples of all channels that are decoded of an uploaded file: 60 s of two channels at 96 kHz."""
-GROWING = "Loudness and spectrogram, still being made."
 PIECE_SECONDS = 0.12
 """Sound made at a time: a piece is played as soon as it is there."""
 
@@ -134,25 +134,22 @@ class SpeechPerformance(Performance):
         seam, voice = made.seam_seconds, self._voices[place]
         seconds = max(seam + self._seconds, voice.analysis.seconds, 0.1)
         sketch = Sketch(sample_rate=voice.sample_rate, seam=seam, seconds=seconds)
-        said = describe(sketch, voice.analysis.seconds) if self._over else GROWING
+        said = describe(sketch, voice.analysis.seconds) if self._over else pictures.GROWING_SOUND
         figure = drawing(sketch, said, notes.address(self._run.folder.name, place))
-        length = f"{voice.new_seconds:.1f} s new" if self._over else f"{self._seconds:.0f} s"
-        facts = f"{length}, seed {made.seed}"
+        facts = runs.new(voice.new_seconds, made.seed) if self._over else runs.to_be(self._seconds, made.seed)
         return Variation(figure=figure, number=made.variation + 1, prompt=continues(made), facts=facts)
 
     def files(self, place: int, continuation: Continuation) -> tuple[tuple[str, str, Callable[[Path], None]], ...]:
         """As in `Performance`."""
         voice = self._voices[place]
-        return (("WAV", ".wav", lambda path: voice.audio().write(path)),)
+        return ((runs.WAV, ".wav", lambda path: voice.audio().write(path)),)
 
     def outcome(self, made: Sequence[Continuation], stopped: bool, took: float) -> str:
         """As in `Performance`."""
         if stopped:
-            return said_stopped([voice.new_seconds for voice in self._voices])
+            return runs.stopped([voice.new_seconds for voice in self._voices])
         together = sum(voice.new_seconds for voice in self._voices)
-        return (
-            f"{together:.1f} s of speech in {took:.1f} s: {together / max(took, 1e-3):.1f} times as fast as it plays."
-        )
+        return runs.speech(len(made), together, took)
 
 
 class SpeechTab(Tab):
@@ -168,7 +165,7 @@ class SpeechTab(Tab):
     def read_file(self, path: str) -> Prompt:
         """As in `Tab`."""
         if says_midi(path):
-            raise MediaError(f"{path} is a MIDI file; a recording is needed (the tab Piano takes MIDI)")
+            raise MediaError(refusals.midi_not_sound(path))
         return Prompt(media=read_audio(path, SHOWN_SECONDS, MOST_VALUES), name=Path(path).name)
 
     def duration(self, prompt: Prompt) -> float:
@@ -195,10 +192,10 @@ class SpeechTab(Tab):
         audio = prompt.media
         assert isinstance(audio, Audio)
         used = prompt.seconds or audio.duration
-        more = f"the first {audio.duration:.0f} s" if audio.duration >= SHOWN_SECONDS else f"{audio.duration:.1f} s"
+        length = runs.sound_length(audio.duration, audio.duration >= SHOWN_SECONDS)
         sound = self.sessions.keep_prompt(page, self.name, source, f"{slug(prompt.name)}.wav", audio.write)
         rest = prompt.start > 0 or used < audio.duration
-        facts = f"{prompt.name}: {more}. {self.sees(prompt)}"
+        facts = runs.file(prompt.name, length, self.sees(prompt))
         figure = prompt_drawing(audio, prompt.start, used)
         return prompt_card(figure, facts, kept=audio.kept, rest=rest, sound=sound)
 
@@ -208,7 +205,7 @@ class SpeechTab(Tab):
         """As in `Tab`."""
         tokenizer = pipeline.tokenizer
         if not isinstance(tokenizer, SpeechTokenizer):
-            raise PromptError(f"a model of {tokenizer.name} makes no speech; choose another model")
+            raise PromptError(refusals.no_speech(tokenizer.name))
         return SpeechPerformance(run, tokenizer, params.seconds or 0.0, count, heard)
 
 
@@ -219,13 +216,10 @@ def build(models: Models, sessions: Sessions) -> None:
     recording = gr.File(type="filepath", elem_id="recording", render=False)
     look = Look(
         prefix="speech-",
-        without="the model begins by itself",
-        upload="Or a recording (.wav, .flac, .mp3, .ogg, .aiff), or a saved take (.json)",
-        waiting=(
-            "Here the voice goes on.",
-            "Choose a voice, then press <b>Continue</b>: you hear the first variation while it is made.",
-        ),
-        under_upload=(recording, gr.Button("Record with the microphone", elem_id="record", render=False)),
+        without=form.WITHOUT,
+        upload=form.UPLOAD_RECORDING,
+        waiting=form.WAITING_SPEECH,
+        under_upload=(recording, gr.Button(form.RECORD, elem_id="record", render=False)),
     )
     on = lay_out(do, models, look)
     recording.upload(

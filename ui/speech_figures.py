@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from shortcut_gen.media import Audio
 from ui.piano_figures import choosing, seam_mark, time_axis
+from ui.text import pictures
 
 COLUMNS_PER_SECOND = 40
 WINDOW_SECONDS = 0.064
@@ -29,8 +30,6 @@ QUIETEST_DB = -100
 LEVELS = 38
 FIRST = ord("#")
 """Level 0 as a character; the levels above are those that follow it, none of which JSON escapes."""
-MARKS = {250: "250 Hz", 1000: "1 kHz", 2000: "2 kHz", 4000: "4 kHz"}
-"""Frequencies named at the side."""
 
 
 def _mel(frequency: float) -> float:
@@ -161,11 +160,7 @@ def prompt_drawing(audio: Audio, start: float, used: float) -> str:
 def describe(sketch: Sketch, there: float) -> str:
     """The picture of `there` seconds in words, for those who cannot see it."""
     used = max(min(sketch.seam, there) - sketch.begin, 0.0)
-    text = f"Loudness and spectrogram: {used:.1f} s of the prompt"
-    later = there - used if sketch.unused else there - sketch.seam
-    if later < 0.05:
-        return f"{text}."
-    return f"{text}, {later:.1f} s of the file not used." if sketch.unused else f"{text}, then {later:.1f} s new."
+    return pictures.sound(used, there - used if sketch.unused else there - sketch.seam, sketch.unused)
 
 
 def _scale(highest: float) -> str:
@@ -173,7 +168,7 @@ def _scale(highest: float) -> str:
     low, high = _mel(LOWEST), _mel(highest)
     names = "".join(
         f'<span style="--at:{(high - _mel(f)) / (high - low):.4f}">{name}</span>'
-        for f, name in MARKS.items()
+        for f, name in pictures.FREQUENCIES.items()
         if f < 0.9 * highest
     )
     return f'<div class="keys">{names}</div>'

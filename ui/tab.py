@@ -5,7 +5,7 @@ A modality's tab (`ui/piano.py`, `ui/speech.py`) says how its prompts are read a
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,18 +13,19 @@ import gradio as gr
 
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import PromptError, ShortcutGenError
-from shortcut_gen.pipeline import Continuation, EncodedPrompt, Pipeline, Prompt
+from shortcut_gen.pipeline import Continuation, EncodedPrompt, Pipeline, Progress, Prompt
 from ui.asking import address_of, browser_of, page_of
 from ui.html import status, variations_html
 from ui.links import from_link, from_page
 from ui.opening import Opening
-from ui.performance import finished
+from ui.performance import Performance, finished
 from ui.prompts import NO_PROMPT, Prompts
 from ui.saving import origin_of
 from ui.sessions import Admission, Run
 from ui.settings import FIELDS, ON_PAGE, Asked, pair_of, part, planned, word_of
 from ui.shortcuts import cost, gains_of
 from ui.takes import step_of, where
+from ui.text import refusals, runs
 
 
 def buttons(*, running: bool) -> tuple[Any, Any]:
@@ -32,11 +33,16 @@ def buttons(*, running: bool) -> tuple[Any, Any]:
     return gr.update(interactive=not running), gr.update(interactive=running)
 
 
+def _meanwhile(line: str) -> tuple[Any, ...]:
+    """What a run yields where only its line is new."""
+    return gr.skip(), line, *(gr.skip(),) * 4
+
+
 def check_kind(made: Continuation, pipeline: Pipeline) -> None:
     """Raises PromptError where a model cannot go on from what another one has made."""
     mine, theirs = pipeline.tokenizer, made.tokenizer
     if (mine.vocab_size, mine.frame) != (theirs.vocab_size, theirs.frame):
-        raise PromptError("this variation was made by a model of another kind; choose that one to go on from it")
+        raise PromptError(refusals.OTHER_KIND)
 
 
 class Tab(Prompts, Opening):
@@ -71,12 +77,9 @@ class Tab(Prompts, Opening):
             page_of(request), self.name, browser_of(request), address_of(request)
         )
         if admission is Admission.REFUSED:
-            line = status("Too many wait for their turn; try again in a minute.", "error")
+            line = status(runs.FULL, "error")
             return line, *buttons(running=False), token
-        text = "Reading the prompt."
-        if admission is Admission.WAITS:
-            place = f"{before} wait before you" if before else "You are the next"
-            text = f"{place}: yours begins when others are done. Stop gives the place back."
+        text = runs.waits(before) if admission is Admission.WAITS else runs.READING
         return status(text, "busy"), *buttons(running=True), token
 
     def run(
@@ -141,7 +144,7 @@ class Tab(Prompts, Opening):
                 check_kind(first, pipeline)
                 return EncodedPrompt(prompt=first.prompt, ids=first.prompt_ids)
             if variation is None or variation > len(step.made):
-                raise PromptError(f"step {number} has {len(step.made)} variations; one of them is needed")
+                raise PromptError(refusals.variations(number, len(step.made)))
             run.parent = number, variation
             return self._onward(step.made[variation - 1], at, pipeline)
 
@@ -157,7 +160,7 @@ class Tab(Prompts, Opening):
         if at is not None and at < base.seconds - 0.05:
             ids = pipeline.tokenizer.head(ids, at)
         if not ids:
-            raise PromptError(f"nothing sounds in the first {at} s; a later point is needed")
+            raise PromptError(refusals.nothing_sounds(at))
         return EncodedPrompt(prompt=base.prompt, ids=tuple(ids))
 
     def _run(
@@ -179,7 +182,7 @@ class Tab(Prompts, Opening):
             pipeline = self.models.pipeline(plan.checkpoint)
             run.made_by = self.models.made_by(plan.checkpoint)
             given = prompt(run, pipeline)
-            line = status("Reading the prompt.", "busy")
+            line = status(runs.READING, "busy")
             yield gr.skip(), line, plan.params.seed, *buttons(running=True), gr.skip()
             gains = gains_of(settings.gains, pipeline.model.config.sources)
             params = replace(plan.params, tap_gains=gains)
@@ -203,40 +206,16 @@ class Tab(Prompts, Opening):
         performance = self.perform(run, pipeline, params, count)
         try:
             if performance.live:  # the page opens its ear before there is anything to hear
-                line = status("Reading the prompt.", "busy", performance.live)
-                yield gr.skip(), line, *(gr.skip(),) * 4
-            began, drawn, problem, before = time.monotonic(), 0.0, "", ""
-            busy = status("Generating. Stop keeps what is done.", "busy", performance.live)
-            made: tuple[Continuation, ...] = ()
-            every = performance.every_tokens
+                yield _meanwhile(status(runs.READING, "busy", performance.live))
+            began = time.monotonic()
             if isinstance(prompt, Prompt):
                 prompt = EncodedPrompt(prompt=prompt, ids=self.encoded(pipeline, prompt))
             rows = [(prompt, k) for k in range(count)]
-            stream = pipeline.stream_rows(rows, params, every_tokens=every, depth=True)
-            try:
-                for progress in stream:
-                    if progress.queue and not any(each.ids for each in progress.continuations):
-                        waits = status(f"Number {progress.queue} in line for the model.", "busy", performance.live)
-                        if run.stop.is_set():
-                            break
-                        yield gr.skip(), waits, *(gr.skip(),) * 4
-                        continue
-                    made = progress.continuations
-                    performance.hear(made[0])
-                    if run.stop.is_set() or all(progress.done):
-                        break
-                    if time.monotonic() - drawn >= performance.redraw_seconds:
-                        drawn = time.monotonic()
-                        drawing = variations_html(performance.draw(made, progress.done))
-                        # A roll grows by itself.
-                        yield from () if drawing == before else ((drawing, busy, *(gr.skip(),) * 4),)
-                        before = drawing
-            except ShortcutGenError as error:
-                if not made:
-                    raise
-                problem = str(error)
-            finally:
-                stream.close()  # type: ignore[attr-defined]
+            stream = pipeline.stream_rows(rows, params, every_tokens=performance.every_tokens, depth=True)
+            made, problem = yield from self._watch(stream, run, performance)
+            if not made:  # stopped in line for the model
+                yield gr.skip(), status(runs.STOPPED_BEFORE), gr.skip(), *buttons(running=False), gr.skip()
+                return
             performance.finish(made)
             outcome = problem or performance.outcome(made, run.stop.is_set(), time.monotonic() - began)
             outcome += "" if run.stop.is_set() else cost(pipeline, prompt.ids, params.tap_gains)
@@ -249,6 +228,40 @@ class Tab(Prompts, Opening):
         finally:
             performance.close()
             run.sound.close()  # the page is not to wait for more
+
+    @staticmethod
+    def _watch(
+        stream: Iterator[Progress], run: Run, performance: Performance
+    ) -> Generator[tuple[Any, ...], None, tuple[tuple[Continuation, ...], str]]:
+        """Yields as `run` does while variations grow. Returns them as they are in the end, none where the run was
+        stopped in line for its model, and what has kept them from going on. Raises ShortcutGenError where nothing was
+        made.
+        """
+        busy = status(runs.GENERATING, "busy", performance.live)
+        made: tuple[Continuation, ...] = ()
+        drawn, before = 0.0, ""
+        try:
+            for progress in stream:
+                waits = progress.queue and not any(each.ids for each in progress.continuations)
+                if not waits:
+                    made = progress.continuations
+                    performance.hear(made[0])
+                if run.stop.is_set() or all(progress.done):
+                    break
+                if waits:
+                    yield _meanwhile(status(runs.in_line(progress.queue), "busy", performance.live))
+                elif time.monotonic() - drawn >= performance.redraw_seconds:
+                    drawn, drawing = time.monotonic(), variations_html(performance.draw(made, progress.done))
+                    if drawing != before:  # a roll grows by itself
+                        yield drawing, busy, *(gr.skip(),) * 4
+                    before = drawing
+        except ShortcutGenError as error:
+            if not made:
+                raise
+            return made, str(error)
+        finally:
+            stream.close()  # type: ignore[attr-defined]
+        return made, ""
 
     def dare(self, word: str | None) -> tuple[Any, Any]:
         """Between safest and boldest another word was chosen. Returns (temperature, top-p)."""
@@ -267,5 +280,5 @@ class Tab(Prompts, Opening):
         Returns (status, Continue button, Stop button).
         """
         if self.sessions.stop(page_of(request), self.name):
-            return status("Stopping.", "busy"), gr.skip(), gr.update(interactive=False)
-        return status("Stopped before it began."), *buttons(running=False)
+            return status(runs.STOPPING, "busy"), gr.skip(), gr.update(interactive=False)
+        return status(runs.STOPPED_BEFORE), *buttons(running=False)

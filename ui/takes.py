@@ -6,6 +6,7 @@ from html import escape
 
 from shortcut_gen.errors import SettingsError
 from ui.sessions import Run
+from ui.text import refusals, runs
 
 _WHERE = re.compile(r"(\d{1,6})(?:\.(\d{1,2}))?(?:@(\d{1,7}(?:\.\d{1,3})?))?")
 
@@ -14,7 +15,7 @@ def where(text: object) -> tuple[int, int | None, float | None]:
     """(number of a step, variation from 1 on, seconds) of "3", "3.2" or "3.2@41.5". Raises SettingsError."""
     found = _WHERE.fullmatch(text) if isinstance(text, str) else None
     if found is None:
-        raise SettingsError(f"where to go on from is {str(text)[:40]!r}; such as 3.2@41.5 is needed")
+        raise SettingsError(refusals.where(str(text)[:40]))
     step, variation, seconds = found.groups()
     return int(step), int(variation) if variation else None, float(seconds) if seconds else None
 
@@ -23,7 +24,7 @@ def step_of(steps: Sequence[Run], number: int) -> Run:
     """The step of that number. Raises SettingsError where it is gone."""
     found = next((step for step in steps if step.number == number), None)
     if found is None:
-        raise SettingsError(f"step {number} is not there any more")
+        raise SettingsError(refusals.step_gone(number))
     return found
 
 
@@ -32,16 +33,14 @@ def neighbour(steps: Sequence[Run], shown: Run | None, change: int) -> Run:
     numbers = [step.number for step in steps]
     place = numbers.index(shown.number) + change if shown is not None and shown.number in numbers else -1
     if not 0 <= place < len(steps):
-        raise SettingsError("there is no step to go to")
+        raise SettingsError(refusals.NO_STEP)
     return steps[place]
 
 
 def _said(step: Run) -> str:
     """A step in words."""
     first = step.made[0]
-    origin = f"from variation {step.parent[1]} of step {step.parent[0]}" if step.parent else f"of {first.prompt.name}"
-    count = f"{len(step.made)} variation{'s' if len(step.made) > 1 else ''}"
-    return f"Step {step.number}: {count} {origin}, seed {first.seed}"
+    return runs.step(step.number, len(step.made), first.prompt.name, step.parent, first.seed)
 
 
 def tree(steps: Sequence[Run], shown: Run | None) -> str:
@@ -67,11 +66,11 @@ def tree(steps: Sequence[Run], shown: Run | None) -> str:
         f'<button type="button" class="side" data-show="{target}" aria-label="{label}"'
         f"{'' if there else ' disabled'}>{sign}</button>"
         for target, label, sign, there in (
-            ("back", "The step before", "↶ Undo", place > 0),
-            ("forward", "The step after", "↷ Redo", place < len(steps) - 1),
+            ("back", runs.BEFORE, runs.BEFORE_SIGN, place > 0),
+            ("forward", runs.AFTER, runs.AFTER_SIGN, place < len(steps) - 1),
         )
     )
-    return f'<nav class="tree" aria-label="Steps">{sides}{branch(None)}</nav>'
+    return f'<nav class="tree" aria-label="{runs.STEPS}">{sides}{branch(None)}</nav>'
 
 
 def together(run: Run, links: Sequence[tuple[str, str, str]], query: str = "") -> str:
@@ -83,8 +82,10 @@ def together(run: Run, links: Sequence[tuple[str, str, str]], query: str = "") -
         f'<a class="button" href="{escape(where)}" download="{escape(name)}">{escape(label)}</a>'
         for label, name, where in links
     )
-    copy = f'<button type="button" class="button" data-link="{escape(query)}">Copy link</button>' if query else ""
+    copy = (
+        f'<button type="button" class="button" data-link="{escape(query)}">{runs.COPY_LINK}</button>' if query else ""
+    )
     return (
-        f'<div class="together" role="group" aria-label="All of step {run.number}">{files}{copy}'
-        f'<button type="button" class="button" data-where="{run.number}.0">Once more from its prompt</button></div>'
+        f'<div class="together" role="group" aria-label="{runs.all_of_step(run.number)}">{files}{copy}'
+        f'<button type="button" class="button" data-where="{run.number}.0">{runs.AGAIN}</button></div>'
     )

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from shortcut_gen.errors import SettingsError
+from ui.text import refusals
 
 
 def take_as_sent() -> None:
@@ -32,20 +33,20 @@ def number(value: object, name: str, low: float, high: float) -> float:
     """A finite number in a range. Raises SettingsError."""
     if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high:
         return float(value)
-    raise SettingsError(f"{name} is {shown(value)}; a number from {low:g} to {high:g} is needed")
+    raise SettingsError(refusals.number(name, shown(value), low, high))
 
 
 def whole(value: object, name: str, low: int, high: int) -> int:
     """A whole number in a range; a number field gives None when empty and may give a float. Raises SettingsError."""
     if isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high and value == int(value):
         return int(value)
-    raise SettingsError(f"{name} is {shown(value)}; a whole number from {low:,} to {high:,} is needed")
+    raise SettingsError(refusals.whole(name, shown(value), low, high))
 
 
 def switch(value: object, name: str) -> bool:
     """On or off. Raises SettingsError."""
     if not isinstance(value, bool):
-        raise SettingsError(f"{name} is {shown(value)}; true or false is needed")
+        raise SettingsError(refusals.switch(name, shown(value)))
     return value
 
 
@@ -53,12 +54,12 @@ def chosen(value: object, name: str, among: Collection[str]) -> str | None:
     """One of some names, or None. Raises SettingsError."""
     if value is None or (isinstance(value, str) and value in among):
         return value
-    raise SettingsError(f"there is no {name} {shown(value)}; one of {', '.join(among)} is needed")
+    raise SettingsError(refusals.chosen(name, shown(value), among))
 
 
 def shown(value: object) -> str:
     """A value as a message has it, short."""
     if value is None:
-        return "empty"
+        return refusals.EMPTY
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}…"

@@ -17,8 +17,8 @@ from shortcut_gen.explain import Explanation, explain
 from shortcut_gen.modalities.piano import NOTE_OFF, TICKS_PER_SECOND, TIME_SHIFT, VELOCITY, PianoTokenizer, bin_velocity
 from shortcut_gen.pipeline import Continuation
 from ui.models import Models
-from ui.piano_figures import pitch_name
 from ui.sessions import Run
+from ui.text import pictures, refusals
 
 READ = 200
 """Places and taps of which the attention is told, most first."""
@@ -31,10 +31,10 @@ _TURN = threading.BoundedSemaphore(1)
 def word(token: int) -> str:
     """A piano id in words."""
     if token >= VELOCITY:
-        return f"loudness {bin_velocity(token - VELOCITY)}"
+        return pictures.loudness(bin_velocity(token - VELOCITY))
     if token >= TIME_SHIFT:
-        return f"{(token - TIME_SHIFT + 1) / TICKS_PER_SECOND:g} s pause"
-    return f"end of {pitch_name(token - NOTE_OFF)}" if token >= NOTE_OFF else pitch_name(token)
+        return pictures.pause((token - TIME_SHIFT + 1) / TICKS_PER_SECOND)
+    return pictures.end_of(token - NOTE_OFF) if token >= NOTE_OFF else pictures.pitch(token)
 
 
 def struck(ids: Sequence[int]) -> list[tuple[int, int] | None]:
@@ -94,10 +94,10 @@ def route(find: Callable[[str], Run | None], models: Mapping[str, Models]) -> Ro
         run = find(request.path_params["token"])
         made, at = (run.made or run.making) if run else (), request.path_params
         if run is None or at["variation"] >= len(made) or at["place"] >= len(made[at["variation"]].ids):
-            return JSONResponse({"error": "this note is not there any more"}, 404)
+            return JSONResponse({"error": refusals.NOTE_GONE}, 404)
         variation = made[at["variation"]]
         if not isinstance(variation.tokenizer, PianoTokenizer):
-            return JSONResponse({"error": "only notes are explained"}, 404)
+            return JSONResponse({"error": refusals.NOTES_ONLY}, 404)
         name = run.made_by.name if run.made_by else None
         try:
             found = await run_in_threadpool(why, variation, at["place"], models, name)

@@ -41,6 +41,12 @@ def speech(page: Any) -> str:
     return "speech-"
 
 
+def look_inside(page: Any, tab: str = "") -> None:
+    """Opens the fold that shows the layers of a finished take."""
+    page.locator(f"#{tab}takes .inside > summary").click()
+    page.wait_for_selector(f"#{tab}takes .views .key .told")
+
+
 def download(page: Any, label: str, folder: Path) -> Path:
     with page.expect_download() as waiting:
         page.locator(".take .listen a:visible", has_text=label).first.click()

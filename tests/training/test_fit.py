@@ -280,7 +280,13 @@ def test_a_run_is_the_same_on_one_device_on_two_machines_and_on_four_devices_and
     there is no dropout, which each device draws for itself.
     """
     write_corpus(tmp_path / "data", {"train": [400, 300], "validation": [300], "test": [120]})
-    eight, four = (("--model.config.dropout", "0", "--budget.steps", steps) for steps in "84")
+    steady = (
+        "--model.config.dropout",
+        "0",
+        "--model.optimizer.schedule",
+        "constant",
+    )  # no decay
+    eight, four = ((*steady, "--budget.steps", steps) for steps in "84")
     whole = train(tmp_path, "one", "--data.batch_size", "8", *eight)
     others = {
         "machines": two_machines(tmp_path, "machines", *eight),

@@ -160,6 +160,9 @@ def test_continue_and_stop_are_always_in_reach(page: Any, width: int, height: in
         for button in ("#go", "#stop"):
             box = page.locator(button).bounding_box()
             assert 0 <= box["y"] <= height - box["height"]
+    # At the end of the page they cover nothing.
+    foot, bar = page.locator("#bottom details").bounding_box(), page.locator("#tabs .transport:visible").bounding_box()
+    assert foot["y"] + foot["height"] <= bar["y"] or foot["y"] >= bar["y"] + bar["height"]
 
 
 def test_variations_are_gone_on_from_undone_and_there_after_a_reload(page: Any, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.shared.pages import fill, finish, shorter, speech
+from tests.shared.pages import fill, finish, look_inside, shorter, speech
 
 pytestmark = pytest.mark.browser
 
@@ -127,31 +127,100 @@ LAYERS = """() => {
 }"""
 
 
+# The colours of new notes where layers are compared with the usual, beside those of the tap that is furthest beyond its
+# mean, and how far.
+BEYOND = """() => {
+    const roll = document.querySelector(".take .roll");
+    const scene = window.figures.scene(roll);
+    const colours = window.figures.colours(roll);
+    const fill = window.figures.fill(roll, scene, colours);
+    const drew = scene.notes.filter((note) => note.drew);
+    const all = (k) => drew.reduce((sum, note) => sum + note.drew.shares[k], 0);
+    const mean = drew[0].drew.shares.map((_, k) => all(k) / drew.length);
+    return drew.map((note) => {
+        const more = note.drew.shares.map((share, k) => share - mean[k]);
+        const k = more.indexOf(Math.max(...more));
+        return [fill(note)[0], window.figures.shade(colours, k, more.length), more[k]];
+    });
+}"""
+
+
 def test_layers_are_shown_by_the_keyboard_and_saved_as_pictures(page: Any, tmp_path: Path) -> None:
     shorter(page)
     finish(page)
-    page.wait_for_selector("#takes .views:not([hidden])")
-    page.locator("#takes .views input").first.focus()
-    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#takes .inside:not([hidden])")
+    assert not page.locator("#takes .views").is_visible()  # folded, until it is wanted
+    assert not page.locator("#takes .strip").count()
+    page.locator("#takes .inside > summary").press("Enter")
     page.wait_for_selector("#takes .roll.deep .strip canvas")
-    assert "block 2" in page.locator("#takes .views .key").inner_text()
+    assert "layer 2" in page.locator("#takes .views .key").inner_text()
     assert "Attention, not cause" in page.locator("#takes .views .key").inner_text()
+    for shown, colour, deviation in page.evaluate(BEYOND):
+        assert shown == colour
+        assert deviation > 0
+    page.locator("#takes .views input").first.press("ArrowRight")
+    page.wait_for_function("document.querySelector('#takes .views input[value=shares]').checked")
     told = page.locator("#takes .strip").get_attribute("aria-label")
-    assert "block 8" in told
+    assert "layer 8" in told
     assert "nats" in told
     colours = page.evaluate(LAYERS)
     assert colours
     for found, named in colours:
         assert found == pytest.approx(named, abs=14)
     svg = picture(page, "SVG", tmp_path)
-    assert svg.name.endswith("-layers.svg")
+    assert svg.name.endswith("-shares.svg")
     drawing = ElementTree.parse(svg)
     texts = {each.text for each in drawing.iter("{http://www.w3.org/2000/svg}text")}
-    assert {"taps", "nats", "block 8", "C4"} <= texts
-    assert "Attention, not cause." in " ".join(str(text) for text in drawing.getroot().itertext())
+    assert {"layers", "surprise", "layer 8", "C4"} <= texts
+    assert "Attention, not cause" in " ".join(str(text) for text in drawing.getroot().itertext())
     png = picture(page, "PNG", tmp_path).read_bytes()
     assert png.startswith(b"\x89PNG")
     assert int.from_bytes(png[16:20], "big") == 2400
+
+
+def test_a_take_from_a_file_says_that_there_is_nothing_inside(page: Any, tmp_path: Path) -> None:
+    shorter(page)
+    finish(page)
+    with page.expect_download() as waiting:
+        page.locator(".together a", has_text="Save take").click()
+    path = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    page.locator("#upload input[type=file]").set_input_files(path)
+    page.wait_for_function("document.querySelector('#status').textContent.includes('1 step opened')")
+    page.locator("#takes .inside > summary").click()
+    page.wait_for_function("document.querySelector('#takes .views .key').textContent.includes('opened from a file')")
+    assert page.locator("#takes .views input:visible").count() == 0
+    page.locator(".together button", has_text="Once more").click()  # what it then says is so
+    page.wait_for_selector("#takes .roll.deep .strip canvas")
+    assert page.locator("#takes .views input:visible").count() == 4
+
+
+# How much an unchosen radio button's edge stands out from what is around it (WCAG 2.2, contrast ratio).
+CONTRAST = """(selector) => {
+    const radio = document.querySelector(selector);
+    const light = (colour) => {
+        const parts = colour.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255);
+        const [r, g, b] = parts.map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    let around = radio.parentElement;
+    while (/, 0\\)$/.test(getComputedStyle(around).backgroundColor)) around = around.parentElement;
+    const style = getComputedStyle(radio);
+    const [one, other] = [style.borderTopColor, getComputedStyle(around).backgroundColor].map(light);
+    return parseFloat(style.borderTopWidth) >= 1 ? (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05) : 0;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_is_not_chosen_can_be_seen(page: Any, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.reload()
+    page.wait_for_selector("#go:not([disabled])")
+    shorter(page)
+    finish(page)
+    look_inside(page)
+    for field in ("#takes .views", "#examples", "#variations", "#daring"):
+        assert page.evaluate(CONTRAST, f"{field} input:not(:checked)") >= 3, field
 
 
 def picture(page: Any, kind: str, folder: Path) -> Path:
@@ -162,11 +231,40 @@ def picture(page: Any, kind: str, folder: Path) -> Path:
     return path
 
 
+# Of the strips head by head the colours at the foot and at the head of each, beside those of the lowest and the highest
+# tap: in a bin where both have a good share.
+ALONG = """() => {
+    const roll = document.querySelector(".take .roll");
+    const canvas = document.querySelector(".take .along canvas");
+    const { heads, taps, headStrips, seam, width } = roll.figure;
+    const colours = window.figures.colours(roll);
+    const [scale, size] = [canvas.width / canvas.clientWidth, heads.length * taps.length];
+    const hex = (name) => [1, 3, 5].map((at) => parseInt(colours[name].slice(at, at + 2), 16));
+    const found = [];
+    heads.forEach((_, head) => {
+        for (let k = 0; k * size < headStrips.length && found.length < 12; k++) {
+            const share = (tap) => headStrips.charCodeAt(k * size + head * taps.length + tap) - 35;
+            if (headStrips[k * size] === " " || share(0) < 12 || share(taps.length - 1) < 12) continue;
+            const x = scale * canvas.clientWidth * (seam + (k + 0.5) * width) / Number(roll.dataset.seconds);
+            for (const [y, name] of [[16.5, "tap0"], [1.5, "tap4"]]) {
+                const { data } = canvas.getContext("2d").getImageData(x, scale * (head * 21 + y), 1, 1);
+                found.push([[...data].slice(0, 3), hex(name)]);
+            }
+            break;
+        }
+    });
+    return found.length ? found : [[[0], [999]]];
+}"""
+
+
 def test_a_click_on_a_note_says_what_it_attended_to(page: Any, tmp_path: Path) -> None:
     shorter(page)
     finish(page)
-    page.wait_for_selector("#takes .views:not([hidden])")
+    look_inside(page)
     page.locator("#takes .views input[value=surprise]").check()
+    page.locator(".take .heads summary").press("Enter")
+    high = "document.querySelector('.take').getBoundingClientRect().height"
+    before_it = page.evaluate(high)
     said = page.locator(".take .why .said")
     middle = page.evaluate(
         """() => {
@@ -183,9 +281,9 @@ def test_a_click_on_a_note_says_what_it_attended_to(page: Any, tmp_path: Path) -
     page.mouse.click(*middle)
     page.wait_for_function("document.querySelector('.why .said').textContent.includes('probability of')")
     assert "Likeliest: " in said.inner_text()
-    assert "It attended most to " in said.inner_text()
+    assert "It looked most at " in said.inner_text()
+    assert page.evaluate(high) == before_it  # nothing moves
     assert page.evaluate("document.querySelector('.take audio').paused")  # the click explains, and does not play
-    page.locator(".take .heads summary").press("Enter")
     cells = page.locator(".take .heads tr").nth(1).locator("td").count()
     shares = [int(text.rstrip("%")) for text in page.locator(".take .heads td").all_inner_texts()]
     assert cells == 16
@@ -195,6 +293,9 @@ def test_a_click_on_a_note_says_what_it_attended_to(page: Any, tmp_path: Path) -
     drawing = ElementTree.parse(picture(page, "SVG", tmp_path))
     texts = [str(each.text) for each in drawing.iter("{http://www.w3.org/2000/svg}text")]
     assert any(text.startswith("Head by head, of ") for text in texts)
+    assert any(text.startswith("The same along time") for text in texts)
+    for found, named in page.evaluate(ALONG):
+        assert found == pytest.approx(named, abs=14)
     before = said.inner_text()
     page.locator(".why button", has_text="Note before").press("Enter")
     page.wait_for_function(
@@ -254,15 +355,16 @@ def test_speech_has_the_strip_and_pictures_too(page: Any, tmp_path: Path) -> Non
     tab = speech(page)
     shorter(page, tab=tab)
     finish(page, tab)
-    page.wait_for_selector("#speech-takes .views:not([hidden])")
-    assert page.locator("#speech-takes .views label:visible").all_inner_texts() == ["Loudness", "Layers", "Surprise"]
-    page.locator("#speech-takes .views input[value=layers]").check()
-    page.wait_for_selector("#speech-takes .strip[aria-label*='block 2']")
+    look_inside(page, tab)
+    views = page.locator("#speech-takes .views label:visible").all_inner_texts()
+    assert views == ["Layers", "Raw shares", "Surprise", "Loudness"]
+    page.wait_for_selector("#speech-takes .strip[aria-label*='layer 2']")
     page.locator("#speech-takes .heads summary").click()
+    page.wait_for_selector("#speech-takes .along canvas")
     assert page.locator("#speech-takes .heads tr").count() == 3
     drawing = ElementTree.parse(picture(page, "SVG", tmp_path))
     texts = {each.text for each in drawing.iter("{http://www.w3.org/2000/svg}text")}
-    assert {"1 kHz", "taps", "block 2", "Head by head, of all new frames, on average"} <= texts
+    assert {"1 kHz", "layers", "layer 2", "Head by head, of all new frames, on average"} <= texts
     image = next(drawing.iter("{http://www.w3.org/2000/svg}image"))
     assert image.get("href", "").startswith("data:image/png;base64,")
     assert picture(page, "PNG", tmp_path).read_bytes().startswith(b"\x89PNG")
@@ -291,7 +393,7 @@ def test_a_tap_is_turned_down_and_what_it_costs_is_said(page: Any) -> None:
     page.wait_for_function("document.querySelector('#gains textarea, #gains input').value === '0,1,1,1'")
     finish(page)
     assert "nats a token" in page.locator("#status").inner_text()
-    page.wait_for_selector("#takes .views:not([hidden])")
+    page.wait_for_selector("#takes .inside:not([hidden])")
     shares = page.evaluate("window.figures.scene(document.querySelector('.take .roll')).notes.at(-1).drew.shares")
     assert shares[0] == pytest.approx(0, abs=0.001)
     assert sum(shares) == pytest.approx(1, abs=0.01)

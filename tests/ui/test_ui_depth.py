@@ -9,7 +9,7 @@ from shortcut_gen.decoding.depth import Depth
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.modalities.piano import NOTE_OFF, TIME_SHIFT, VELOCITY, PianoTokenizer
 from shortcut_gen.pipeline import Continuation, Prompt
-from ui.depth import drawn, heads, note_places, strip
+from ui.depth import FIRST, LEVELS, drawn, head_strips, heads, note_places, strip
 from ui.notes import row
 
 PROMPT = (VELOCITY + 20, 60, TIME_SHIFT + 49)  # C4, still sounding at the seam, 0.5 s
@@ -75,6 +75,26 @@ def test_heads_are_the_mean_over_what_the_model_drew_and_told_at_the_end() -> No
     assert row(told, True, 0)["heads"] == heads(told)
     assert "heads" not in row(told, False, 0)
     assert heads(made(taps=())) == []
+
+
+def test_each_head_has_its_shares_along_time() -> None:
+    rng = np.random.default_rng(1)
+    by_head = rng.dirichlet((1, 1), (len(IDS), 3)).astype(np.float32)
+    before = made(unknown=1)
+    assert before.depth is not None
+    told = replace(before, depth=replace(before.depth, by_head=by_head))
+    text = head_strips(told)
+    bins = strip(told, True, 0)["bins"]
+    assert row(told, True, 0)["headStrips"] == text
+    assert "headStrips" not in row(told, False, 0)
+    assert len(text) == len(bins) * 3 * 2
+    assert text.isascii()
+    assert not set(text) & {'"', "\\"}  # as it is in JSON
+    assert [text[6 * k] == " " for k in range(len(bins))] == [not each for each in bins]
+    # The first bin has ids 0 to 4, of which the model did not draw the first.
+    found = (np.frombuffer(text[:6].encode(), np.uint8).reshape(3, 2) - FIRST) / LEVELS
+    assert found == pytest.approx(by_head[1:5].mean(axis=0), abs=0.51 / LEVELS)
+    assert head_strips(made(taps=())) == ""
 
 
 @pytest.mark.parametrize("taps", [(), (2, 4)])

@@ -24,7 +24,7 @@ from starlette.testclient import TestClient
 from shortcut_gen.errors import CheckpointError, MediaError, PromptError, SettingsError
 from shortcut_gen.media import Audio, Note, Score, read_score
 from shortcut_gen.media.render import RELEASE_SECONDS
-from shortcut_gen.pipeline import Pipeline, Prompt
+from shortcut_gen.pipeline import Pipeline, Progress, Prompt
 from tests.shared.results import results_of
 from tests.shared.tabs import FIRST, SETTINGS, go_on, page, run
 from ui import sessions as sessions_module
@@ -36,6 +36,7 @@ from ui.piano import MAX_BYTES, MAX_EVENTS, PianoPerformance, PianoTab
 from ui.prompts import NO_PROMPT
 from ui.results import Made, Result, route
 from ui.sessions import Admission, Sessions
+from ui.text import runs
 from ui.values import number, whole
 
 
@@ -150,8 +151,8 @@ def test_a_variation_says_how_much_of_it_training_has_too(root: Path, sessions: 
     """With the index that is shipped; the tiny models of the other tests have none."""
     shipped = PianoTab(Models(find_checkpoints(root / "checkpoints" / "piano")["piano"]), sessions)
     last = list(run(shipped, seconds=30.0))[-1]
-    assert "in common with" in last[0]
-    assert "performances of other works" in last[0], last[0]
+    assert re.search(r"<summary>(No sign of copying|Maybe copied): [^<]* notes in a row", last[0]), last[0]
+    assert "performances of other works" in last[0].partition("<summary>")[2].partition("<p>")[2]
 
 
 def test_without_fluidsynth_a_run_is_seen_and_not_heard(do: PianoTab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,6 +230,29 @@ def test_any_part_of_a_long_file_is_continued(do: PianoTab, tmp_path: Path) -> N
     result = do.sessions.result(*found.groups())
     assert result is not None
     assert soundfile.info(result.path()).duration < 35  # what is drawn large, and not five minutes
+
+
+def test_the_card_says_what_is_used_and_where_the_model_goes_on(do: PianoTab, tmp_path: Path) -> None:
+    path = tmp_path / "rest.mid"
+    notes = tuple(Note(pitch=60, velocity=64, start=float(k), end=k + 0.4) for k in range(9))
+    Score(notes=notes).write(path)
+    assert "From the beginning, 4.8 s are used" in (card := do.show("page", None, str(path), 0.0, 4.8)[0])
+    assert "Its last note begins or ends at 4.4 s; there the model goes on." in card
+    assert "5 notes of the prompt in 4.8 s" in card  # the drawing in words
+    assert "there the model goes on" not in do.show("page", None, str(path), 0.0, 4.4)[0]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "said"),
+    [
+        ([8.0], "8 s of music in 1.5 s: 1,690 tokens."),
+        ([8.0, 8.2], "2 variations, 8 s of music each, in 1.5 s: 1,690 tokens in all."),
+        ([8.0, 3.0], "2 variations, up to 8 s of music each, in 1.5 s: 1,690 tokens in all."),
+    ],
+)
+def test_the_tokens_are_said_to_be_those_of_all_variations(lengths: list[float], said: str) -> None:
+    alike = max(lengths) - min(lengths) < 1
+    assert runs.music(len(lengths), "8 s", alike, 1690, 1.5, False) == said
 
 
 def test_silence_before_the_first_note_is_left_out_and_said(do: PianoTab, tmp_path: Path) -> None:
@@ -545,6 +569,27 @@ def test_a_run_waits_for_its_turn_and_can_be_stopped_before_it(do: PianoTab, ses
     assert "tokens" in last[1]
     assert len(files(do, ".mid")) == 1
     assert all(each is not None and not each.stop.is_set() for each in begun)
+
+
+def test_a_run_that_is_stopped_in_line_for_its_model_says_so(
+    do: PianoTab, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the variations on the page stay."""
+
+    def waits(pipeline: Pipeline, rows: Any, *_: Any, **__: Any) -> Any:
+        for _ in range(100):
+            yield Progress(continuations=(), done=(False,), queue=3)
+
+    monkeypatch.setattr(Pipeline, "stream_rows", waits)
+    said = []
+    for each in run(do):
+        assert each[0] == gr.skip()
+        said.append(each)
+        if "Number 3 in line" in str(each[1]):
+            do.stop(page())
+    assert "Stopped before it began" in said[-1][1]
+    assert [button["interactive"] for button in said[-1][3:5]] == [True, False]
+    assert sessions.steps("page", "piano") == []
 
 
 def test_places_are_few_and_nobody_holds_one_that_is_gone(

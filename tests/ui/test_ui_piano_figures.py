@@ -10,7 +10,8 @@ from ui.examples.listing import EXAMPLES, load_examples
 from ui.examples.make import main, perform, pitch_number, read_voice
 from ui.examples.scores import PIECES
 from ui.notes import counts, row
-from ui.piano_figures import Roll, clock, describe, numbers, piano_roll, pitch_name, time_step
+from ui.piano_figures import Roll, describe, numbers, piano_roll, time_step
+from ui.text.pictures import clock, pitch
 
 
 def note(pitch: int, start: float, end: float, velocity: int = 64) -> Note:
@@ -80,7 +81,7 @@ def test_the_picture_is_told_in_words(score: Score) -> None:
 
 
 def test_names_and_marks() -> None:
-    assert [pitch_name(pitch) for pitch in (21, 60, 61, 108)] == ["A0", "C4", "C♯4", "C8"]
+    assert [pitch(number) for number in (21, 60, 61, 108)] == ["A0", "C4", "C♯4", "C8"]
     assert [clock(seconds) for seconds in (0, 8.4, 60, 125)] == ["0 s", "8 s", "1:00", "2:05"]
     for seconds in (0.5, 7, 35, 61, 240, 9_000):
         assert seconds / time_step(seconds) <= 8

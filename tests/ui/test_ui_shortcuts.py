@@ -52,7 +52,7 @@ def test_what_no_slider_sends_is_a_line(text: str, why: str) -> None:
 def test_the_sliders_fit_the_model(taps: tuple[int, ...], text: str, shown: int, reset: bool) -> None:
     said, *made = fitted(taps, text, 3)
     assert [each["visible"] for each in made] == [k < shown for k in range(3)]
-    assert [each["label"] for each in made[:shown]] == [f"Block {tap}" for tap in taps]
+    assert [each["label"] for each in made[:shown]] == [f"Layer {tap}" for tap in taps]
     assert [each.get("value") for each in made] == [1 if reset else None] * 3
     assert ("no shortcuts" in said) is (not taps)
 

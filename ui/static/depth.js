@@ -4,13 +4,16 @@
   const { figures } = window;
   const STRIP = { shares: 44, nats: 30, gap: 4 }; // heights, in pixels
   const MOST_NATS = 6; // where the scale of surprise ends
+  const MOST_BEYOND = 0.2; // of a share beyond the usual, where its scale ends in the strip
+  const STRONG = 0.12; // and where a note has its colour in full
   const COLOURS = 5; // --tap0 to --tap4 of page.css, light to dark
   figures.taps = Array.from({ length: COLOURS });
-  let shown = "loudness";
+  let inside = false; // whether the fold is open: one choice for all, as which view is shown in it
+  let shown = "layers";
 
   // The colour of the k-th of n taps, from the first colour to the last.
   const shade = (colour, k, n) => colour[`tap${n > 1 ? Math.round((k * (COLOURS - 1)) / (n - 1)) : 0}`];
-  const named = (taps) => taps.map((tap) => `block ${tap}`);
+  const named = (taps) => taps.map((tap) => filled(words.depth.layer, { tap }));
   const largest = (values) => values.indexOf(Math.max(...values));
   const percent = (share) => `${Math.round(100 * share)}%`;
 
@@ -22,11 +25,12 @@
     return { shares, nats: there.reduce((sum, row) => sum + row.nats, 0) / there.length };
   };
 
+  const beyond = (row, usual) => row.shares.map((share, tap) => share - usual.shares[tap]);
+
   const shows = (roll) => {
     const { taps } = roll.figure;
-    if (!taps) return "loudness";
-    if (taps.length && shown === "unusual" && roll.matches(".sound")) return "layers"; // sound has no notes to colour
-    return taps.length || shown === "surprise" ? shown : "loudness";
+    if (!taps || !inside) return "loudness";
+    return taps.length || shown === "loudness" ? shown : "surprise";
   };
 
   // What colours the notes of a roll: a function from a note to [colour, opacity], or null for loudness.
@@ -37,34 +41,55 @@
     if (scene.shows === "surprise") {
       return ({ drew }) => (drew ? [colour.new, 0.12 + 0.88 * Math.min(drew.nats / MOST_NATS, 1)] : pale);
     }
-    const usual = scene.shows === "unusual" ? mean(scene.notes.map(({ drew }) => drew)) : null;
+    const usual = scene.shows === "layers" ? mean(scene.notes.map(({ drew }) => drew)) : null;
     return ({ drew }) => {
       if (!drew) return pale;
-      const k = largest(usual ? drew.shares.map((share, tap) => share - usual.shares[tap]) : drew.shares);
-      return [shade(colour, k, taps.length), 0.95];
+      const found = usual ? beyond(drew, usual) : drew.shares;
+      const k = largest(found);
+      return [shade(colour, k, taps.length), usual ? 0.3 + 0.7 * Math.min(found[k] / STRONG, 1) : 0.95];
     };
   };
 
-  // Shares stacked from the first tap at the bottom, their entropy as a line over them; under that the surprise.
-  const paintStrip = (pen, figure, seconds, width, colour) => {
-    const { taps, bins, seam } = figure;
-    const step = figure.width;
-    const x = (k) => ((seam + k * step) / seconds) * width;
+  // Where the k-th bin of a strip begins.
+  const along = ({ seam, width: step }, seconds, width) => (k) => ((seam + k * step) / seconds) * width;
+  // Shares stacked from the first tap at the bottom of a place that is so high.
+  const stack = (pen, shares, x, wide, low, high, colour) => {
+    let y = low;
+    shares.forEach((share, tap) => {
+      pen.rect(x, y - share * high, wide, share * high, shade(colour, tap, shares.length));
+      y -= share * high;
+    });
+  };
+  // What is beyond the usual is stacked over the middle, what is below it under the middle.
+  const stackBeyond = (pen, found, x, wide, top, colour) => {
+    let [up, down] = [top / 2, top / 2];
+    found.forEach((more, tap) => {
+      const wanted = (Math.abs(more) / MOST_BEYOND) * (top / 2);
+      const high = Math.min(wanted, more > 0 ? up : top - down);
+      pen.rect(x, more > 0 ? up - high : down, wide, high, shade(colour, tap, found.length));
+      if (more > 0) up -= high;
+      else down += high;
+    });
+  };
+
+  // Shares along time, their entropy as a line over them, or what of them is beyond the usual; under that the surprise.
+  const paintStrip = (pen, figure, seconds, width, colour, view) => {
+    const { taps, bins } = figure;
+    const x = along(figure, seconds, width);
     const top = STRIP.shares;
     const below = taps.length ? top + STRIP.gap : 0;
+    const usual = view === "layers" && mean(bins);
     const lines = [];
     bins.forEach((bin, k) => {
       if (!bin) return;
-      let y = top;
-      bin.shares.forEach((share, tap) => {
-        pen.rect(x(k), y - share * top, x(k + 1) - x(k) + 0.3, share * top, shade(colour, tap, taps.length));
-        y -= share * top;
-      });
+      if (usual) stackBeyond(pen, beyond(bin, usual), x(k), x(k + 1) - x(k) + 0.3, top, colour);
+      else stack(pen, bin.shares, x(k), x(k + 1) - x(k) + 0.3, top, top, colour);
       const high = Math.min(bin.nats / MOST_NATS, 1) * STRIP.nats;
       pen.rect(x(k), below + STRIP.nats - high, Math.max(x(k + 1) - x(k) - 0.3, 0.3), high, colour.new);
       if (taps.length > 1) lines.push(x(k + 0.5), top - (entropy(bin.shares) / Math.log(taps.length)) * top);
     });
-    if (lines.length > 2) {
+    if (usual) pen.line([x(0), top / 2, x(bins.length), top / 2], colour.ink);
+    else if (lines.length > 2) {
       pen.line(lines, colour.sheet, 3);
       pen.line(lines, colour.ink, 1.25);
     }
@@ -72,12 +97,15 @@
   };
   const stripHeight = (taps) => (taps.length ? STRIP.shares + STRIP.gap : 0) + STRIP.nats;
 
+  const shared = (taps, shares) =>
+    taps.map((tap, k) => filled(words.depth.share, { tap, share: percent(shares[k]) })).join(", ");
+
   const summary = (figure) => {
     const all = mean(figure.bins);
-    if (!all) return "Nothing drawn yet.";
-    const parts = figure.taps.map((tap, k) => `block ${tap} ${percent(all.shares[k])}`);
-    const shares = parts.length ? `Shares of the attention on average: ${parts.join(", ")}; ` : "";
-    return `${shares}surprise ${all.nats.toFixed(1)} nats an id on average. Attention, not cause.`;
+    if (!all) return words.depth.nothing;
+    const given = { shares: shared(figure.taps, all.shares), nats: all.nats.toFixed(1) };
+    const said = filled(figure.taps.length ? words.depth.summary : words.depth.summaryPlain, given);
+    return `${said} ${words.depth.caution}`;
   };
 
   const stripOf = (roll, make) => {
@@ -89,7 +117,12 @@
     strip.append(document.createElement("canvas"));
     const sides = document.createElement("div");
     sides.className = "strip-names";
-    sides.innerHTML = "<span>taps</span><span>nats</span>";
+    for (const [name, about] of [[words.depth.taps, words.depth.tapsAbout], [words.depth.nats, words.depth.natsAbout]]) {
+      const side = document.createElement("span");
+      side.textContent = name;
+      side.title = about;
+      sides.append(side);
+    }
     roll.append(sides, strip);
     return strip;
   };
@@ -102,7 +135,7 @@
     const height = stripHeight(roll.figure.taps);
     strip.style.height = `${height}px`;
     const pen = new figures.CanvasPen(strip.firstChild, strip.clientWidth, height, window.devicePixelRatio || 1);
-    paintStrip(pen, roll.figure, scene.seconds, strip.clientWidth, colour);
+    paintStrip(pen, roll.figure, scene.seconds, strip.clientWidth, colour, scene.shows);
     strip.setAttribute("aria-label", summary(roll.figure));
     roll.classList.toggle("no-taps", !roll.figure.taps.length);
   };
@@ -111,13 +144,14 @@
   const tend = (box, roll) => {
     const { taps } = roll.figure;
     box.hidden = false;
+    if (box.open !== inside) box.open = inside;
     const now = shows(roll);
     for (const radio of box.querySelectorAll("input")) {
       radio.name = `views-${box.parentElement.closest("[id]").id}`; // arrow keys go through one name
-      const notes = radio.value === "unusual" && roll.matches(".sound");
-      radio.closest("label").hidden = notes || (!taps.length && ["layers", "unusual"].includes(radio.value));
+      radio.closest("label").hidden = !taps || (!taps.length && ["layers", "shares"].includes(radio.value));
       radio.checked = radio.value === now;
     }
+    box.querySelector("legend").hidden = !taps;
     const key = box.querySelector(".key");
     const said = `${now} ${taps}`;
     if (key.dataset.said === said) return;
@@ -131,27 +165,30 @@
     return made;
   };
   const legend = (box, now, taps) => {
+    if (!taps) return [words.depth.opened];
     if (now === "loudness") return [];
     const parts = [];
-    const strip = "Along time: ";
     if (taps.length) {
       named(taps).forEach((name, k) => {
         parts.push(chip({ background: `var(--tap${taps.length > 1 ? Math.round((k * (COLOURS - 1)) / (taps.length - 1)) : 0})` }), name);
       });
     }
     const sound = box.closest(".outcome").querySelector(".roll.sound");
-    const most = sound ? "" : {
-      layers: "A note has the colour of the tap that its prediction attended to most. ",
-      unusual: "A note has the colour of the tap that its prediction attended to more than the others here did. ",
-      surprise: `The stronger a colour, the more surprising the note, up to ${MOST_NATS} nats. `,
-    }[now];
-    const line = taps.length ? "each tap's share, a line for their entropy, and the surprise in nats. " : "the surprise in nats. ";
+    const strip = !taps.length ? words.depth.stripPlain : now === "layers" ? words.depth.stripBeyond : words.depth.strip;
+    const said = [...(sound ? [] : [filled(words.depth[now], { nats: MOST_NATS })]), strip, words.depth.caution];
     const told = document.createElement("span");
     told.className = "told";
-    told.textContent = `${most}${strip}${line}Attention, not cause.`;
+    told.textContent = said.join(" ");
     return [...parts, told];
   };
 
+  // Not by its toggle event: Gradio, too, may close the fold, as it draws a new run in its place.
+  document.addEventListener("click", (event) => {
+    const summary = event.target.closest && event.target.closest(".inside > summary");
+    if (!summary) return;
+    inside = !summary.parentElement.open;
+    setTimeout(figures.redraw); // when it is open
+  });
   document.addEventListener("change", (event) => {
     if (!event.target.matches || !event.target.matches(".views input")) return;
     shown = event.target.value;
@@ -160,12 +197,14 @@
 
   // A note under the pointer, in words.
   const saidOf = (note, taps) => {
-    const name = `${figures.pitchName(note.pitch)} at ${note.start.toFixed(1)} s`;
-    if (!note.drew) return `${name}, of the prompt`;
-    const parts = taps.map((tap, k) => `block ${tap} ${percent(note.drew.shares[k])}`);
-    const chance = percent(Math.exp(-note.drew.nats));
-    return [`${name}: ${note.drew.nats.toFixed(1)} nats (probability ${chance})`, ...parts].join(", ");
+    const at = { note: figures.pitchName(note.pitch), seconds: note.start.toFixed(1) };
+    if (!note.drew) return filled(words.depth.ofPrompt, at);
+    const { nats, shares } = note.drew;
+    const said = filled(words.depth.note, { ...at, nats: nats.toFixed(1), chance: percent(Math.exp(-nats)) });
+    return taps.length ? `${said}, ${shared(taps, shares)}` : said;
   };
+  const noteSaid = (note) =>
+    filled(words.depth.at, { note: figures.pitchName(note.pitch), seconds: note.start.toFixed(1) });
   const noteAt = (roll, event) => {
     const field = roll.querySelector(".field");
     const box = field.getBoundingClientRect();
@@ -188,13 +227,13 @@
 
   const drawn = (roll, scene, colour) => {
     const { taps } = roll.figure;
-    const box = roll.closest(".outcome") && roll.closest(".outcome").querySelector(".views");
-    if (box && taps) tend(box, roll);
+    const box = roll.closest(".outcome") && roll.closest(".outcome").querySelector(".inside");
+    if (box && (taps || roll.figure.done)) tend(box, roll);
     drawStrip(roll, scene, colour);
     figures.offer(roll);
     if (roll.matches(".notes")) figures.explainable(roll, scene);
     figures.tellHeads(roll, scene);
   };
 
-  Object.assign(figures, { shows, fill, drawn, paintStrip, stripHeight, summary, shade, noteAt, saidOf });
+  Object.assign(figures, { shows, fill, drawn, paintStrip, stripHeight, along, stack, summary, shade, noteAt, noteSaid, saidOf });
 }

@@ -40,14 +40,14 @@
     clearInterval(clock);
     recording = null;
     const button = find("#play-record");
-    button.textContent = "Record";
+    button.textContent = words.keyboard.record;
     button.classList.remove("on");
     if (!take.notes) {
-      say(reason || "Nothing was played; the prompt stays as it was.");
+      say(reason || words.keyboard.nothing);
       return;
     }
-    say(reason || "What you played is the prompt now: press Continue.", reason ? "error" : "quiet");
-    await offer(take.file("played.mid", performance.now())).catch(() => say("The page does not take the recording.", "error"));
+    say(reason || words.keyboard.recorded, reason ? "error" : "quiet");
+    await offer(take.file("played.mid", performance.now())).catch(() => say(words.keyboard.untaken, "error"));
   };
   const tick = () => {
     const { take, from } = recording;
@@ -55,14 +55,16 @@
     const left = Math.ceil(((from - now) / 60_000) * take.beats);
     const seconds = Math.max(Math.floor((now - (take.zero ?? now)) / 1000), 0);
     const clock = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
-    find("#play-record").textContent = left > 0 ? `${Math.min(left, BEATS)} …` : `Stop recording (${clock})`;
+    find("#play-record").textContent =
+      left > 0 ? filled(words.keyboard.beat, { beats: Math.min(left, BEATS) }) : filled(words.keyboard.stop, { clock });
     if (take.zero !== null && now - take.zero > Take.LONGEST) finish(take.add({ time: now, kind: "pedal" }));
   };
   const record = () => {
     const counted = find("#play-count").checked;
     const tempo = find("#play-tempo");
     if (counted && !(tempo.value && tempo.checkValidity())) {
-      say(`The tempo is ${tempo.value || "no number"}; ${tempo.min} to ${tempo.max} beats a minute are taken.`, "error");
+      const given = { tempo: tempo.value || words.keyboard.noTempo, least: tempo.min, most: tempo.max };
+      say(filled(words.keyboard.tempo, given), "error");
       return;
     }
     end();
@@ -72,7 +74,7 @@
     recording = { take: new Take(counted ? from : null, beats), from, clock: setInterval(tick, 100) };
     if (keyboard.treads()) recording.take.add({ time: performance.now(), kind: "pedal", pitch: 0, velocity: 127 });
     find("#play-record").classList.add("on");
-    say(counted ? "The recording begins after four beats." : "The recording begins with the first note.");
+    say(counted ? words.keyboard.counting : words.keyboard.waiting);
     tick();
   };
 
@@ -113,7 +115,7 @@
       await until(() => late() || find("#prompt").textContent.includes(name));
       if (late()) return;
       part = null;
-      say("The model answers; play on, and it stops.", "busy");
+      say(words.keyboard.answers, "busy");
       asked = true;
       let live = false;
       go.click();
@@ -123,10 +125,10 @@
         await new Promise((resolve) => { setTimeout(resolve, 40); });
       }
       if (late()) return;
-      say("Your turn.");
+      say(words.keyboard.turn);
       if (!live) play();
     } catch {
-      say("The page does not answer; reload it if it stays so.", "error");
+      say(words.keyboard.stuck, "error");
     }
   };
   const follow = (event) => {
@@ -134,7 +136,7 @@
       turn += 1;
       hush();
       stop();
-      say("You play.");
+      say(words.keyboard.plays);
     }
     part ??= new Take();
     part.add(event);
@@ -144,10 +146,10 @@
   const begin = () => {
     if (recording) finish();
     [duet, part] = [true, null];
-    say("Play: where you pause, the model goes on.");
+    say(words.keyboard.begun);
     show();
   };
-  function end(line = "The duet is over.") {
+  function end(line = words.keyboard.over) {
     if (!duet) return;
     duet = false;
     clearTimeout(timer);
@@ -158,7 +160,7 @@
     const button = find("#play-duet");
     button.setAttribute("aria-pressed", duet);
     button.classList.toggle("on", duet);
-    button.textContent = duet ? "End the duet" : "Duet";
+    button.textContent = duet ? words.keyboard.end : words.keyboard.duet;
   };
 
   keyboard.heard((event) => {
@@ -193,6 +195,6 @@
   });
   document.addEventListener("input", (event) => {
     if (event.target.id !== "play-pause") return;
-    event.target.parentElement.querySelector("output").textContent = `${event.target.value} s`;
+    event.target.parentElement.querySelector("output").textContent = filled(words.page.seconds, { seconds: event.target.value });
   });
 }

@@ -16,7 +16,7 @@
     open() {
       if (!this.context) {
         this.context = new AudioContext({ latencyHint: "interactive" });
-        this.loading = this.load().catch(() => "The samples could not be loaded; reload the page.");
+        this.loading = this.load().catch(() => words.keyboard.failed);
       }
       this.context.resume();
       return this.loading;
@@ -24,7 +24,7 @@
 
     async load() {
       const { pitches, velocities, problem } = await (await fetch("static/keyboard.json")).json();
-      if (problem) return `There is no sound: ${problem}. What you play can still be recorded.`;
+      if (problem) return filled(words.keyboard.silent, { why: problem });
       // The middle of the keyboard first, moderately loud: with the first sample there is sound.
       const [middle] = velocities.slice(velocities.length / 2);
       const wanted = velocities.flatMap((velocity) => pitches.map((pitch) => ({ pitch, velocity })));
@@ -45,8 +45,8 @@
         }
       };
       await Promise.all(Array.from({ length: AT_ONCE }, work));
-      if (failed === all) return "There is no sound: this browser cannot play the samples (Ogg Vorbis).";
-      return failed ? `${failed} of ${all} samples could not be loaded; their neighbours take their places.` : "";
+      if (failed === all) return words.keyboard.undecoded;
+      return failed ? filled(words.keyboard.some, { failed, all }) : "";
     }
 
     nearest(pitch, velocity) {

@@ -23,8 +23,10 @@
         if (kind !== "on") return "";
         this.zero = this.last = time;
       }
-      if (time - this.zero > LONGEST) return "Ten minutes are recorded, and no more are taken.";
-      if (this.events.length >= MOST - CLOSING) return `${MOST.toLocaleString("en")} events are recorded, and no more are taken.`;
+      if (time - this.zero > LONGEST) return words.keyboard.longest;
+      if (this.events.length >= MOST - CLOSING) {
+        return filled(words.keyboard.most, { events: MOST.toLocaleString(words.page.language) });
+      }
       this.last = Math.max(time, this.last);
       const put = (sort, amount) => this.events.push({ time: this.last, kind: sort, pitch, velocity: amount });
       if (kind === "pedal") put("pedal", velocity);

@@ -7,7 +7,6 @@
   const HIGHEST = 108;
   const KEY_WIDTH = 20.5; // px at least, of a white key
   const TYPED = 80; // velocity of a computer's key, which knows none
-  const NAMES = ["C", "C sharp", "D", "D sharp", "E", "F", "F sharp", "G", "G sharp", "A", "A sharp", "B"];
   // Two rows as a piano's: letters for white keys, what lies above and between for black ones. By place, not by letter.
   const LOWER = "KeyZ KeyS KeyX KeyD KeyC KeyV KeyG KeyB KeyH KeyN KeyJ KeyM Comma KeyL Period Semicolon Slash".split(" ");
   const UPPER =
@@ -92,9 +91,9 @@
         made.style.width = `${(dark ? 0.6 : 1) * width}%`;
         made.dataset.pitch = pitch;
         made.dataset.code = codes.has(pitch) ? signs(codes.get(pitch)) : "";
-        made.dataset.name = pitch % 12 ? "" : `C${octave}`;
+        made.dataset.name = pitch % 12 ? "" : `${words.page.pitches[0]}${octave}`;
         made.tabIndex = pitch === tab ? 0 : -1;
-        made.setAttribute("aria-label", `${NAMES[pitch % 12]} ${octave}`);
+        made.setAttribute("aria-label", filled(words.keyboard.key, { name: words.keyboard.names[pitch % 12], octave }));
         if (!dark) at += 1;
         return made;
       }),
@@ -220,21 +219,20 @@
     const inputs = [...access.inputs.values()].filter((input) => input.state !== "disconnected");
     for (const input of inputs) input.onmidimessage = receive;
     if (!inputs.length) letGo((source) => source.startsWith("midi"));
-    const names = inputs.map((input) => input.name || "a MIDI keyboard").join(", ");
-    say(names ? `Connected: ${names}.` : "No MIDI keyboard is there yet; one that is plugged in is heard at once.");
+    const names = inputs.map((input) => input.name || words.keyboard.unnamed).join(", ");
+    say(names ? filled(words.keyboard.connected, { names }) : words.keyboard.unconnected);
     panel().querySelector("#play-midi").classList.toggle("on", inputs.length > 0);
   };
   const connect = async () => {
     if (!navigator.requestMIDIAccess) {
-      const where = window.isSecureContext ? "" : "; some do, at https addresses and at localhost";
-      say(`This browser offers no MIDI here${where}.`, "error");
+      say(window.isSecureContext ? words.keyboard.noMidi : words.keyboard.noMidiHere, "error");
       return;
     }
     try {
       access ??= await navigator.requestMIDIAccess();
     } catch (error) {
       const refused = ["NotAllowedError", "SecurityError"].includes(error.name);
-      say(`MIDI cannot be used: ${refused ? "permission was refused" : "the system offers none"}.`, "error");
+      say(refused ? words.keyboard.midiRefused : words.keyboard.midiMissing, "error");
       return;
     }
     access.onstatechange = attach;
@@ -268,7 +266,7 @@
     }
     watcher.observe(piano());
     fit();
-    say("Loading the piano.", "busy");
+    say(words.keyboard.loading, "busy");
     const problem = await instrument.open();
     if (panel().querySelector("#play-line").classList.contains("busy")) say(problem, problem ? "error" : "quiet");
     const map = navigator.keyboard && (await navigator.keyboard.getLayoutMap().catch(() => null));

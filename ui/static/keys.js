@@ -1,6 +1,6 @@
 () => {
   // Continue and Stop by a key from anywhere on the page; focus stays where it was.
-  const KEYS = { go: ["Control+Enter Meta+Enter", "Ctrl+Enter"], halt: ["Escape", "Escape"] };
+  const KEYS = { go: "Control+Enter Meta+Enter", halt: "Escape" };
 
   const shown = (name) => [...document.querySelectorAll(`.${name}`)].find((button) => button.offsetParent);
   const press = (name) => {
@@ -33,7 +33,8 @@
   let last = null;
   document.addEventListener("focusin", ({ target }) => { last = target; });
   const tend = () => {
-    for (const [name, [keys, title]] of Object.entries(KEYS)) {
+    for (const [name, keys] of Object.entries(KEYS)) {
+      const title = words.keys[name];
       for (const button of document.querySelectorAll(`.${name}`)) {
         if (button.title !== title) button.title = title;
         if (button.getAttribute("aria-keyshortcuts") !== keys) button.setAttribute("aria-keyshortcuts", keys);

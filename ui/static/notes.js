@@ -46,7 +46,8 @@
       else known.over.length = row.after;
       for (const note of drew(read(row.notes), row.drew)) known.over.push(note);
       known.open = drew(read(row.open), row.drewOpen);
-      Object.assign(known, { facts: row.facts, said: row.said, taps: row.taps || null, heads: row.heads });
+      const { facts, said, heads, headStrips } = row;
+      Object.assign(known, { facts, said, heads, headStrips, taps: row.taps || null, done: answer.done });
       if (!row.strip) return;
       known.bins.length = row.strip.after;
       for (const each of row.strip.bins) known.bins.push(bin(each));

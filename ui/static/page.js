@@ -1,6 +1,6 @@
 () => {
   // Runs once, when the page is there. Listeners sit on the document because Gradio redraws what lies below.
-  document.documentElement.lang = "en";
+  document.documentElement.lang = words.page.language;
   // A tab is laid out when it is first opened.
   const announce = () => {
     for (const line of document.querySelectorAll(".line:not([aria-live])")) line.setAttribute("aria-live", "polite");
@@ -52,14 +52,15 @@
     try {
       answer = await ask(...given);
     } catch (error) {
-      if (error.name !== "AbortError") complain("The server does not answer; reload the page when it is back.");
+      if (error.name !== "AbortError") complain(words.page.away);
       throw error;
     }
     if (address.includes("/upload_progress")) return answer; // of an upload that was refused
     if (answer.status >= 400) {
       const told = await answer.clone().json().catch(() => ({}));
       const text = typeof told.detail === "string" ? told.detail : told.error;
-      complain(`Refused: ${typeof text === "string" && text ? text : `the server answered ${answer.status}`}.`);
+      const why = typeof text === "string" && text ? text : filled(words.page.answered, { status: answer.status });
+      complain(filled(words.page.refused, { why }));
     } else {
       document.querySelectorAll(".refused").forEach((old) => old.remove());
     }
@@ -87,7 +88,7 @@
     const audio = event.target;
     if (!audio.matches || !audio.matches("audio") || !audio.getAttribute("src")) return;
     const answer = await ask(audio.src).catch(() => null);
-    complain(answer && !answer.ok ? `Not to be heard: ${await answer.text()}.` : "The sound cannot be played here.");
+    complain(answer && !answer.ok ? filled(words.page.unheard, { why: await answer.text() }) : words.page.unplayable);
   }, true);
   document.addEventListener("seeked", (event) => place(event.target), true);
 

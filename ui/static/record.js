@@ -47,15 +47,14 @@
   const begin = async (button) => {
     document.querySelectorAll(".microphone-said").forEach((old) => old.remove());
     if (!navigator.mediaDevices || !window.MediaRecorder) {
-      complain(button, "The browser offers no microphone here; it does at https addresses and at localhost.");
+      complain(button, words.record.none);
       return;
     }
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1 } });
     } catch (error) {
-      const why = error.name === "NotAllowedError" ? "permission was refused" : "none was found";
-      complain(button, `The microphone cannot be used: ${why}.`);
+      complain(button, error.name === "NotAllowedError" ? words.record.refused : words.record.missing);
       return;
     }
     for (const audio of document.querySelectorAll("audio")) audio.pause();
@@ -66,7 +65,7 @@
     recorder.addEventListener("dataavailable", (event) => parts.push(event.data));
     const clock = setInterval(() => {
       const seconds = (performance.now() - began) / 1000;
-      button.textContent = `Stop recording (${Math.floor(seconds)} s)`;
+      button.textContent = filled(words.record.stop, { seconds: Math.floor(seconds) });
       if (seconds >= LONGEST) recorder.stop();
     }, 200);
     recorder.addEventListener("stop", async () => {
@@ -83,12 +82,12 @@
         input.files = files.files;
         input.dispatchEvent(new Event("change", { bubbles: true }));
       } catch {
-        complain(button, "The recording cannot be read; a longer one is needed.");
+        complain(button, words.record.unread);
       }
     });
     recorder.start();
     button.classList.add("on");
-    button.textContent = "Stop recording (0 s)";
+    button.textContent = filled(words.record.stop, { seconds: 0 });
   };
 
   document.addEventListener("click", (event) => {

@@ -5,12 +5,11 @@
   const LOWEST = 36; // C2 to B6 are always shown; the drawing reaches further by octaves where the notes do
   const HIGHEST = 95;
   const BLACK = new Set([1, 3, 6, 8, 10]);
-  const NAMES = ["C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B"];
   const THICK = 0.85; // of a row
   const RESTRUCK = 0.05; // seconds: a key struck again so soon after it fell silent gets a hairline
   const KEYS = 16; // width of the keyboard
 
-  const pitchName = (pitch) => `${NAMES[pitch % 12]}${Math.floor(pitch / 12) - 1}`;
+  const pitchName = (pitch) => `${words.page.pitches[pitch % 12]}${Math.floor(pitch / 12) - 1}`;
 
   const colours = (element) => {
     const style = getComputedStyle(element);

@@ -28,13 +28,13 @@
 
   // What the colours stand for: [colour, name] of each.
   const chipsOf = (roll, scene, colour) => {
-    const plain = [[colour.old, "prompt"], [colour.new, "continuation; paler is softer"]];
+    const plain = [[colour.old, words.save.prompt], [colour.new, words.save.continuation]];
     const taps = roll.figure.taps || [];
-    const layers = taps.map((tap, k) => [figures.shade(colour, k, taps.length), `block ${tap}`]);
+    const layers = taps.map((tap, k) => [figures.shade(colour, k, taps.length), filled(words.depth.layer, { tap })]);
     if (scene.shows === "loudness") return plain;
     if (roll.matches(".sound")) return [...plain, ...layers];
     if (scene.shows !== "surprise") return layers;
-    return [[colour.unused, "prompt"], [colour.new, "stronger is more surprising"]];
+    return [[colour.unused, words.save.prompt], [colour.new, words.save.surprise]];
   };
 
   const compose = (pen, roll, height) => {
@@ -63,11 +63,11 @@
     y += 18;
     if (scene.shows !== "loudness") {
       const strip = figures.stripHeight(figure.taps);
-      pen.within(LEFT, y, wide, strip, () => figures.paintStrip(pen, figure, scene.seconds, wide, colour));
-      if (figure.taps.length) say(LEFT - 8, y + 22, "taps", { align: "right" });
-      say(LEFT - 8, y + strip - 14, "nats", { align: "right" });
+      pen.within(LEFT, y, wide, strip, () => figures.paintStrip(pen, figure, scene.seconds, wide, colour, scene.shows));
+      if (figure.taps.length) say(LEFT - 8, y + 22, words.depth.taps, { align: "right" });
+      say(LEFT - 8, y + strip - 14, words.depth.nats, { align: "right" });
       y += strip + 18;
-      y += figures.paintHeads(pen, roll, LEFT, y - 6, wide, colour, say);
+      y += figures.paintHeads(pen, roll, LEFT, y - 6, wide, colour, say, scene);
     }
     let x = LEFT;
     for (const [shade, name] of chipsOf(roll, scene, colour)) {
@@ -122,10 +122,10 @@
       button.type = "button";
       button.className = "button picture";
       button.dataset.kind = kind;
-      button.textContent = `Picture, ${kind.toUpperCase()}`;
+      button.textContent = filled(words.save.picture, { kind: kind.toUpperCase() });
       const hidden = document.createElement("span");
       hidden.className = "hidden";
-      hidden.textContent = ` of ${take.querySelector("h2").firstChild.textContent.toLowerCase()}`;
+      hidden.textContent = filled(words.save.ofTake, { take: take.querySelector("h2").firstChild.textContent.toLowerCase() });
       button.append(hidden);
       row.append(button);
     }

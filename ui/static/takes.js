@@ -16,16 +16,16 @@
     const address = `${location.origin}${location.pathname}${button.dataset.link}`;
     try {
       await navigator.clipboard.writeText(address);
-      button.textContent = "Link copied";
-      setTimeout(() => (button.textContent = "Copy link"), 2000);
+      button.textContent = words.takes.copied;
+      setTimeout(() => (button.textContent = words.takes.copy), 2000);
     } catch {
-      window.prompt("The link:", address);
+      window.prompt(words.takes.link, address);
     }
   };
 
   document.addEventListener("input", (event) => {
     const range = event.target.closest && event.target.closest(".onward input[type=range]");
-    if (range) range.nextElementSibling.textContent = `${Number(range.value).toFixed(1)} s`;
+    if (range) range.nextElementSibling.textContent = filled(words.page.seconds, { seconds: Number(range.value).toFixed(1) });
   });
 
   document.addEventListener("click", (event) => {

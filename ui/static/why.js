@@ -5,29 +5,39 @@
   const TOLD = 4; // notes that are named in words
   const PATIENCE = 120; // milliseconds
 
-  const percent = (share) => (share < 0.01 ? "under 1%" : `${Math.round(100 * share)}%`);
+  const percent = (share) => (share < 0.01 ? words.why.under : `${Math.round(100 * share)}%`);
   const inWords = (note, found) => {
-    const likeliest = found.likeliest.map(([word, chance]) => `${word} ${percent(chance)}`).join(", ");
+    const likeliest = found.likeliest.map(([word, chance]) => filled(words.why.likely, { word, chance: percent(chance) })).join(", ");
     const looked = found.looked
       .slice(0, TOLD)
       .map(([pitch, start, weight, tap]) => {
-        return `${figures.pitchName(pitch)} at ${(start / 100).toFixed(1)} s (${percent(weight / 1000)}, mostly block ${tap})`;
+        const note = { note: figures.pitchName(pitch), seconds: (start / 100).toFixed(1) };
+        return filled(words.why.looked, { ...note, share: percent(weight / 1000), tap });
       })
       .join(", ");
-    const first = `${found.word} at ${note.start.toFixed(1)} s had a probability of ${percent(found.probability)}.`;
-    const eyes = looked ? ` It attended most to ${looked}; the outlines above show more.` : "";
-    return `${first} Likeliest: ${likeliest}.${eyes} Attention, not cause.`;
+    const said = { word: found.word, seconds: note.start.toFixed(1), chance: percent(found.probability) };
+    const first = [filled(words.why.first, said), filled(words.why.likeliest, { words: likeliest })];
+    const eyes = looked ? [filled(words.why.eyes, { notes: looked })] : [];
+    return [...first, ...eyes, words.depth.caution].join(" ");
   };
 
   const same = (a, b) => a && b && a.pitch === b.pitch && Math.abs(a.start - b.start) < 0.005;
   const newNotes = (roll) => figures.scene(roll).notes.filter(({ drew }) => drew);
+
+  // Its place is as high whatever is said there, so that nothing moves; what is longer is scrolled to.
+  const say = (said, text) => {
+    said.textContent = text;
+    said.scrollTop = 0;
+    if (said.scrollHeight > said.clientHeight + 1) said.tabIndex = 0;
+    else said.removeAttribute("tabindex");
+  };
 
   const panelOf = (roll) => {
     let panel = roll.nextElementSibling;
     if (panel && panel.matches(".why")) return panel;
     panel = document.createElement("div");
     panel.className = "why";
-    for (const [step, name] of [[-1, "◂ Note before"], [1, "Next note ▸"]]) {
+    for (const [step, name] of [[-1, words.why.before], [1, words.why.next]]) {
       const button = document.createElement("button");
       button.type = "button";
       button.className = "button";
@@ -38,7 +48,7 @@
     const said = document.createElement("p");
     said.className = "said";
     said.setAttribute("aria-live", "polite");
-    said.textContent = "Click a note to see what it attended to.";
+    said.textContent = words.why.click;
     panel.append(said);
     roll.after(panel);
     return panel;
@@ -51,7 +61,7 @@
     if (asked) asked.abort();
     const { signal } = (asked = new AbortController());
     roll.chosen = { note, looked: [] };
-    said.textContent = `Reading what ${figures.pitchName(note.pitch)} at ${note.start.toFixed(1)} s was drawn from.`;
+    say(said, filled(words.why.reading, { what: figures.noteSaid(note) }));
     figures.draw(roll);
     const [address, place] = roll.dataset.from.split("#");
     try {
@@ -62,18 +72,18 @@
       if (!roll.chosen || roll.chosen.note !== note) return; // another one was chosen meanwhile
       if (found.error) {
         roll.chosen = null;
-        said.textContent = `Not explained: ${found.error}.`;
+        say(said, filled(words.why.failed, { why: found.error }));
         return;
       }
       roll.chosen.looked = found.looked;
       roll.chosen.taps = found.taps;
       roll.chosen.heads = found.heads;
-      said.textContent = inWords(note, found);
+      say(said, inWords(note, found));
       figures.draw(roll);
     } catch {
       if (signal.aborted) return;
       roll.chosen = null;
-      said.textContent = "The server does not answer; try again when it is back.";
+      say(said, words.why.away);
     }
   };
 
