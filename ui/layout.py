@@ -260,4 +260,5 @@ def _wire(do: Tab, look: Look, fields: Fields) -> None:
     for each in values:
         each.change(None, values, None, js=writer(do.name), **QUICK)
     show.click(do.show_step, [where], [fields.takes, fields.steps, fields.line], **QUICK)
-    fields.halt.click(do.stop, None, [fields.line, fields.go, fields.halt], **QUICK)
+    running = [fields.line, fields.go, fields.halt]
+    fields.halt.click(do.stop, None, running, **QUICK).then(do.stopped, None, running, **QUICK)

@@ -53,6 +53,8 @@ class Run:
     """What the page shows of it when it is done."""
     draw: Callable[[], str] | None = None
     """What makes the drawing of a step that was opened from a file, when it is first shown."""
+    outcome: str = ""
+    """The line under the buttons once it is over, as HTML."""
     asked: bool = True
     """A place was asked for, and it has not begun."""
     asked_at: float = field(default_factory=time.monotonic)

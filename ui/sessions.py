@@ -293,6 +293,12 @@ class Sessions:
             run.stop.set()
             return not run.asked
 
+    def outcome(self, page: str, tab: str = "") -> str:
+        """What the tab's last run came to; "" as long as it goes on, or where there is none."""
+        with self._lock:
+            run = self._runs.get((page, tab))
+            return run.outcome if run else ""
+
     def load(self) -> tuple[int, int]:
         """Runs that are made, and runs that wait for a place; those of programs among them."""
         with self._lock:

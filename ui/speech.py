@@ -159,6 +159,7 @@ class SpeechTab(Tab):
     folder = VOICES
     usual = SpeechTokenizer.usual
     most_used = 10.0
+    recorded = most_used  # what was said goes on where it ended
     most_seconds = 20.0
     most_opened = 240.0
 

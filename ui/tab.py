@@ -189,7 +189,8 @@ class Tab(Prompts, Opening):
             yield from self._perform(page, run, pipeline, given, params, plan.count)
         except ShortcutGenError as error:
             # The variations on the page stay as they are.
-            yield gr.skip(), status(str(error), "error"), gr.skip(), *buttons(running=False), gr.skip()
+            run.outcome = status(str(error), "error")
+            yield gr.skip(), run.outcome, gr.skip(), *buttons(running=False), gr.skip()
         finally:
             self.sessions.end_run(run)
 
@@ -214,7 +215,8 @@ class Tab(Prompts, Opening):
             stream = pipeline.stream_rows(rows, params, every_tokens=performance.every_tokens, depth=True)
             made, problem = yield from self._watch(stream, run, performance)
             if not made:  # stopped in line for the model
-                yield gr.skip(), status(runs.STOPPED_BEFORE), gr.skip(), *buttons(running=False), gr.skip()
+                run.outcome = status(runs.STOPPED_BEFORE)
+                yield gr.skip(), run.outcome, gr.skip(), *buttons(running=False), gr.skip()
                 return
             performance.finish(made)
             outcome = problem or performance.outcome(made, run.stop.is_set(), time.monotonic() - began)
@@ -222,8 +224,10 @@ class Tab(Prompts, Opening):
             outcome += f" {self.sessions.parting}" if self.sessions.parting else ""
             drawing = finished(run, performance, made, self.sessions, self.name)
             self.sessions.finish_step(run, made, drawing)
+            kind = "error" if problem else "quiet"
+            run.outcome = status(outcome, kind)
             # Still with its sound: a run may be over before the page has looked at it once.
-            line = status(outcome, "error" if problem else "quiet", performance.live)
+            line = status(outcome, kind, performance.live)
             yield drawing, line, gr.skip(), *buttons(running=False), self._tree(page)
         finally:
             performance.close()
@@ -282,3 +286,10 @@ class Tab(Prompts, Opening):
         if self.sessions.stop(page_of(request), self.name):
             return status(runs.STOPPING, "busy"), gr.skip(), gr.update(interactive=False)
         return status(runs.STOPPED_BEFORE), *buttons(running=False)
+
+    def stopped(self, request: gr.Request) -> tuple[Any, Any, Any]:
+        """The page has shown what `stop` returned. The run may have ended before that, as its last news come another
+        way: then what it came to is said again. Returns what `stop` does.
+        """
+        outcome = self.sessions.outcome(page_of(request), self.name)
+        return (outcome, *buttons(running=False)) if outcome else (gr.skip(),) * 3

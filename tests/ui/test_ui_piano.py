@@ -93,9 +93,15 @@ def test_stop_keeps_what_is_there(do: PianoTab, monkeypatch: pytest.MonkeyPatch)
     steps = run(do, seconds=120.0, variations=4)
     drawn = [next(steps) for _ in range(3)][-1]
     assert "Stop keeps" in drawn[1]
-    do.stop(page())
+    stopping = do.stop(page())
+    assert "Stopping." in stopping[0]
+    assert "value" not in do.stopped(page())[1]  # it goes on: the page waits for the run's own last line
     last = list(steps)[-1]
     said = re.findall(r"([0-9.]+) s of variation", last[1])
+    # Where the answer to Stop comes after that line, the page is told again, and does not say that it stops for ever.
+    line, go, halt = do.stopped(page())
+    assert re.findall(r"([0-9.]+) s of variation", line) == said
+    assert (go["interactive"], halt["interactive"]) == (True, False)
     assert len(said) == 4
     assert last[0].count("<audio") == 4
     lengths = [read_score(path).duration for path in files(do, ".mid")]

@@ -335,6 +335,13 @@ def test_choosing_and_recording(do: SpeechTab, tmp_path: Path) -> None:
     assert "recording.wav: 4.0 s" in card
     assert slider["value"] == 4.0
     assert (listed, kept, emptied) == (None, str(path), None)
+    # It goes on where the speaker stopped, not five seconds after they began.
+    soundfile.write(path.with_name("longer.wav"), tone(7), 16000)
+    _, start, slider, *_ = do.choose_recording(str(path.with_name("longer.wav")), FIRST, None, 0.0, 5.0, page())
+    assert (start["value"], slider["value"]) == (0.0, 7.0)
+    soundfile.write(path.with_name("longest.wav"), tone(14), 16000)
+    _, start, slider, *_ = do.choose_recording(str(path.with_name("longest.wav")), FIRST, None, 0.0, 5.0, page())
+    assert (start["value"], slider["value"]) == (4.0, 10.0)
 
 
 def test_the_example_voices_are_small_credited_and_of_use() -> None:

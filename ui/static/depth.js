@@ -105,7 +105,7 @@
     if (!all) return words.depth.nothing;
     const given = { shares: shared(figure.taps, all.shares), nats: all.nats.toFixed(1) };
     const said = filled(figure.taps.length ? words.depth.summary : words.depth.summaryPlain, given);
-    return `${said} ${words.depth.caution}`;
+    return `${said} ${figure.taps.length ? words.depth.caution : words.depth.untapped}`;
   };
 
   const stripOf = (roll, make) => {
@@ -175,7 +175,8 @@
     }
     const sound = box.closest(".outcome").querySelector(".roll.sound");
     const strip = !taps.length ? words.depth.stripPlain : now === "layers" ? words.depth.stripBeyond : words.depth.strip;
-    const said = [...(sound ? [] : [filled(words.depth[now], { nats: MOST_NATS })]), strip, words.depth.caution];
+    const said = [...(sound ? [] : [filled(words.depth[now], { nats: MOST_NATS })]), strip];
+    said.push(taps.length ? words.depth.caution : words.depth.untapped);
     const told = document.createElement("span");
     told.className = "told";
     told.textContent = said.join(" ");

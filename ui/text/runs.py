@@ -140,7 +140,8 @@ def all_of_step(number: int) -> str:
 def opened(name: str, steps: int, others: Sequence[str]) -> str:
     """A saved take was opened; what is to be said of its steps' models."""
     line = f"{name}: {counted(steps, 'step')} opened."
-    return f"{line} {'; '.join(others).capitalize()}." if others else line
+    said = "; ".join(others)
+    return f"{line} {said[:1].upper()}{said[1:]}." if others else line
 
 
 def other_codec(name: str) -> str:

@@ -49,6 +49,7 @@ WORDS: dict[str, dict[str, str | tuple[str, ...]]] = {
         "surprise.",
         "strip": "Along time: each layer's share, a line for how evenly they share (entropy); below, its surprise.",
         "stripPlain": "Along time: its surprise.",
+        "untapped": form.NO_SHORTCUTS,
         "at": NOTE_AT,
         "ofPrompt": f"{NOTE_AT}, of the prompt",
         "note": f"{NOTE_AT}: probability {{chance}} ({{nats}} nats)",
