@@ -86,7 +86,7 @@ class Store:
             self._system.invalidate_cache()
 
     def info(self, name: str) -> dict[str, Any] | None:
-        """Size of a file in bytes and the stamps of its content that the store has; None where there is no such file."""
+        """Size of a file in bytes and the stamps of its content that the store has; None where there is none."""
         with self._told():
             try:
                 about = self._system.info(self._at(name))

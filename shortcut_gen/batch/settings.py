@@ -114,11 +114,8 @@ def _parser() -> ArgumentParser:
         if field.type is bool:
             parser.add_argument(option, action="store_true", help=helps[field.name])
             continue
-        kind: Any = (
-            place
-            if Url in get_args(field.type)
-            else next((part for part in get_args(field.type) if part is not NoneType), field.type)
-        )
+        kinds = [part for part in get_args(field.type) if part is not NoneType] or [field.type]
+        kind: Any = place if Url in kinds else kinds[0]
         required = field.default is dataclasses.MISSING
         rest: dict[str, Any] = {"required": True} if required else {"default": field.default}
         parser.add_argument(option, type=kind, help=helps[field.name], **rest)
