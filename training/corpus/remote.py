@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -43,7 +44,7 @@ def open_at(url: Url) -> Corpus:
         with _alone(folder):
             for shard in shards:
                 if _lacks(folder, shard):
-                    store.download(shard.file, folder / shard.file, lambda path, of=shard: _check(url, path, of))
+                    store.download(shard.file, folder / shard.file, partial(_check, url, shard))
             write_whole(folder / MANIFEST, content, DataError)
     return Corpus.open(folder)
 
@@ -74,7 +75,7 @@ def _lacks(folder: Path, shard: Shard) -> bool:
     return not path.is_file() or path.stat().st_size != _bytes(shard)
 
 
-def _check(url: Url, path: Path, shard: Shard) -> None:
+def _check(url: Url, shard: Shard, path: Path) -> None:
     if file_sha256(path) != shard.sha256:
         raise DataError(f"{url}/{shard.file} is damaged (its hash differs); prepare the corpus again")
 
