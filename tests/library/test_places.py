@@ -172,7 +172,9 @@ def test_a_corpus_goes_to_a_url_and_is_read_from_there(
 def test_a_cut_off_preparation_goes_on_and_no_half_corpus_is_seen(
     root: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = prepare.MidiFolderSource(midi_files(tmp_path / "midi"), corpus="mine", seed=0, validation=0.2, test=0.2)
+    source = prepare.MidiFolderSource(
+        midi_files(tmp_path / "midi"), corpus="mine", licence="none", seed=0, validation=0.2, test=0.2
+    )
     put_shard, sent = Upload.put, []
 
     def cut(self: Upload, shard: prepare.PlannedShard) -> None:
