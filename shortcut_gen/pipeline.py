@@ -9,7 +9,7 @@ from typing import Self
 
 import torch
 
-from shortcut_gen import hub, media
+from shortcut_gen import media
 from shortcut_gen.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
 from shortcut_gen.decoding.depth import Depth, DepthLog
 from shortcut_gen.decoding.engines import make_engine, resolve
@@ -21,6 +21,7 @@ from shortcut_gen.files import write_whole
 from shortcut_gen.media import Audio, Score, performed
 from shortcut_gen.media.render import render
 from shortcut_gen.modalities.base import Media, Tokenizer
+from shortcut_gen.remote import folder_of
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -184,7 +185,7 @@ class Pipeline:
         precision: str | None = None,
         share: int = 0,
     ) -> Self:
-        """Load a checkpoint folder, or USER/NAME of the Hugging Face Hub (`hub.fetch`).
+        """Load a checkpoint folder, USER/NAME of the Hugging Face Hub (`hub.fetch`) or a URL (`remote.at_url`).
 
         `engine`: auto, torch, or native, the engine in C++ for a CPU; auto takes it where it was built. `precision`:
         f32, bf16 or int8, of the native engine's weights. `share`: rows of one batch in which all continuations play,
@@ -192,8 +193,7 @@ class Pipeline:
         Raises CheckpointError, SettingsError.
         """
         resolve(engine, precision, device)  # refuses what cannot be before it reads
-        there = hub.fetch(str(folder)) if hub.is_address(folder) else folder
-        return cls(load_checkpoint(there, device), engine, precision, share)
+        return cls(load_checkpoint(folder_of(folder), device), engine, precision, share)
 
     def encode(self, prompt: Prompt) -> tuple[int, ...]:
         """The ids of the part of a prompt that is used. Raises PromptError where nothing of it can be continued."""

@@ -8,21 +8,25 @@ import io
 import itertools
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import auto_cli, set_parsing_settings
+from jsonargparse.typing import register_type
 from tqdm import tqdm
 
 from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
-from shortcut_gen.files import Lock, read_json, reason
+from shortcut_gen.files import Lock, reason
+from shortcut_gen.places import Url
 from training.corpus.archives import name_of
 from training.corpus.encoding import Encoded, Failed, Source, encode_all
 from training.corpus.plan import PROGRESS, Plan, PlannedShard
+from training.corpus.progress import clear, clear_progress, is_complete, read, summary
+from training.corpus.remote import Upload, uploading
 from training.corpus.scores import MaestroSource, MidiFolderSource
-from training.corpus.shards import MANIFEST, MAX_MANIFEST_BYTES, Shard, ShardWriter, write_json
+from training.corpus.shards import MANIFEST, Shard, ShardWriter, write_json
 from training.corpus.speech_commands import AudioFolder, LibriSpeech, SpeechCommand, processes_of, source_of
 from training.corpus.texts import NovelsSource, Text8Source, WikiTextSource
 
@@ -30,12 +34,12 @@ PIECES_PER_SHARD = 64
 """Of scores: about 1.6 million tokens of piano."""
 
 
-def maestro(source: Path, out: Path, workers: int = 0, ray: str | None = None) -> None:
+def maestro(source: Path, out: Url | Path, workers: int = 0, ray: str | None = None) -> None:
     """MAESTRO v3.0.0: the official MIDI zip as it is, or the unpacked folder, with MAESTRO's own split.
 
     Args:
         source: The zip file or the folder.
-        out: Folder of the shards, such as data/maestro.
+        out: Folder of the shards, or its URL, such as data/maestro.
         workers: Processes that encode; 0 takes one a core.
         ray: Encode on a Ray cluster: HOST:PORT of its head, auto for the one that runs here, local for these cores.
     """
@@ -44,7 +48,7 @@ def maestro(source: Path, out: Path, workers: int = 0, ray: str | None = None) -
 
 def midi_folder(
     source: Path,
-    out: Path,
+    out: Url | Path,
     seed: int = 0,
     validation: float = 0.1,
     test: float = 0.1,
@@ -57,7 +61,7 @@ def midi_folder(
 
     Args:
         source: The folder, or a zip or tar archive of it.
-        out: Folder of the shards, such as data/mine.
+        out: Folder of the shards, or its URL, such as data/mine.
         seed: Chooses which pieces are held out.
         validation: Share of the pieces to validate on.
         test: Share of the pieces to test on.
@@ -71,24 +75,24 @@ def midi_folder(
     prepare(files, out, workers=workers, ray=ray)
 
 
-def text8(source: Path, out: Path, workers: int = 0, ray: str | None = None) -> None:
+def text8(source: Path, out: Url | Path, workers: int = 0, ray: str | None = None) -> None:
     """text8: the official file of 100,000,000 characters or its zip, as 27 symbols; 90 million to train on, 5 and 5.
 
     Args:
         source: The file text8, text8.zip, or a folder with it.
-        out: Folder of the shards, such as data/text8.
+        out: Folder of the shards, or its URL, such as data/text8.
         workers: Processes that encode; 0 takes one a core.
         ray: Encode on a Ray cluster: HOST:PORT of its head, auto for the one that runs here, local for these cores.
     """
     prepare(Text8Source(source), out, workers=workers, ray=ray)
 
 
-def wikitext103(source: Path, out: Path, workers: int = 0, ray: str | None = None) -> None:
+def wikitext103(source: Path, out: Url | Path, workers: int = 0, ray: str | None = None) -> None:
     """WikiText-103: the official zip, raw or tokens, or its unpacked folder, in GPT-2's BPE, with its own split.
 
     Args:
         source: The zip file or the folder.
-        out: Folder of the shards, such as data/wikitext103.
+        out: Folder of the shards, or its URL, such as data/wikitext103.
         workers: Processes that encode; 0 takes one a core.
         ray: Encode on a Ray cluster: HOST:PORT of its head, auto for the one that runs here, local for these cores.
     """
@@ -97,7 +101,7 @@ def wikitext103(source: Path, out: Path, workers: int = 0, ray: str | None = Non
 
 def novels(
     source: Path,
-    out: Path,
+    out: Url | Path,
     tokens: Literal["characters", "bpe"],
     seed: int = 0,
     validation: float = 0.05,
@@ -109,7 +113,7 @@ def novels(
 
     Args:
         source: The folder, or a tar (.xz, .gz) or zip archive of it.
-        out: Folder of the shards, such as data/novels-bpe.
+        out: Folder of the shards, or its URL, such as data/novels-bpe.
         tokens: characters for text8's 27 symbols, bpe for GPT-2's 50,257.
         seed: Chooses which novels are held out.
         validation: Share of the novels to validate on.
@@ -121,6 +125,8 @@ def novels(
         NovelsSource(source, tokens=tokens, seed=seed, validation=validation, test=test), out, workers=workers, ray=ray
     )
 
+
+register_type(Url, deserializer=Url)
 
 SUBCOMMANDS: dict[str, Any] = {
     "maestro": maestro,
@@ -135,20 +141,28 @@ SUBCOMMANDS: dict[str, Any] = {
 
 
 def prepare(
-    source: Source, out: Path, *, workers: int = 0, ray: str | None = None, pieces_per_shard: int = PIECES_PER_SHARD
+    source: Source,
+    out: Url | Path,
+    *,
+    workers: int = 0,
+    ray: str | None = None,
+    pieces_per_shard: int = PIECES_PER_SHARD,
 ) -> None:
-    """Write a source's shards and manifest to a folder, or go on where an earlier call was cut off."""
+    """Write a source's shards and manifest to a folder or a URL, or go on where an earlier call was cut off."""
     if workers < 0:
         raise SettingsError(f"workers is {workers}; a whole number of at least 0 is needed")
     plan = Plan.of(source, pieces_per_shard)
+    encode = partial(encode_all, source, workers=workers, ray=ray)
     try:
-        if _is_complete(out, plan):
-            print(f"{out} is complete already: {_summary(_read(out / MANIFEST))}")
-            return
-        with _claimed(out):
-            _begin(out, plan)
-            _write_shards(source, out, plan, partial(encode_all, source, workers=workers, ray=ray))
-            manifest = _finish(out, plan)
+        with uploading(out) if isinstance(out, Url) else nullcontext() as upload:
+            folder = upload.folder if upload else Path(out)
+            if is_complete(folder, plan, out):
+                print(f"{out} is complete already: {summary(read(folder / MANIFEST))}")
+                return
+            with _claimed(folder):
+                _begin(folder, plan, upload)
+                _write_shards(source, folder, plan, encode, upload)
+                manifest = _finish(folder, plan, upload)
     except OSError as error:
         where = error.filename or out
         raise DataError(f"{where} cannot be written: {reason(error)}") from error
@@ -158,52 +172,7 @@ def prepare(
         first = f"{kept[0]['name']}: {kept[0]['said']}"
         more = f", and {len(kept) - 1} more, which {MANIFEST} names" if len(kept) > 1 else ""
         print(f"mended, or used in part: {first}{more}", file=sys.stderr)
-    print(f"{out}: {_summary(manifest)}")
-
-
-def _is_complete(out: Path, plan: Plan) -> bool:
-    """Whether the folder holds all of this plan; raises DataError where it holds something else."""
-    if not out.exists():
-        return False
-    if not out.is_dir():
-        raise DataError(f"{out} is a file; a folder is needed")
-    for stored, complete in ((out / MANIFEST, True), (out / PROGRESS / "plan.json", False)):
-        if stored.exists():
-            _compare(out, _read(stored), plan)
-            return complete
-    if any(path.name != PROGRESS for path in out.iterdir()):
-        raise DataError(f"{out} holds other files; a new or empty folder is needed")
-    return False
-
-
-def _compare(out: Path, stored: dict[str, Any], plan: Plan) -> None:
-    for key, what in (
-        ("format", "format"),
-        ("corpus", "corpus"),
-        ("tokenizer", "tokenizer"),
-        ("vocab_size", "vocabulary"),
-        ("codec", "codec, by hash"),
-        ("licence", "licence"),
-        ("source_sha256", "content, by hash"),
-        ("plan_sha256", "split or layout, by hash"),
-    ):
-        if stored.get(key) != plan.head.get(key):
-            was, now = (_short(value) for value in (stored.get(key), plan.head.get(key)))
-            raise DataError(f"{out} holds another corpus ({what}: {was}, not {now}); choose another folder")
-
-
-def _short(value: Any) -> str:
-    """A value of the manifest in a few words."""
-    if isinstance(value, dict):
-        return f"{value.get('name')} with {value.get('codebooks')} codebooks, {str(value.get('sha256'))[:12]}"
-    return str(value)[:40]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    values = read_json(path, DataError, most=MAX_MANIFEST_BYTES)
-    if isinstance(values, dict):
-        return values
-    raise DataError(f"{path} is damaged; remove its folder or choose another one")
+    print(f"{out}: {summary(manifest)}")
 
 
 @contextmanager
@@ -214,10 +183,12 @@ def _claimed(out: Path) -> Iterator[None]:
         yield
 
 
-def _begin(out: Path, plan: Plan) -> None:
+def _begin(out: Path, plan: Plan, upload: Upload | None) -> None:
     stored = out / PROGRESS / "plan.json"
     if not stored.exists():
         write_json(stored, plan.head)
+    if upload:
+        upload.begun()
     for split in plan.splits:
         (out / split).mkdir(exist_ok=True)
         for part in (out / split).glob(".*.part"):  # what a killed run was writing
@@ -225,9 +196,17 @@ def _begin(out: Path, plan: Plan) -> None:
 
 
 def _write_shards(
-    source: Source, out: Path, plan: Plan, encode: Callable[[Sequence[str]], Generator[Encoded | Failed]]
+    source: Source,
+    out: Path,
+    plan: Plan,
+    encode: Callable[[Sequence[str]], Generator[Encoded | Failed]],
+    upload: Upload | None,
 ) -> None:
-    todo = [shard for shard in plan.shards if not ((out / shard.record).exists() and (out / shard.file).exists())]
+    def there(shard: PlannedShard) -> bool:
+        recorded = (out / shard.record).exists()
+        return recorded and (upload.has(shard, read(out / shard.record)) if upload else (out / shard.file).exists())
+
+    todo = [shard for shard in plan.shards if not there(shard)]
     names = [name for shard in todo for name in shard.names]
     done = sum(len(shard.names) for shard in plan.shards) - len(names)
     if not todo:
@@ -238,6 +217,8 @@ def _write_shards(
     ):
         for shard in todo:
             _write_shard(source, out, shard, pieces, bar)
+            if upload:
+                upload.put(shard)
 
 
 def _write_shard(source: Source, out: Path, shard: PlannedShard, pieces: Iterator[Encoded | Failed], bar: tqdm) -> None:
@@ -258,9 +239,9 @@ def _write_shard(source: Source, out: Path, shard: PlannedShard, pieces: Iterato
     write_json(out / shard.record, {"shard": done.to_dict(), "skipped": skipped, "kept": kept})
 
 
-def _finish(out: Path, plan: Plan) -> dict[str, Any]:
+def _finish(out: Path, plan: Plan, upload: Upload | None) -> dict[str, Any]:
     """Join the records of all shards in the manifest, and clear the progress away."""
-    records = {shard: _read(out / shard.record) for shard in plan.shards}
+    records = {shard: read(out / shard.record) for shard in plan.shards}
     splits: dict[str, Any] = {}
     for split in plan.splits:
         shards = [Shard.from_dict(record["shard"]) for shard, record in records.items() if shard.split == split]
@@ -275,39 +256,16 @@ def _finish(out: Path, plan: Plan) -> dict[str, Any]:
     kept = {piece["name"]: piece for record in records.values() for piece in record.get("kept", [])}
     manifest = {**plan.head, "splits": splits, "skipped": skipped, "kept": list(kept.values())}
     if not splits["train"]["tokens"]:
-        _clear(out, plan)
+        clear(out, plan)
+        if upload:
+            upload.clear(plan.shards, files=True)
         first = f"; {skipped[0]['reason']}" if skipped else ""
         raise DataError(f"no piece to train on can be read, {len(skipped)} were left out{first}")
     write_json(out / MANIFEST, manifest)
-    _clear_progress(out)
+    if upload:
+        upload.finish(plan.shards)
+    clear_progress(out)
     return manifest
-
-
-def _clear_progress(out: Path) -> None:
-    for path in (out / PROGRESS).iterdir():
-        path.unlink()
-    (out / PROGRESS).rmdir()
-
-
-def _clear(out: Path, plan: Plan) -> None:
-    """Take away all that was written, and nothing else."""
-    for shard in plan.shards:
-        (out / shard.file).unlink(missing_ok=True)
-    _clear_progress(out)
-    for folder in (*(out / split for split in plan.splits), out):
-        if not any(folder.iterdir()):
-            folder.rmdir()
-
-
-def _summary(manifest: dict[str, Any]) -> str:
-    parts = []
-    for name, split in manifest["splits"].items():
-        pieces = sum(len(shard["pieces"]) for shard in split["shards"])
-        notes = f", {split['notes']:,} notes" if split["notes"] else ""
-        hours = f", {split['seconds'] / 3600:.1f} h" if split["seconds"] else ""
-        parts.append(f"{name} {pieces:,} pieces, {split['tokens']:,} tokens{notes}{hours}")
-    skipped = len(manifest["skipped"])
-    return "; ".join(parts) + (f"; {skipped} left out" if skipped else "")
 
 
 def main(args: Sequence[str] | None = None) -> int:

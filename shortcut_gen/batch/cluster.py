@@ -23,8 +23,9 @@ def make_on_cluster(
     address: str, settings: BatchSettings, chunks: Sequence[Sequence[Piece]]
 ) -> Generator[list[dict[str, Any]]]:
     """The records of each chunk's pieces, in order, once their files are written. Raises ShortcutGenError."""
-    mark = settings.out / f"{MARK}{secrets.token_hex(8)}"
-    for old in settings.out.glob(f"{MARK}*"):  # of a run that was killed
+    out = Path(settings.out)  # no URL: the settings refuse that
+    mark = out / f"{MARK}{secrets.token_hex(8)}"
+    for old in out.glob(f"{MARK}*"):  # of a run that was killed
         old.unlink(missing_ok=True)
     write_whole(mark, b"")
     try:
@@ -43,9 +44,10 @@ class ChunkMaker:
         where = platform.node()
         if shortcut_gen.__version__ != version:
             raise ClusterError(f"{where} has shortcut-gen {shortcut_gen.__version__}; {version} is needed, as here")
-        if not (settings.out / mark).is_file():
+        out = Path(settings.out)
+        if not (out / mark).is_file():
             raise ClusterError(f"{settings.out} on {where} is not the folder it is here; one that all share is needed")
-        self._maker = Maker(settings)
+        self._maker = Maker(settings, out)
         self._models = Models(settings.checkpoint, settings.device, settings.engine, settings.precision)
         self._known: set[tuple[Path, str]] = set()
         self._where = where
@@ -77,7 +79,7 @@ def _to_item(piece: Piece) -> dict[str, Any]:
         "sha256": piece.sha256,
         "name": piece.name,
         "variation": piece.variation,
-        "folder": piece.model.folder,
+        "folder": piece.model.named,
         "checkpoint": piece.model.sha256,
         "engine": (piece.model.engine, piece.model.precision),
     }

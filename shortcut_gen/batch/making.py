@@ -40,8 +40,9 @@ class Generated:
 class Maker:
     """Makes the pieces of a run, wherever that is: on this machine, or on one of a cluster."""
 
-    def __init__(self, settings: BatchSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: BatchSettings, folder: Path) -> None:
+        """folder: where the files of the results are made."""
+        self.settings, self._folder = settings, folder
         self._prompts: dict[Path, EncodedPrompt | None] = {}  # those of the last chunk; None for a bad one
 
     def generate(self, pieces: Sequence[Piece], told: Callable[[float], None] = lambda _: None) -> Generated:
@@ -73,7 +74,7 @@ class Maker:
         }
         if "midi" in wanted:
             files["midi"] = f"{piece.name}.mid"
-            continuation.write_midi(self.settings.out / files["midi"])
+            continuation.write_midi(self._folder / files["midi"])
             figures |= {"notes": len(continuation.score.notes), "seconds": round(continuation.score.duration, 3)}
         if "wav" in wanted:
             try:
@@ -81,7 +82,7 @@ class Maker:
             except MediaError as error:
                 return record | {"error": str(error)}
             files["wav"] = f"{piece.name}.wav"
-            audio.write(self.settings.out / files["wav"])
+            audio.write(self._folder / files["wav"])
             figures |= {
                 "sample_rate": audio.sample_rate,
                 "peak": round(float(np.abs(audio.samples).max(initial=0.0)), 4),
@@ -121,7 +122,7 @@ def _record(piece: Piece, settings: BatchSettings) -> dict[str, Any]:
         "seed": settings.seed,
         "variation": piece.variation,
         "settings": settings.recorded(piece.model.tokenizer.usual),
-        "checkpoint": {"path": str(piece.model.folder), "sha256": piece.model.sha256},
+        "checkpoint": {"path": str(piece.model.named), "sha256": piece.model.sha256},
         "engine": {"name": piece.model.engine, "precision": piece.model.precision},
     }
 

@@ -1,7 +1,7 @@
 """What the batch command has done: one line of JSON for each result, kept whole through kills and full disks."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ MAX_MANIFEST_BYTES = 2**30
 class Manifest:
     """DIR/manifest.jsonl: one line for each result, one for each prompt that failed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, has_file: Callable[[str], bool] | None = None) -> None:
+        """has_file: whether a file of that name is there, if not in the folder. Raises MediaError."""
         self.path = folder / MANIFEST
-        self._folder = folder
+        self._has_file = has_file or (lambda name: (folder / name).is_file())
         self._records: dict[str, dict[str, Any]] = {}
         text = self._read()
         lines = text.split("\n")[:-1] if text.endswith("\n") else text.split("\n") if text else []
@@ -51,7 +52,7 @@ class Manifest:
         """Whether a result is recorded and its files, by their keys in the record, are there."""
         record = self._records.get(piece, {})
         names = [record.get(key) for key in files]
-        return bool(names) and all(isinstance(name, str) and (self._folder / name).is_file() for name in names)
+        return bool(names) and all(isinstance(name, str) and self._has_file(name) for name in names)
 
     def seams(self) -> dict[str, float]:
         """Where the continuation begins in each MIDI file that is recorded, by its name, in seconds."""

@@ -20,6 +20,8 @@ from shortcut_gen.modalities.base import Tokenizer
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.pipeline import Pipeline
+from shortcut_gen.places import Place, Url
+from shortcut_gen.remote import at_url
 
 Kind = type[Score] | type[Audio]
 
@@ -37,6 +39,8 @@ class Model:
     """A checkpoint of which the weights are read when first needed."""
 
     folder: Path
+    named: Place
+    """The folder as it was asked for, or its URL."""
     info: CheckpointInfo
     device: str
     engine: str
@@ -96,21 +100,22 @@ def _digest(path: Path) -> "hashlib._Hash":
 class Models:
     """The models of a run, by folder."""
 
-    def __init__(self, checkpoint: Path | None, device: str, engine: str, precision: str | None) -> None:
+    def __init__(self, checkpoint: Place | None, device: str, engine: str, precision: str | None) -> None:
         """Raises SettingsError where the engine cannot run."""
         self._checkpoint = checkpoint
         self._runs_on = (device, *resolve(engine, precision, device))
-        self._models: dict[Path, Model] = {}
+        self._models: dict[Place, Model] = {}
 
     def of(self, kind: Kind) -> Model:
         """The one that continues such prompts. Raises CheckpointError."""
         return self.at(self._checkpoint or shipped.checkpoints() / FOLDERS[kind])
 
-    def at(self, folder: Path) -> Model:
-        """The one in a folder. Raises CheckpointError."""
-        if folder not in self._models:
-            self._models[folder] = Model(folder, read_info(folder), *self._runs_on)
-        return self._models[folder]
+    def at(self, named: Place) -> Model:
+        """The one in a folder, or at a URL. Raises CheckpointError."""
+        if named not in self._models:
+            folder = at_url(named) if isinstance(named, Url) else named
+            self._models[named] = Model(folder, named, read_info(folder), *self._runs_on)
+        return self._models[named]
 
     @property
     def suffixes(self) -> tuple[str, ...]:

@@ -19,12 +19,14 @@ from shortcut_gen.batch.cluster import make_on_cluster
 from shortcut_gen.batch.making import Maker, Piece, kinds
 from shortcut_gen.batch.manifest import Manifest
 from shortcut_gen.batch.models import Model, Models
+from shortcut_gen.batch.outbox import Outbox, manifest_sent, outbox
 from shortcut_gen.batch.prompts import find_prompts, look, safe_name
 from shortcut_gen.batch.settings import BatchSettings
 from shortcut_gen.errors import MediaError
 from shortcut_gen.files import Lock, reason
 from shortcut_gen.media import Score
 from shortcut_gen.pipeline import Continuation
+from shortcut_gen.places import Url
 
 LOCK = ".lock"
 """A file in the folder of results while they are made."""
@@ -49,28 +51,35 @@ class Batch:
         self.done = self.skipped = self.failed = 0
         self._manifest: Manifest  # read once the folder is ours, as whoever held it before has left it
         self._bad: set[str] = set()
+        self._box: Outbox | None = None
+        self._folder: Path  # that results are made in
 
     def run(self, given: Sequence[str]) -> None:
         """Make what is missing. Raises SettingsError, CheckpointError, CodecError, MediaError.
 
         Nothing is written before prompts, settings and models have been looked at.
         """
-        out = self.settings.out
+        named = self.settings.out
         with contextlib.ExitStack() as held:
-            if out.is_dir():
+            if isinstance(named, Url):
+                self._box, self._folder = held.enter_context(outbox(named))
+            else:
+                self._folder = named
+            out, local = self._folder, self._box is None
+            if local and out.is_dir():
                 held.enter_context(self._lock())
-            self._manifest = Manifest(out)
+            self._manifest = Manifest(out, self._box.has if self._box else None)
             paths = find_prompts(given, self.models.suffixes, out)
             todo, errors = self._plan(paths)
             for model in {id(piece.model): piece.model for piece in todo}.values():
                 model.load()
-            if not out.is_dir():
+            if local and not out.is_dir():
                 held.enter_context(self._lock())
             self._run(paths, todo, errors)
 
     def _lock(self) -> Lock:
         """Keeps a second run of the command out of the folder."""
-        out = self.settings.out
+        out = self._folder
         _make_folder(out)
         return Lock(
             out / LOCK,
@@ -81,9 +90,10 @@ class Batch:
     def _run(self, paths: Sequence[Path], todo: list[Piece], errors: list[dict[str, Any]]) -> None:
         self._manifest.forget([str(path) for path in paths] + [piece.name for piece in todo])
         self._manifest.tidy()
-        for error in errors:
-            self._fail(error)
-        self._make(todo)
+        with manifest_sent(self._box):
+            for error in errors:
+                self._fail(error)
+            self._make(todo)
 
     def _make(self, todo: Sequence[Piece]) -> None:
         total = sum(self._length(piece) for piece in todo)
@@ -94,7 +104,7 @@ class Batch:
                 self._make_on(self.settings.ray, todo, bar)
 
     def _make_here(self, todo: Sequence[Piece], bar: tqdm) -> None:
-        maker, worker = Maker(self.settings), ThreadPoolExecutor(1)
+        maker, worker = Maker(self.settings, self._folder), ThreadPoolExecutor(1)
         keeping: list[Future[None]] = []
         try:
             for chunk in self._chunks(todo):
@@ -118,7 +128,10 @@ class Batch:
         return lambda seconds: bar.update(round(before + min(seconds, most)) - bar.n) and None
 
     def _keep(self, maker: Maker, piece: Piece, continuation: Continuation) -> None:
-        self._note(maker.keep(piece, continuation))  # behind its files, so that a line means whole files
+        record = maker.keep(piece, continuation)
+        if self._box:
+            self._box.send(record)
+        self._note(record)  # behind its files, so that a line means whole files
 
     def _make_on(self, address: str, todo: Sequence[Piece], bar: tqdm) -> None:
         """The same on a cluster. This process alone writes the manifest: what a lost machine made has no line yet,
@@ -186,6 +199,8 @@ class Batch:
         elif "piece" in record or record["prompt"] not in self._bad:
             self._bad.add(record["prompt"])
             self._fail(record)
+        if self._box:
+            self._box.send_manifest()
 
     def _fail(self, record: dict[str, Any]) -> None:
         self._manifest.append(record)

@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
 
@@ -18,22 +17,23 @@ from shortcut_gen.errors import SettingsError
 from shortcut_gen.modalities.base import Usual
 from shortcut_gen.modalities.piano import PianoTokenizer
 from shortcut_gen.modalities.speech import SpeechTokenizer
+from shortcut_gen.places import Place, Url, place
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSettings:
     """What the batch command takes beside the prompts."""
 
-    out: Path
-    """Folder for the results; made if need be."""
+    out: Place
+    """Folder for the results, made if need be, or its URL."""
     variations: int = 1
     """Continuations of each prompt."""
     seconds: float | None = None
     """Length of each continuation, in seconds; {music} of music or {speech} of speech if not given."""
     seed: int = 0
     """Seed; with a variation's number it fixes that variation, whatever else is in the batch."""
-    checkpoint: Path | None = None
-    """Checkpoint folder; checkpoints/piano for MIDI files and checkpoints/speech for sound if not given."""
+    checkpoint: Place | None = None
+    """Checkpoint folder, or its URL; checkpoints/piano for MIDI files and checkpoints/speech for sound if not given."""
     temperature: float = 1.0
     """Divides the logits; 0 takes the likeliest id."""
     top_k: int = 0
@@ -75,6 +75,8 @@ class BatchSettings:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise SettingsError(f"device is {self.device!r}, which this machine or this PyTorch lacks") from error
+        if self.ray is not None and isinstance(self.out, Url):
+            raise SettingsError(f"out is {self.out}; with --ray a folder that all machines share is needed, no URL")
         self.params(PianoTokenizer.usual)  # validates the rest
 
     def params(self, usual: Usual) -> SamplingParams:
@@ -112,7 +114,8 @@ def _parser() -> ArgumentParser:
         if field.type is bool:
             parser.add_argument(option, action="store_true", help=helps[field.name])
             continue
-        kind: Any = next((part for part in get_args(field.type) if part is not NoneType), field.type)
+        kinds = [part for part in get_args(field.type) if part is not NoneType] or [field.type]
+        kind: Any = place if Url in kinds else kinds[0]
         required = field.default is dataclasses.MISSING
         rest: dict[str, Any] = {"required": True} if required else {"default": field.default}
         parser.add_argument(option, type=kind, help=helps[field.name], **rest)

@@ -142,7 +142,7 @@ def test_goes_on_where_it_was_killed(
     encoded = []
     encode_all = prepare_module.encode_all
     monkeypatch.setattr(
-        prepare_module, "encode_all", lambda s, names, w: encode_all(s, encoded.extend(names) or names, w)
+        prepare_module, "encode_all", lambda s, names, **rest: encode_all(s, encoded.extend(names) or names, **rest)
     )
     prepare(MaestroSource(unpacked), cut, workers=1, pieces_per_shard=3)
     assert contents(cut) == contents(whole)

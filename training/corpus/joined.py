@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from shortcut_gen.errors import DataError
+from shortcut_gen.places import Url, is_url
+from training.corpus.remote import open_at
 from training.corpus.shards import Corpus, Split
 
 
@@ -65,10 +67,10 @@ class JoinedCorpus:
 
 
 def open_corpus(folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Corpus | JoinedCorpus:
-    """A prepared corpus, or several joined. Raises DataError."""
+    """A prepared corpus, or several joined; each may be named by URL (`remote.open_at`). Raises DataError."""
     if isinstance(folders, str | os.PathLike):
-        return Corpus.open(folders)
-    corpora = tuple(Corpus.open(folder) for folder in folders)
+        return _open(folders)
+    corpora = tuple(_open(folder) for folder in folders)
     if not corpora:
         raise DataError("no corpus is named; the folder of at least one is needed")
     first = corpora[0]
@@ -81,6 +83,12 @@ def open_corpus(folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str
         if any(corpus.folder.resolve() == other.folder.resolve() for corpus in corpora if corpus is not other):
             raise DataError(f"{other.folder} is named twice; once is enough")
     return first if len(corpora) == 1 else JoinedCorpus(corpora)
+
+
+def _open(folder: str | os.PathLike[str]) -> Corpus:
+    if isinstance(folder, str) and is_url(folder):
+        return open_at(Url(folder))
+    return Corpus.open(folder)
 
 
 def describe_ids(tokenizer: str, codec: dict[str, Any] | None) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from shortcut_gen.errors import SettingsError
+from shortcut_gen.places import Url
 from training.corpus.archives import name_of
 from training.corpus.speech import AudioOptions, AudioSource, FolderSource, LibriSpeechSource
 from training.corpus.speech_encoding import CodecSettings
@@ -23,8 +24,8 @@ class SpeechCommand:
 
     source: Path
     """A folder, or a zip, tar, tar.gz or tar.xz archive of it. Any sound file counts that soundfile reads."""
-    out: Path
-    """Folder of the shards, such as data/librispeech."""
+    out: Url | Path
+    """Folder of the shards, or its URL, such as data/librispeech."""
     codec: str
     """encodec_24khz, or the folder of a codec, such as checkpoints/codec-harmonic."""
     codebooks: int

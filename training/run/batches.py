@@ -225,7 +225,7 @@ class CorpusDataModule(L.LightningDataModule):
     """Crops of a prepared corpus to train on, and windows of it to validate on.
 
     Args:
-        path: Folder of the corpus, made by training.prepare; or a list of folders, to train on all of them.
+        path: Folder of the corpus, made by training.prepare, or its URL; or a list of them, to train on all.
         context: Tokens that the model reads at most.
         crop: Tokens of a crop, where fewer than the context: with rotary positions, short crops first and whole ones
             last learn more in the same time.

@@ -10,6 +10,7 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from shortcut_gen.errors import ShortcutGenError
+from shortcut_gen.places import place
 
 
 def run(
@@ -39,8 +40,8 @@ def add_checkpoint(parser: ArgumentParser) -> None:
 def add_data(parser: ArgumentParser, purpose: str, required: bool = True) -> None:
     """The option of one corpus or several; `purpose` says what is done with several."""
     needed: dict[str, Any] = {"required": True} if required else {"default": []}
-    text = f"Folder of the corpus, such as data/maestro; of several, {purpose}."
-    parser.add_argument("--data", type=Path, nargs="+", action="extend", help=text, **needed)
+    text = f"Folder of the corpus, such as data/maestro, or its URL; of several, {purpose}."
+    parser.add_argument("--data", type=place, nargs="+", action="extend", help=text, **needed)
 
 
 def device_of(name: str) -> str:
