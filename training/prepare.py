@@ -8,7 +8,7 @@ import io
 import itertools
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from jsonargparse import auto_cli, set_parsing_settings
 from tqdm import tqdm
 
 from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
-from shortcut_gen.files import Lock, read_json, reason
+from shortcut_gen.files import Lock, read_json, reason, remove_parts
 from training.corpus.archives import name_of
 from training.corpus.encoding import Encoded, Failed, Source, encode_all
 from training.corpus.plan import PROGRESS, Plan, PlannedShard
@@ -143,6 +143,7 @@ def prepare(
     plan = Plan.of(source, pieces_per_shard)
     try:
         if _is_complete(out, plan):
+            _tidy(out)
             print(f"{out} is complete already: {_summary(_read(out / MANIFEST))}")
             return
         with _claimed(out):
@@ -214,7 +215,15 @@ def _claimed(out: Path) -> Iterator[None]:
         yield
 
 
+def _tidy(out: Path) -> None:
+    """Clear the progress away that a run left which was killed behind its manifest."""
+    if (out / PROGRESS).is_dir():
+        with suppress(DataError, OSError), _claimed(out):  # whoever holds it is just doing so
+            _clear_progress(out)
+
+
 def _begin(out: Path, plan: Plan) -> None:
+    remove_parts(out)
     stored = out / PROGRESS / "plan.json"
     if not stored.exists():
         write_json(stored, plan.head)
