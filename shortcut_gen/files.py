@@ -37,6 +37,13 @@ def write_whole(path: str | os.PathLike[str], data: bytes, error: type[ShortcutG
         raise error(f"{path} cannot be written: {reason(refusal)}") from refusal
 
 
+def remove_parts(folder: Path) -> None:
+    """Take away what killed processes had half written in a folder by `write_whole`: for who holds the folder alone."""
+    for part in folder.glob(".*.????????.part"):
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
 def open_regular(path: str | os.PathLike[str], error: type[ShortcutGenError] = MediaError) -> BinaryIO:
     """A file open to read. Raises `error` on anything else that has a name (opening a pipe would wait forever), and
     OSError.

@@ -8,7 +8,7 @@ import io
 import itertools
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from jsonargparse.typing import register_type
 from tqdm import tqdm
 
 from shortcut_gen.errors import DataError, SettingsError, ShortcutGenError
-from shortcut_gen.files import Lock, reason
+from shortcut_gen.files import Lock, reason, remove_parts
 from shortcut_gen.places import Url
 from training.corpus.archives import name_of
 from training.corpus.encoding import Encoded, Failed, Source, encode_all
@@ -157,6 +157,7 @@ def prepare(
         with uploading(out) if isinstance(out, Url) else nullcontext() as upload:
             folder = upload.folder if upload else Path(out)
             if is_complete(folder, plan, out):
+                _tidy(folder)
                 print(f"{out} is complete already: {summary(read(folder / MANIFEST))}")
                 return
             with _claimed(folder):
@@ -183,7 +184,15 @@ def _claimed(out: Path) -> Iterator[None]:
         yield
 
 
+def _tidy(out: Path) -> None:
+    """Clear the progress away that a run left which was killed behind its manifest."""
+    if (out / PROGRESS).is_dir():
+        with suppress(DataError, OSError), _claimed(out):  # whoever holds it is just doing so
+            clear_progress(out)
+
+
 def _begin(out: Path, plan: Plan, upload: Upload | None) -> None:
+    remove_parts(out)
     stored = out / PROGRESS / "plan.json"
     if not stored.exists():
         write_json(stored, plan.head)

@@ -23,7 +23,7 @@ from shortcut_gen.batch.outbox import Outbox, manifest_sent, outbox
 from shortcut_gen.batch.prompts import find_prompts, look, safe_name
 from shortcut_gen.batch.settings import BatchSettings
 from shortcut_gen.errors import MediaError
-from shortcut_gen.files import Lock, reason
+from shortcut_gen.files import Lock, reason, remove_parts
 from shortcut_gen.media import Score
 from shortcut_gen.pipeline import Continuation
 from shortcut_gen.places import Url
@@ -88,6 +88,7 @@ class Batch:
         )
 
     def _run(self, paths: Sequence[Path], todo: list[Piece], errors: list[dict[str, Any]]) -> None:
+        remove_parts(self.settings.out)
         self._manifest.forget([str(path) for path in paths] + [piece.name for piece in todo])
         self._manifest.tidy()
         with manifest_sent(self._box):

@@ -452,3 +452,18 @@ def test_sources_say_what_they_are(unpacked: Path) -> None:
         own.digest()
         == MidiFolderSource(unpacked, corpus="other", licence="", seed=9, validation=0.0, test=0.0).digest()
     )
+
+
+def test_what_kills_left_half_written_is_taken_away(
+    unpacked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed behind its manifest, a run leaves its progress; killed within a write, a part of a file."""
+    args = ("maestro", "--source", unpacked, "--out", tmp_path / "out", "--workers", 1)
+    assert run(*args) == 0
+    whole = contents(tmp_path / "out")
+    (tmp_path / "out/.progress").mkdir()
+    (tmp_path / "out/.progress/train-00000.json").write_text("{}")
+    assert run(*args) == 0
+    assert "is complete already" in capsys.readouterr().out
+    assert not (tmp_path / "out/.progress").exists()
+    assert contents(tmp_path / "out") == whole

@@ -1,5 +1,6 @@
 """What keeps a run going and ends it well: the budget, and checkpoints that survive a kill at any moment."""
 
+import io
 import math
 import signal
 import time
@@ -9,6 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from shortcut_gen.errors import CheckpointError
 from training.run.checkpoints import BEST, LAST, put_in_place
@@ -135,6 +137,21 @@ class BudgetStop(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Counts on from there."""
         self._seconds_before, self.tokens = state_dict["seconds"], state_dict.get("tokens")
+
+
+class PlainCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint where it is told to.
+
+    Lightning's own goes by the system's temporary folder: another disk, which may be full while this one has room, and
+    in which each killed run would leave a whole checkpoint for ever.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Raises OSError."""
+        buffer = io.BytesIO()  # torch ends the process where it meets a full disk itself
+        torch.save(checkpoint, buffer)
+        with Path(path).open("wb") as file:
+            file.write(buffer.getbuffer())
 
 
 class RunCheckpoint(L.Callback):

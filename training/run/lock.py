@@ -4,7 +4,8 @@ import contextlib
 from pathlib import Path
 
 from shortcut_gen.errors import ConfigError
-from shortcut_gen.files import Lock, reason
+from shortcut_gen.files import Lock, reason, remove_parts
+from training.run.checkpoints import LAST
 
 LOCK = ".lock"
 
@@ -21,6 +22,10 @@ class RunLock:
             raise ConfigError(f"{folder}: the run's folder cannot be made: {reason(error)}") from error
         busy = f"{folder} is being trained by another process; wait for it, or choose another --name"
         self._lock = Lock(folder / LOCK, busy, ConfigError)
+        remove_parts(folder)
+        for part in (folder / Path(LAST).parent).glob("*.part"):  # a checkpoint that a killed process was writing
+            with contextlib.suppress(OSError):
+                part.unlink()
 
     def release(self) -> None:
         """Let it go."""

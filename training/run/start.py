@@ -19,7 +19,7 @@ from shortcut_gen.modalities import get_tokenizer
 from training.corpus.joined import JoinedCorpus
 from training.corpus.shards import Corpus
 from training.run.batches import CorpusDataModule
-from training.run.callbacks import BudgetStop, RunCheckpoint, Stopped
+from training.run.callbacks import BudgetStop, PlainCheckpointIO, RunCheckpoint, Stopped
 from training.run.checkpoints import LAST, newest, read_run_checkpoint
 from training.run.lock import RunLock
 from training.run.recipe import Budget, RunConfig
@@ -177,6 +177,7 @@ def _add_callbacks(
     if options.sample_every:
         tokenizer = get_tokenizer(about["tokenizer"], about["codec"])
         ours.append(Samples(folder / "samples", tokenizer, options.sample_every, options.sample_seconds))
+    trainer.strategy.checkpoint_io = PlainCheckpointIO()
     trainer.callbacks.extend(ours)  # type: ignore[attr-defined]
     return stop
 
