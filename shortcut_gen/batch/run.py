@@ -88,7 +88,7 @@ class Batch:
         )
 
     def _run(self, paths: Sequence[Path], todo: list[Piece], errors: list[dict[str, Any]]) -> None:
-        remove_parts(self.settings.out)
+        remove_parts(self._folder)
         self._manifest.forget([str(path) for path in paths] + [piece.name for piece in todo])
         self._manifest.tidy()
         with manifest_sent(self._box):
