@@ -33,9 +33,10 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """Its name, and its test loss where that was measured."""
+        """Its name, and its test loss where that was measured, with what it is of where that differs between models."""
         nll = self.info.figures.get("test", {}).get("nll")
-        return form.with_loss(self.name, nll) if isinstance(nll, int | float) else self.name
+        codebooks = self.info.codec["codebooks"] if self.info.codec else None
+        return form.with_loss(self.name, nll, codebooks) if isinstance(nll, int | float) else self.name
 
 
 def find_checkpoints(folder: Path) -> dict[str, list[Entry]]:

@@ -15,9 +15,11 @@ import soundfile
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from shortcut_gen.checkpoint import CheckpointInfo
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import ShortcutGenError
 from shortcut_gen.media import Audio, read_audio
+from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.pipeline import Prompt
 from tests.shared.results import results_of
 from tests.shared.small_models import tiny_speech_checkpoint
@@ -26,7 +28,7 @@ from ui.__main__ import usable
 from ui.app import footer, header
 from ui.examples.listing import load_examples
 from ui.live import LiveSound, route
-from ui.models import Models, find_checkpoints
+from ui.models import Entry, Models, find_checkpoints
 from ui.prompts import NO_PROMPT
 from ui.registry import TABS, VOICES
 from ui.sessions import Sessions
@@ -429,3 +431,11 @@ def test_a_saved_take_is_opened_again(do: SpeechTab, models: Models) -> None:
     assert drawing.count("<audio") == 1
     one, two = (soundfile.read(path)[0] for path in wavs(do))
     assert np.abs(one - two).max() < 1e-3  # decoded in other pieces
+
+
+def test_the_list_of_models_says_what_a_loss_is_of() -> None:
+    """Losses on one codebook and on two stand side by side, and do not compare."""
+    for codebooks, said in ((1, "on 1 codebook)"), (2, "on 2 codebooks)")):
+        codec, figures = {"codebooks": codebooks}, {"test": {"nll": 3.976}}
+        info = CheckpointInfo(model=ModelConfig(), tokenizer="speech", codec=codec, figures=figures)
+        assert Entry("speech", Path("speech"), info).label == f"speech (test loss 3.98 {said}"

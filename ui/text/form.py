@@ -78,6 +78,7 @@ def layer(tap: int) -> str:
     return f"{LAYER} {tap}"
 
 
-def with_loss(name: str, loss: float) -> str:
-    """A model in the list of them."""
-    return f"{name} (test loss {loss:.2f})"
+def with_loss(name: str, loss: float, codebooks: int | None = None) -> str:
+    """A model in the list of them. Losses on different numbers of codebooks do not compare."""
+    on = "" if codebooks is None else f" on {codebooks} codebook{'' if codebooks == 1 else 's'}"
+    return f"{name} (test loss {loss:.2f}{on})"
