@@ -318,6 +318,17 @@ def test_a_recording_is_continued_in_silence_if_so_wanted(page: Any, tmp_path: P
     assert np.abs(soundfile.read(wav)[0]).max() > 0
 
 
+def test_continue_while_the_microphone_records_goes_on_from_what_was_said(page: Any, tmp_path: Path) -> None:
+    tab = speech(page)
+    fill(page, "speech-seconds", 2)
+    page.click("#record")
+    page.wait_for_function("document.querySelector('#record').textContent.includes('(3 s)')")
+    finish(page, tab)
+    assert page.locator("#record").inner_text() == "Record with the microphone"
+    assert "recording.wav: " in page.locator("#speech-prompt").inner_text()
+    assert download(page, "WAV", tmp_path).name.startswith("recording-seed")
+
+
 def test_text_called_wav_shows_one_message_and_loses_nothing(page: Any, tmp_path: Path) -> None:
     tab = speech(page)
     shorter(page, tab=tab)

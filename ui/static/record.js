@@ -1,6 +1,7 @@
 () => {
   // The microphone: what it hears becomes a WAV file, as the server reads no browser's own format, and is uploaded.
   const LONGEST = 30; // seconds
+  const NAME = "recording.wav";
   const RATE = 24000; // Hz: what a codec can use, in half the bytes of 48 kHz
 
   let recorder = null;
@@ -23,7 +24,7 @@
     samples.forEach((sample, i) => {
       view.setInt16(44 + 2 * i, Math.round(32767 * Math.max(-1, Math.min(1, sample))), true);
     });
-    return new File([view], "recording.wav", { type: "audio/wav" });
+    return new File([view], NAME, { type: "audio/wav" });
   };
 
   const mono = async (blob) => {
@@ -90,6 +91,24 @@
     button.textContent = filled(words.record.stop, { seconds: 0 });
   };
 
+  // Continue while it records goes on from what was said: the recording ends, and once its card is there Continue is
+  // pressed again. Where it is refused, as one that is too short, the card says so and nothing is continued.
+  document.addEventListener("click", async (event) => {
+    const go = event.target.closest && event.target.closest("#speech-go");
+    if (!go || !recorder) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    const card = document.querySelector("#speech-prompt");
+    const before = card.innerHTML;
+    const refused = () => card.querySelector("[role=alert]");
+    const came = () => card.innerHTML !== before && (refused() || card.textContent.includes(NAME));
+    recorder.stop();
+    for (const until = performance.now() + 30_000; !came() && performance.now() < until;) {
+      await new Promise((resolve) => { setTimeout(resolve, 50); });
+    }
+    await new Promise((resolve) => { setTimeout(resolve, 100); }); // the fields beside the card
+    if (came() && !refused() && !recorder) go.click();
+  }, true);
   document.addEventListener("click", (event) => {
     const button = event.target.closest && event.target.closest("#record");
     if (!button) return;
