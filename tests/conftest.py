@@ -29,9 +29,14 @@ _seconds: dict[str, float] = {}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--quick", type=float, metavar="SECONDS", help="only the cheapest tests, SECONDS of them in all")
+    parser.addoption("--long", action="store_true", help="those that take a minute and more too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes a minute and more: pytest --long"))
     most = config.getoption("--quick")
     if most is None:
         return

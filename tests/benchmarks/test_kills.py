@@ -54,7 +54,8 @@ def test_a_bad_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert kills.arguments(["--what", "training", "prepare", "--times", "2"]) == ["--what", "[training,prepare]", "--times", "2"]  # fmt: skip # noqa: E501
 
 
-@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_two_kills_of_each_change_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "kills.json"
     assert command(kills.main, ["--times", "2", "--disks", "false", "--json", str(out)]) == 0, capsys.readouterr().err

@@ -119,7 +119,7 @@ def test_debian_has_the_packages_that_the_image_installs(root: Path) -> None:
         assert f"Package: {name}" in shown.stdout, name
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)  # a compiler, and a start with every checkpoint
 def test_the_images_command_serves_from_a_clean_folder_without_rights(root: Path, clean: Path) -> None:
     if shutil.which("g++") is None and shutil.which("c++") is None:

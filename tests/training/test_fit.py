@@ -273,7 +273,7 @@ def two_machines(folder: Path, name: str, *more: str) -> dict[str, Any]:
     return read_run_checkpoint(folder / "runs" / name / LAST)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_run_is_the_same_on_one_device_on_two_machines_and_on_four_devices_and_then_two(tmp_path: Path) -> None:
     """But for the order of the sums. No piece is shorter than a crop, as a mean of means would weigh its ids more, and
