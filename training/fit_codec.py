@@ -22,7 +22,7 @@ from training.codec.task import CROP_MARGIN, CodecTask, LossConfig, Prepared, pr
 from training.run.checkpoints import LAST, newest, put_in_place, read_run_checkpoint
 from training.run.recipe import Budget, OptimizerConfig, check_run_name
 from training.support.command_line import device_of
-from training.support.machine import flush_denormals
+from training.support.machine import denormals_flushed
 from training.support.memory import keep_freed_memory
 
 METRICS = "metrics.jsonl"
@@ -299,10 +299,10 @@ def build(arguments: Sequence[str] | None = None) -> CodecRun:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Builds and trains; 0 when the budget is spent, 2 where something cannot be, 143 or 130 after a signal."""
-    flush_denormals()
     try:
         run = build(arguments)
-        run.fit()
+        with denormals_flushed():
+            run.fit()
     except (ShortcutGenError, ArgumentError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2

@@ -27,7 +27,7 @@ from training.run.reporting import Report, Samples
 from training.run.settings import CONFIG, HYPERPARAMETERS, NO_MATTER, TrainingCLI, quiet, read_settings
 from training.run.task import LanguageModelTask
 from training.run.trials import KEY, read_config
-from training.support.machine import flush_denormals
+from training.support.machine import denormals_flushed
 
 VERIFIED_BYTES = 2**29
 """Corpora up to this size are hashed before a run begins, which takes a second at most."""
@@ -194,13 +194,13 @@ def _write_settings(folder: Path, config: str, about: dict[str, Any]) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Builds a run and trains; 0 when the budget is spent, 2 where something cannot be, 143 or 130 after a signal."""
     quiet()
-    flush_denormals()
     made, number = None, None
     try:
         made = build(arguments)
         if made.checkpoint is None and made.trainer.is_global_zero:
             print(f"starting {made.folder}", flush=True)
-        made.trainer.fit(made.task, datamodule=made.data, ckpt_path=made.checkpoint, weights_only=True)
+        with denormals_flushed():
+            made.trainer.fit(made.task, datamodule=made.data, ckpt_path=made.checkpoint, weights_only=True)
         number = made.stop.signalled
     except (ShortcutGenError, ArgumentError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)

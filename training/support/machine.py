@@ -1,6 +1,8 @@
 """The machine that something was timed on."""
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,19 @@ def machine() -> dict[str, Any]:
     return {"device": device, "name": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
-def flush_denormals() -> None:
-    """Take numbers below float32's normal ones for zero from here on, in this thread and those it starts.
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Takes numbers below float32's normal ones for zero meanwhile, in this thread and those it starts.
 
     Gradients hold a few once a model is trained, and matrix products spread them. Intel's processors handle them in
     microcode: a backward pass of the paper's model in float32 took 27 times as long there (docs/experiments.md).
     """
+    before = float(torch.tensor([1e-30]) * 1e-10) == 0.0
     torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 def _processor() -> str:
