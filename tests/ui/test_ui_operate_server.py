@@ -268,6 +268,7 @@ def test_the_log_is_json_and_holds_nothing_of_anyones(guarded: Server, tmp_path:
     text = guarded.log.read_text()
     assert SECRET not in text
     assert not re.search(r"203\.0\.113|clara|bach|page1|[0-9a-f]{16}", text)
+    assert [line for line in text.splitlines() if not line.startswith("{")] == []
     lines = [json.loads(line) for line in text.splitlines()]
     assert lines and all(set(line) <= {"time", "level", "event", "status", "seconds", "client"} for line in lines)
     assert {413, 401} <= {line.get("status") for line in lines}
