@@ -7,7 +7,6 @@ that is full, one that cannot be written to, and a newest checkpoint that is dam
 differs.
 """
 
-import itertools
 import os
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from benchmarks.killing.starter import Starter
 from benchmarks.measuring.timing import about, command, describe, progress, table
 from shortcut_gen.errors import SettingsError, ShortcutGenError
 from training.corpus.shards import write_json
+from training.support.command_line import listed
 
 Name = Literal["training", "prepare", "generate"]
 
@@ -109,13 +109,7 @@ def main(
 
 def arguments(given: Sequence[str]) -> list[str]:
     """`--what a b` as the parser takes it: `--what [a,b]`."""
-    out = list(given)
-    if "--what" in out:
-        first = out.index("--what") + 1
-        values = list(itertools.takewhile(lambda word: not word.startswith("-"), out[first:]))
-        if values and not values[0].startswith("["):
-            out[first : first + len(values)] = [f"[{','.join(values)}]"]
-    return out
+    return listed(given, "--what")
 
 
 if __name__ == "__main__":

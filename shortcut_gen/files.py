@@ -37,9 +37,12 @@ def write_whole(path: str | os.PathLike[str], data: bytes, error: type[ShortcutG
         raise error(f"{path} cannot be written: {reason(refusal)}") from refusal
 
 
-def remove_parts(folder: Path) -> None:
-    """Take away what killed processes had half written in a folder by `write_whole`: for who holds the folder alone."""
-    for part in folder.glob(".*.????????.part"):
+def remove_parts(folder: Path, names: str = ".*.????????.part") -> None:
+    """Take away what killed processes had half written in a folder: for who holds the folder alone.
+
+    names: a pattern of such files, if they are not those of `write_whole`.
+    """
+    for part in folder.glob(names):
         with contextlib.suppress(OSError):
             part.unlink()
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shortcut_gen.checkpoint import CheckpointInfo, read_info
-from shortcut_gen.codec.encodec import OFFICIAL
-from shortcut_gen.codec.finding import codec_folder
+from shortcut_gen.codec.finding import own_codec
 from shortcut_gen.errors import CheckpointError, SettingsError
 from shortcut_gen.files import reason
 from shortcut_gen.folder import CONFIG, WEIGHTS
@@ -83,10 +82,8 @@ def _files(folder: Path, info: CheckpointInfo) -> dict[str, str | bytes]:
             said = reason(error) if isinstance(error, OSError) else str(error)
             raise CheckpointError(f"{folder / CARD} cannot be read: {said}") from error
         files[CARD] = (card if card.startswith("---\n") else _head(info) + card).encode()
-    if info.codec and info.codec["name"] != OFFICIAL:
-        name = info.codec["name"]
-        codec = codec_folder(name, folder)
-        files |= {f"{name}/{file}": str(codec / file) for file in FILES if (codec / file).is_file()}
+    if codec := own_codec(info.codec, folder):
+        files |= {f"{codec.name}/{file}": str(codec / file) for file in FILES if (codec / file).is_file()}
     return files
 
 

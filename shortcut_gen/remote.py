@@ -14,14 +14,14 @@ from shortcut_gen.places import Store, Url, fetch, is_url
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}")
 
 
-def folder_of(name: str | os.PathLike[str], hubs: bool = True) -> Path:
+def folder_of(name: str | os.PathLike[str]) -> Path:
     """The folder of a checkpoint: the one that is named, or that in a cache of what is on the Hub or at a URL.
 
-    hubs: whether USER/NAME may be one. Raises CheckpointError.
+    Raises CheckpointError.
     """
     if isinstance(name, str) and is_url(name):
         return at_url(Url(name))
-    if hubs and hub.is_address(os.fspath(name)):
+    if hub.is_address(os.fspath(name)):
         return hub.fetch(os.fspath(name))
     return Path(name)
 

@@ -4,17 +4,18 @@ Weights that were decayed more than once, each time from the last, lie around th
 nearer to it than any of them (Wortsman et al. 2022, arXiv:2203.05482). Whether it is must be measured.
 """
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jsonargparse import ArgumentParser
 
 from shortcut_gen.checkpoint import load_checkpoint, save_checkpoint
-from shortcut_gen.errors import CheckpointError, ShortcutGenError
-from training.cards.model import write_card
+from shortcut_gen.errors import CheckpointError
+from training.cards.model import joined_licences, write_card
+from training.support.command_line import run
 
 
 def average(folders: Sequence[Path], out: Path) -> None:
@@ -35,32 +36,31 @@ def average(folders: Sequence[Path], out: Path) -> None:
     last = others[-1]
     last.model.load_state_dict({name: weights / len(folders) for name, weights in total.items()})
     names = " and ".join(f"`{folder.name}`" for folder in folders)
-    licences = dict.fromkeys(each.info.licence for each in (first, *others) if each.info.licence)
     info = dataclasses.replace(
         last.info,
         recipe=last.info.recipe | {"weights": f"mean of the weights of {names}, bf16; the rest is of the last"},
         figures={},
-        licence=" and ".join(licences),
+        licence=joined_licences(*(each.info.licence for each in (first, *others))),
     )
     save_checkpoint(out, last.model, info, torch.bfloat16)
     write_card(out, info)
     print(f"{out}: the mean of {len(folders)} checkpoints")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. Returns 0, or 2 after one line on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m training.average", description="Average checkpoints' weights.")
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m training.average", description="Average checkpoints' weights.", exit_on_error=False
+    )
     parser.add_argument(
         "folders", nargs="+", type=Path, metavar="FOLDER", help="checkpoints of one model; the last one's card"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write; one that is there is replaced")
-    given = parser.parse_args(arguments)
-    try:
-        average(given.folders, given.out)
-    except ShortcutGenError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    return run(_parser, lambda values: average(values["folders"], values["out"]), arguments)
 
 
 if __name__ == "__main__":

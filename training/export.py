@@ -10,7 +10,7 @@ from jsonargparse import ArgumentError, auto_cli, set_parsing_settings
 
 from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
 from shortcut_gen.errors import CheckpointError, ShortcutGenError
-from training.cards.model import write_card
+from training.cards.model import joined_licences, write_card
 from training.codec.export import export_codec
 from training.run.checkpoints import BEST, LAST, model_of_run, read_run_checkpoint
 from training.run.trials import KEY
@@ -57,7 +57,7 @@ def export(
 
 def _licence(corpus: dict[str, Any], start: dict[str, Any]) -> str:
     """That of the corpus; and that of the weights the run started from, which binds what is made of them."""
-    return " and ".join(dict.fromkeys(text for text in (start.get("licence"), corpus.get("licence")) if text))
+    return joined_licences(start.get("licence"), corpus.get("licence"))
 
 
 def _recipe(state: dict[str, Any], which: str, dtype: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ does not depend on where it was cut off or on the number of cores.
 """
 
 import io
-import itertools
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
@@ -29,6 +28,7 @@ from training.corpus.scores import MaestroSource, MidiFolderSource
 from training.corpus.shards import MANIFEST, Shard, ShardWriter, write_json
 from training.corpus.speech_commands import AudioFolder, LibriSpeech, SpeechCommand, processes_of, source_of
 from training.corpus.texts import NovelsSource, Text8Source, WikiTextSource
+from training.support.command_line import listed
 
 PIECES_PER_SHARD = 64
 """Of scores: about 1.6 million tokens of piano."""
@@ -286,7 +286,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         made = auto_cli(
             SUBCOMMANDS,
-            args=_listed(sys.argv[1:] if args is None else args, "--speeds"),
+            args=listed(sys.argv[1:] if args is None else args, "--speeds"),
             as_positional=False,
             prog="python -m training.prepare",
         )
@@ -299,17 +299,6 @@ def main(args: Sequence[str] | None = None) -> int:
         print("stopped; run it again to go on", file=sys.stderr)
         return 130
     return 0
-
-
-def _listed(args: Sequence[str], option: str) -> list[str]:
-    """`--option 1 2 3` as the parser takes it: `--option [1,2,3]`."""
-    out = list(args)
-    if option in out:
-        first = out.index(option) + 1
-        values = list(itertools.takewhile(lambda word: not word.startswith("-"), out[first:]))
-        if len(values) > 1 or (values and not values[0].startswith("[")):
-            out[first : first + len(values)] = [f"[{','.join(values)}]"]
-    return out
 
 
 if __name__ == "__main__":

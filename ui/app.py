@@ -50,10 +50,9 @@ def header(names: list[str]) -> str:
 
 def _about(entry: Entry) -> str:
     """One model in a few words."""
-    info, loss = entry.info, entry.info.figures.get("test", {}).get("nll")
-    known = float(loss) if isinstance(loss, int | float) else None
+    info = entry.info
     return words.model(
-        entry.name, info.model.layers, info.model.width, info.corpus.get("name"), known, info.licence or None
+        entry.name, info.model.layers, info.model.width, info.corpus.get("name"), entry.loss, info.licence or None
     )
 
 

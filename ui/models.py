@@ -32,11 +32,16 @@ class Entry:
     info: CheckpointInfo
 
     @property
+    def loss(self) -> float | None:
+        """Its test loss in nats per token, where that was measured."""
+        nll = self.info.figures.get("test", {}).get("nll")
+        return nll if isinstance(nll, int | float) else None
+
+    @property
     def label(self) -> str:
         """Its name, and its test loss where that was measured, with what it is of where that differs between models."""
-        nll = self.info.figures.get("test", {}).get("nll")
         codebooks = self.info.codec["codebooks"] if self.info.codec else None
-        return form.with_loss(self.name, nll, codebooks) if isinstance(nll, int | float) else self.name
+        return self.name if self.loss is None else form.with_loss(self.name, self.loss, codebooks)
 
 
 def find_checkpoints(folder: Path) -> dict[str, list[Entry]]:
@@ -72,8 +77,7 @@ def find_checkpoints(folder: Path) -> dict[str, list[Entry]]:
 
 def _rank(entry: Entry) -> tuple[bool, float, str]:
     """The demo's own checkpoint first, then by test loss."""
-    nll = entry.info.figures.get("test", {}).get("nll")
-    return entry.name != entry.info.tokenizer, nll if isinstance(nll, int | float) else float("inf"), entry.name
+    return entry.name != entry.info.tokenizer, float("inf") if entry.loss is None else entry.loss, entry.name
 
 
 @lru_cache(64)

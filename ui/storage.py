@@ -6,6 +6,7 @@ whatever ends the process, and one that starts removes the folders of its own us
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import stat
@@ -31,8 +32,6 @@ TIDY_SECONDS = 60.0
 """Between two looks at what is kept."""
 TEMPORARY_SECONDS = 3600.0
 """Of a file that was begun and is not needed any more, such as an upload that was cut."""
-
-
 CUT_SECONDS = 300.0
 """After which an upload that grows no more has broken off: `ui.operate` waits for none so long."""
 
@@ -110,12 +109,7 @@ def remove_cut(uploads: Path, seconds: float = CUT_SECONDS) -> None:
 
 def size(folder: Path) -> int:
     """Bytes of the files in a folder."""
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            about = path.lstat()
-            total += about.st_size if stat.S_ISREG(about.st_mode) else 0
-    return total
+    return tidy(folder, math.inf)
 
 
 class Tidying:

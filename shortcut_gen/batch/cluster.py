@@ -49,7 +49,6 @@ class ChunkMaker:
             raise ClusterError(f"{settings.out} on {where} is not the folder it is here; one that all share is needed")
         self._maker = Maker(settings, out)
         self._models = Models(settings.checkpoint, settings.device, settings.engine, settings.precision)
-        self._known: set[tuple[Path, str]] = set()
         self._where = where
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -58,16 +57,14 @@ class ChunkMaker:
         return generated.failed + [self._maker.keep(*made) for made in generated.made]
 
     def _to_piece(self, item: dict[str, Any]) -> Piece:
-        model, named = self._models.at(item["folder"]), item["checkpoint"]
-        if (model.folder, named) not in self._known:
-            if model.sha256 != named:
-                raise ClusterError(f"{model.folder} on {self._where} is another checkpoint than here")
-            if (model.engine, model.precision) != item["engine"]:
-                there, here = f"{model.engine} with {model.precision}", " with ".join(item["engine"])
-                raise ClusterError(
-                    f"{self._where} would run {there}, not {here}; name --engine and --precision that all machines have"
-                )
-            self._known.add((model.folder, named))
+        model = self._models.at(item["folder"])
+        if model.sha256 != item["checkpoint"]:
+            raise ClusterError(f"{model.folder} on {self._where} is another checkpoint than here")
+        if (model.engine, model.precision) != item["engine"]:
+            there, here = f"{model.engine} with {model.precision}", " with ".join(item["engine"])
+            raise ClusterError(
+                f"{self._where} would run {there}, not {here}; name --engine and --precision that all machines have"
+            )
         return Piece(
             path=item["path"], sha256=item["sha256"], name=item["name"], variation=item["variation"], model=model
         )

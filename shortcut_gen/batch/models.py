@@ -8,8 +8,7 @@ from pathlib import Path
 
 from shortcut_gen import shipped
 from shortcut_gen.checkpoint import CheckpointInfo, read_info
-from shortcut_gen.codec.encodec import OFFICIAL
-from shortcut_gen.codec.finding import codec_folder
+from shortcut_gen.codec.finding import own_codec
 from shortcut_gen.decoding.engines import resolve
 from shortcut_gen.errors import CheckpointError
 from shortcut_gen.files import reason
@@ -80,9 +79,9 @@ class Model:
         Raises CheckpointError, CodecError.
         """
         digest = _digest(self.folder / WEIGHTS)
-        if self.info.codec and self.info.codec["name"] != OFFICIAL:
+        if codec := own_codec(self.info.codec, self.folder):
             # Its identity in config.json leaves the decoder out, which decides how the same ids sound.
-            digest.update(_digest(codec_folder(self.info.codec["name"], self.folder) / WEIGHTS).digest())
+            digest.update(_digest(codec / WEIGHTS).digest())
         shape = {k: v for k, v in self.info.model.to_dict().items() if ADDED.get(k) != v}
         decides = [shape, self.info.tokenizer, *([self.info.codec] if self.info.codec else [])]
         digest.update(json.dumps(decides, sort_keys=True).encode())

@@ -126,7 +126,11 @@ class Batch:
     def _told(self, bar: tqdm, chunk: Sequence[Piece]) -> Callable[[float], None]:
         """Moves the bar to where so many seconds of a chunk are made."""
         before, most = bar.n, self._length(chunk[0]) * len(chunk)
-        return lambda seconds: bar.update(round(before + min(seconds, most)) - bar.n) and None
+
+        def told(seconds: float) -> None:
+            bar.update(round(before + min(seconds, most)) - bar.n)
+
+        return told
 
     def _keep(self, maker: Maker, piece: Piece, continuation: Continuation) -> None:
         record = maker.keep(piece, continuation)
@@ -177,9 +181,6 @@ class Batch:
         self.skipped = len(pieces) - len(wanted)
         order = {key: place for place, key in enumerate(dict.fromkeys(id(piece.model) for piece in wanted))}
         return sorted(wanted, key=lambda piece: order[id(piece.model)]), errors
-
-    def _has(self, piece: Piece) -> bool:
-        return self._manifest.has(piece.name, kinds(piece, self.settings))
 
     def _length(self, piece: Piece) -> float:
         """Seconds to make."""

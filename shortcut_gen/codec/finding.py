@@ -83,6 +83,14 @@ def codec_folder(name: str, near: Path | None = None) -> Path:
     return found
 
 
+def own_codec(settings: dict[str, Any] | None, near: Path | None = None) -> Path | None:
+    """The folder of the codec of ours that a tokenizer's settings name; None where they name none, or the official one.
+
+    Raises CodecError where it is not there.
+    """
+    return codec_folder(settings["name"], near) if settings and settings["name"] != OFFICIAL else None
+
+
 def official_weights(near: Path | None = None) -> Path | None:
     """The file of EnCodec's official weights in `near`, beside it or in checkpoints/; None where it is in none of them,
     so that it comes from torch's hub folder or is downloaded.

@@ -53,3 +53,12 @@ def download(page: Any, label: str, folder: Path) -> Path:
     path = folder / waiting.value.suggested_filename
     waiting.value.save_as(path)
     return path
+
+
+def save_take(page: Any, folder: Path) -> Path:
+    """The file of the steps so far."""
+    with page.expect_download() as waiting:
+        page.locator(".together a", has_text="Save take").click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from shortcut_gen.media import Note, Score, read_score
-from tests.shared.pages import download, fill, finish, more, shorter, speech
+from tests.shared.pages import download, fill, finish, more, save_take, shorter, speech
 
 pytestmark = pytest.mark.browser
 
@@ -228,10 +228,7 @@ def test_a_link_sets_the_fields_and_a_reload_keeps_them(page: Any, server: str, 
 def test_a_take_is_saved_and_opened(page: Any, tmp_path: Path) -> None:
     shorter(page)
     finish(page)
-    with page.expect_download() as waiting:
-        page.locator(".together a", has_text="Save take").click()
-    path = tmp_path / waiting.value.suggested_filename
-    waiting.value.save_as(path)
+    path = save_take(page, tmp_path)
     shorter(page, seed=9)
     finish(page)
     page.locator("#upload input[type=file]").set_input_files(path)

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.shared.pages import fill, finish, look_inside, shorter, speech
+from tests.shared.pages import fill, finish, look_inside, save_take, shorter, speech
 
 pytestmark = pytest.mark.browser
 
@@ -181,10 +181,7 @@ def test_layers_are_shown_by_the_keyboard_and_saved_as_pictures(page: Any, tmp_p
 def test_a_take_from_a_file_says_that_there_is_nothing_inside(page: Any, tmp_path: Path) -> None:
     shorter(page)
     finish(page)
-    with page.expect_download() as waiting:
-        page.locator(".together a", has_text="Save take").click()
-    path = tmp_path / waiting.value.suggested_filename
-    waiting.value.save_as(path)
+    path = save_take(page, tmp_path)
     page.locator("#upload input[type=file]").set_input_files(path)
     page.wait_for_function("document.querySelector('#status').textContent.includes('1 step opened')")
     page.locator("#takes .inside > summary").click()

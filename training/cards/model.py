@@ -35,6 +35,11 @@ def _licence(text: str) -> str:
     return " and ".join(parts) if text else "not stated"
 
 
+def joined_licences(*licences: str | None) -> str:
+    """All the licences that bind weights, each once, in the order given; those that are not stated left out."""
+    return " and ".join(dict.fromkeys(licence for licence in licences if licence))
+
+
 def _head(name: str, info: CheckpointInfo) -> str:
     kind = "the layerwise attention shortcut of arXiv 2409.10870" if info.model.taps else "no shortcut (the baseline)"
     return (

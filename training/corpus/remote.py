@@ -15,14 +15,12 @@ from shortcut_gen.files import Lock, parse_json, reason, write_whole
 from shortcut_gen.places import Store, Url, cached
 from training.corpus.plan import PROGRESS, PlannedShard
 from training.corpus.shards import (
-    DTYPE,
     FORMAT,
     MANIFEST,
     MAX_MANIFEST_BYTES,
     Corpus,
     Shard,
     file_sha256,
-    shard_header_bytes,
 )
 
 _PLAN = f"{PROGRESS}/plan.json"
@@ -66,13 +64,9 @@ def _shards(url: Url, content: bytes) -> list[Shard]:
     return shards
 
 
-def _bytes(shard: Shard) -> int:
-    return shard.tokens * DTYPE.itemsize + shard_header_bytes()
-
-
 def _lacks(folder: Path, shard: Shard) -> bool:
     path = folder / shard.file
-    return not path.is_file() or path.stat().st_size != _bytes(shard)
+    return not path.is_file() or path.stat().st_size != shard.file_bytes
 
 
 def _check(url: Url, shard: Shard, path: Path) -> None:
@@ -133,7 +127,7 @@ class Upload:
         if shard.split not in self._sizes:
             self._sizes[shard.split] = self._store.names(shard.split)
         try:
-            whole = _bytes(Shard.from_dict(record["shard"]))
+            whole = Shard.from_dict(record["shard"]).file_bytes
         except (ValueError, KeyError, TypeError):
             return False
         return self._sizes[shard.split].get(PurePosixPath(shard.file).name) == whole

@@ -59,6 +59,11 @@ class Shard:
     tokens: int
     pieces: tuple[Piece, ...]
 
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file where it is whole."""
+        return self.tokens * DTYPE.itemsize + shard_header_bytes()
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Shard":
         """A shard as to_dict wrote it. Raises TypeError or ValueError on anything else."""
@@ -275,7 +280,7 @@ class Corpus:
             path = self.folder / shard.file
             if Path(shard.file).is_absolute() or ".." in Path(shard.file).parts:
                 raise DataError(f"{self.folder / MANIFEST} names {shard.file}, which is outside the corpus folder")
-            needed = shard.tokens * DTYPE.itemsize + shard_header_bytes()
+            needed = shard.file_bytes
             if not is_regular(path) or path.stat().st_size < needed:
                 raise DataError(f"{path} is missing or cut short; prepare the corpus again")
             if path.stat().st_size != needed:

@@ -205,10 +205,10 @@ class WindowLoader:
             for start in range(0, max(piece.tokens - 1, 0), context)
         ]
         places = [places[index] for index in spread(len(places), limit)]
-        # Fewer windows than devices: all score all, as none may be left with nothing to do.
-        shared = world_size if len(places) >= world_size else 1
-        self._places = places[rank::shared] if shared > 1 else places
-        self._batches = math.ceil(math.ceil(len(places) / shared) / batch_size)
+        if len(places) < world_size:  # all score all, as none may be left with nothing to do
+            rank, world_size = 0, 1
+        self._places = places[rank::world_size]
+        self._batches = math.ceil(math.ceil(len(places) / world_size) / batch_size)
 
     def __len__(self) -> int:
         return self._batches

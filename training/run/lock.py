@@ -23,9 +23,7 @@ class RunLock:
         busy = f"{folder} is being trained by another process; wait for it, or choose another --name"
         self._lock = Lock(folder / LOCK, busy, ConfigError)
         remove_parts(folder)
-        for part in (folder / Path(LAST).parent).glob("*.part"):  # a checkpoint that a killed process was writing
-            with contextlib.suppress(OSError):
-                part.unlink()
+        remove_parts((folder / LAST).parent, "*.part")  # a checkpoint that a killed process was writing
 
     def release(self) -> None:
         """Let it go."""

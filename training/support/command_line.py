@@ -1,5 +1,6 @@
 """What every command that judges something shares: arguments in, exit status out, its device, figures as JSON."""
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -42,6 +43,17 @@ def add_data(parser: ArgumentParser, purpose: str, required: bool = True) -> Non
     needed: dict[str, Any] = {"required": True} if required else {"default": []}
     text = f"Folder of the corpus, such as data/maestro, or its URL; of several, {purpose}."
     parser.add_argument("--data", type=place, nargs="+", action="extend", help=text, **needed)
+
+
+def listed(args: Sequence[str], option: str) -> list[str]:
+    """`--option 1 2 3` as the parser takes it: `--option [1,2,3]`."""
+    out = list(args)
+    if option in out:
+        first = out.index(option) + 1
+        values = list(itertools.takewhile(lambda word: not word.startswith("-"), out[first:]))
+        if len(values) > 1 or (values and not values[0].startswith("[")):
+            out[first : first + len(values)] = [f"[{','.join(values)}]"]
+    return out
 
 
 def device_of(name: str) -> str:
