@@ -12,12 +12,13 @@ import pytest
 from shortcut_gen.errors import DataError
 from shortcut_gen.network.config import ModelConfig
 from training.experiment.arms import ARMS as NAMED
+from training.experiment.kept import keep
 from training.experiment.report.claims import FAILS, HOLDS, UNMATCHED, UNTESTED, claims
 from training.experiment.report.compare import COSTS, savings, standing
-from training.experiment.report.depth import read_readings
+from training.experiment.report.depth import read_readings, to_line
 from training.experiment.report.page import write
 from training.experiment.report.statistics import first_reached, loss_at, paired_test, saved, two_sided_p
-from training.experiment.report.studies import Speeds, Study, read_results, read_speeds, studies
+from training.experiment.report.studies import Speed, Speeds, Study, read_results, read_speeds, studies
 
 ARMS = list(NAMED)
 SIZES = {"baseline": 1_980_000, "shortcut-identity": 2_000_000, "shortcut-middle": 3_300_000}
@@ -179,9 +180,8 @@ def test_of_two_budgets_the_larger_counts_and_the_runs_are_not_mixed(studied: St
 
 def test_shares_follow_the_cost_of_a_token_and_the_measured_speed(studied: Studied) -> None:
     study = studied(grid({"baseline": 3.0, "shortcut": 1.0}, seeds=[0, 1], noise=0.0))[0]
-    speeds = Speeds(
-        corpora={"maestro": {"baseline": {"tokens_per_second": 100.0}, "shortcut": {"tokens_per_second": 40.0}}}
-    )
+    arms = {"baseline": {"tokens_per_second": 100.0}, "shortcut": {"tokens_per_second": 40.0}}
+    speeds = Speeds([Speed(corpus="maestro", machine={}, arms=arms)])
     assert savings(study, "shortcut", "tokens", speeds)[0] == pytest.approx(0.5)
     assert savings(study, "shortcut", "FLOPs", speeds)[1] == pytest.approx(1 - 0.5 * 49 / 16)
     assert savings(study, "shortcut", "seconds", speeds)[1] == pytest.approx(1 - 0.5 * 100 / 40)
@@ -262,7 +262,8 @@ def test_two_models_of_one_arm_are_refused(studied: Studied) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"corpora": {}}', '{"machine": {}, "corpora": {"maestro": {"wide": {"rounds": 3}}}}']
+    "content",
+    ["{", "[]", '{"corpora": {}}', '{"measured": [{"corpus": "x", "machine": {}, "speeds": {"wide": {"rounds": 3}}}]}'],
 )
 def test_broken_speeds_are_told_in_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "speed.json"
@@ -276,10 +277,12 @@ def test_broken_speeds_are_told_in_one_line(tmp_path: Path, content: str) -> Non
 
 def test_the_page_names_what_ran_and_nothing_else(tmp_path: Path) -> None:
     records = grid({"baseline": 3.0, "shortcut": 2.0, "wide": 2.9}, seeds=[0, 1])
-    speeds = {"machine": {"name": "a machine"}, "corpora": {"maestro": {}}}
-    for arm, speed in (("baseline", 100.0), ("shortcut", 40.0)):
-        speeds["corpora"]["maestro"][arm] = {"tokens_per_second": speed, "spread": 0.02, "rounds": 5}  # type: ignore[index]
-    (tmp_path / "speed.json").write_text(json.dumps(speeds), encoding="utf-8")
+    arms = {
+        arm: {"tokens_per_second": speed, "spread": 0.02, "rounds": 5}
+        for arm, speed in (("baseline", 100.0), ("shortcut", 40.0))
+    }
+    speeds = [{"corpus": "maestro", "machine": {"name": "a machine"}, "speeds": arms}]
+    (tmp_path / "speed.json").write_text(json.dumps({"measured": speeds}), encoding="utf-8")
     out = tmp_path / "docs" / "reproduction.md"
     write(save(tmp_path / "results.jsonl", records), tmp_path / "speed.json", out)
     text = out.read_text(encoding="utf-8")
@@ -303,6 +306,30 @@ def test_the_page_is_the_same_for_the_same_runs(tmp_path: Path) -> None:
     first = (out.read_bytes(), (tmp_path / "images/reproduction-speech.png").read_bytes())
     write(results, tmp_path / "speed.json", out)
     assert (out.read_bytes(), (tmp_path / "images/reproduction-speech.png").read_bytes()) == first
+
+
+def test_the_page_of_what_is_kept_is_that_of_the_runs(tmp_path: Path) -> None:
+    """Byte for byte, runs, speeds and readings alike, in whatever order they were kept."""
+    base = ModelConfig().to_dict()
+    runs = [record | {"base": base, "nll": record["nll"] + 1e-7} for record in grid({"baseline": 3.0, "shortcut": 2.0})]
+    results, out, kept = save(tmp_path / "results.jsonl", runs), tmp_path / "page.md", tmp_path / "kept.jsonl"
+    arms = {arm: {"tokens_per_second": 7.0, "spread": 0.02, "rounds": 5} for arm in ("baseline", "shortcut")}
+    entry = {"corpus": "maestro", "base": base, "precision": "32-true", "machine": {"name": "m"}, "speeds": arms}
+    (tmp_path / "speed.json").write_text(json.dumps({"measured": [entry]}))
+    readings = [looked_at(tmp_path, "good", 0.005, 0.003, 0.035)]
+    write(results, tmp_path / "speed.json", out, readings)
+    first = out.read_bytes()
+    text = " ".join(out.read_text().split())
+    assert "| 7 ± 2% |" in text and "good on maestro" in text and "128 wide" in text
+    keep(kept, runs[3:])
+    keep(kept, runs[:4], [entry, *map(to_line, read_readings(readings))])
+    write(tmp_path / "none.jsonl", tmp_path / "none.json", out, kept=kept)
+    assert out.read_bytes() == first
+    small = base | {"width": 64}
+    write(save(results, [run | {"base": small} for run in runs]), tmp_path / "none.json", out, kept=kept)
+    text = out.read_text()
+    assert "128 wide" in text and "64 wide" in text  # two bases are two studies
+    assert text.count("| 7 ± 2% |") == 2  # and the speeds are of one of them
 
 
 def looked_at(folder: Path, name: str, rise: float, low: float, taps: float) -> Path:

@@ -69,7 +69,7 @@ def curve(run: Run, axis: Axis, speeds: Speeds) -> list[tuple[float, float]] | N
     Seconds are tokens over the arm's speed measured apart, because runs may have shared a machine.
     """
     if axis == "seconds":
-        speed = speeds.of(run.corpus, run.arm)
+        speed = speeds.of(run)
         return None if speed is None else [(tokens / speed, loss) for tokens, loss in run.curve]
     unit = run.flops_per_token if axis == "FLOPs" else 1
     return [(tokens * unit, loss) for tokens, loss in run.curve]

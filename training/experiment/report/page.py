@@ -11,7 +11,7 @@ from shortcut_gen.files import reason, write_whole
 from training.experiment.arms import ARMS, CONTROLS, KNOWN, MATCHED, described, is_control
 from training.experiment.report.claims import RULES, Claim, claims
 from training.experiment.report.compare import DEVIATIONS, ENOUGH, TOLERANCE
-from training.experiment.report.depth import read_readings
+from training.experiment.report.depth import kept_readings, read_readings
 from training.experiment.report.paper import (
     CORPORA,
     REFERENCE,
@@ -39,14 +39,17 @@ WIDTH = 120
 ABLATIONS = ("shortcut", "shortcut-identity", "shortcut-middle", "shortcut-current", "shortcut-literal")
 
 
-def write(results: Path, speeds: Path, out: Path, attention: Sequence[Path] = ()) -> None:
+def write(results: Path, speeds: Path, out: Path, attention: Sequence[Path] = (), kept: Path | None = None) -> None:
     """Write the report of a results.jsonl and a speed.json to `out`, its pictures into `images` beside it.
 
-    Without a speed.json there is no axis of seconds. attention: files of `training.attention_maps --json`. Raises
-    DataError where a file is missing, broken or holds no run, and where `out` cannot be written.
+    Without a speed.json there is no axis of seconds. attention: files of `training.attention_maps --json`. kept: a file
+    with any of these that the repository keeps. Raises DataError where a file is missing, broken or holds no run, and
+    where `out` cannot be written.
     """
-    runs = read_results(results, KNOWN)
-    measured = read_speeds(speeds)
+    runs = read_results(results, KNOWN, kept)
+    measured = read_speeds(speeds, kept)
+    readings = {(each.checkpoint, each.corpus): each for each in kept_readings(kept)} if kept else {}
+    readings |= {(each.checkpoint, each.corpus): each for each in read_readings(attention)}
     groups = studies(runs, list(CORPORA), KNOWN)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +57,7 @@ def write(results: Path, speeds: Path, out: Path, attention: Sequence[Path] = ()
         raise DataError(f"{out.parent} cannot be made: {reason(error)}") from error
     for study in groups:
         draw(study, measured, out.parent / IMAGES / _picture(study))
-    judged = claims(groups, measured, out.parent, read_readings(attention))
+    judged = claims(groups, measured, out.parent, list(readings.values()))
     parts = [
         *_opening(groups, judged),
         *_ran(groups, measured),
@@ -113,8 +116,9 @@ def _reasons(number: int, claim: Claim, groups: Sequence[Study]) -> str:
 def _ran(groups: Sequence[Study], speeds: Speeds) -> list[str]:
     machines = sorted({settings(run.machine) for study in groups for run in study.all_runs()})
     lines = [f"- Trained on: {machine}." for machine in machines]
-    if speeds.corpora:
-        lines.append(f"- Speeds measured apart, arms in turn, on: {settings(speeds.machine)}.")
+    if speeds.measured:
+        timed = sorted({settings(speed.machine) for speed in speeds.measured})
+        lines += [f"- Speeds measured apart, arms in turn, on: {machine}." for machine in timed]
     else:
         lines.append("- Speeds were not measured, so nothing is said about seconds.")
     lines += [

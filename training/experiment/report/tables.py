@@ -8,7 +8,7 @@ from training.experiment.report.claims import Claim, percent, spread
 from training.experiment.report.compare import AXES, COSTS, at_equal_cost, p_value, savings, standing
 from training.experiment.report.paper import CORPORA, LOSSES, SOONER
 from training.experiment.report.statistics import paired_test, summarise
-from training.experiment.report.studies import Speeds, Study
+from training.experiment.report.studies import Run, Speeds, Study
 
 NONE = "–"
 
@@ -64,8 +64,9 @@ def budget(study: Study) -> str:
 
 
 def label(study: Study) -> str:
-    """A study's corpus, budget and, where the corpus ran under several settings, which one it is."""
-    return f"{study.corpus}, {budget(study)}" + (f", setting {study.number}" if study.number > 1 else "")
+    """A study's corpus, budget, width and, where the corpus ran under several settings, which one it is."""
+    width = f", {study.base['width']} wide" if "width" in study.base else ""
+    return f"{study.corpus}, {budget(study)}{width}" + (f", setting {study.number}" if study.number > 1 else "")
 
 
 def duration(seconds: float) -> str:
@@ -95,7 +96,7 @@ def what_ran(studies: Sequence[Study], speeds: Speeds) -> str:
                     f"{run.parameters / size:.2f}" if size else NONE,
                     f"{run.flops_per_token / 1e6:,.1f}",
                     count(summarise(study.values(arm, study.seeds(arm), lambda run: run.tokens)).mean),
-                    _speed(speeds, study.corpus, arm),
+                    _speed(speeds, run),
                 ]
             )
         rows += [
@@ -106,9 +107,9 @@ def what_ran(studies: Sequence[Study], speeds: Speeds) -> str:
     return table([*head, "tokens a second"], rows)
 
 
-def _speed(speeds: Speeds, corpus: str, arm: str) -> str:
-    speed = speeds.of(corpus, arm)
-    return NONE if speed is None else f"{speed:,.0f} ± {speeds.spread(corpus, arm):.0%}"
+def _speed(speeds: Speeds, run: Run) -> str:
+    speed = speeds.of(run)
+    return NONE if speed is None else f"{speed:,.0f} ± {speeds.spread(run):.0%}"
 
 
 def losses(study: Study) -> str:
