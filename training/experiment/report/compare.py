@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from training.experiment.arms import EQUAL_SIZE, is_control
+from training.experiment.arms import EQUAL_SIZE, family, is_control
 from training.experiment.report.statistics import Paired, Summary, loss_at, paired_test, pooled_sd, saved, summarise
 from training.experiment.report.studies import Run, Speeds, Study
 
@@ -120,7 +120,9 @@ def standing(study: Study, arm: str, cost: Cost) -> tuple[str, str]:
     or more, and one of them costs as much within `TOLERANCE`. A word starting with `open` says what is missing.
     """
     own = cost(study.one(arm))
-    rivals = [control for control in study.runs if is_control(control) and control != arm]
+    rivals = [
+        control for control in study.runs if is_control(control) and family(control) == family(arm) and control != arm
+    ]
     rivals = [rival for rival in rivals if cost(study.one(rival)) <= own * (1 + TOLERANCE)]
     if not any(cost(study.one(rival)) >= own * (1 - TOLERANCE) for rival in rivals):
         return "open", "no model without a shortcut of that cost ran"
