@@ -215,7 +215,9 @@ TABLE: dict[str, Arm] = {
     "head-gates": Arm(
         make=lambda base: _plain(base, head_gates=True),
         about="baseline with a gate on each head, made from the block's input",
+        control=True,
         trial=True,
+        family="head-gates",
     ),
     "x0": Arm(
         make=lambda base: _plain(base, first_input=True),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from training.experiment.arms import EQUAL_SIZE, family, is_control
+from training.experiment.arms import EQUAL_SIZE, TRIALS, family, is_control
 from training.experiment.report.statistics import Paired, Summary, loss_at, paired_test, pooled_sd, saved, summarise
 from training.experiment.report.studies import Run, Speeds, Study
 
@@ -54,12 +54,13 @@ def compare(study: Study, arm: str, other: str) -> Comparison | None:
     return Comparison(paired_test(one, two), pooled_sd(one, two))
 
 
-def of_equal_size(study: Study) -> list[str]:
-    """Arms made as large as the shortcut model that ran and are as large, within `TOLERANCE`."""
-    if "shortcut" not in study.runs:
+def of_equal_size(study: Study, own: str = "shortcut") -> list[str]:
+    """Controls made as large as the shortcut model, or its like on another baseline, that ran and are as large."""
+    if own not in study.runs:
         return []
-    size = study.one("shortcut").parameters
-    near = (arm for arm in EQUAL_SIZE if arm in study.runs and abs(study.one(arm).parameters / size - 1) <= TOLERANCE)
+    size = study.one(own).parameters
+    made = EQUAL_SIZE if not family(own) else [arm for arm in TRIALS if is_control(arm) and family(arm) == family(own)]
+    near = (arm for arm in made if arm in study.runs and abs(study.one(arm).parameters / size - 1) <= TOLERANCE)
     return list(near)
 
 
