@@ -45,8 +45,8 @@ def _picture_first(groups: Sequence[Study], judged: Sequence[Claim], shown: Sequ
     for place in shown:
         best, values = next(iter(differences(groups[place]).items()))
         lines.append(
-            f"- {label(groups[place])}: that the shortcut ends below the baseline {judged[0].by_study[place]}. Lowest "
-            f"of all is `{best}`, at {mean_sd(values)} from it.".replace("at -", "at −")
+            f"- {label(groups[place])}: shortcut below the baseline: {judged[0].by_study[place]}. Lowest of all is "
+            f"`{best}`, at {mean_sd(values)} from the baseline.".replace("at -", "at −")
         )
     return [
         f"![How far each arm ends from the baseline, corpus by corpus]({IMAGES}/{OVERVIEW})",
