@@ -12,10 +12,12 @@ import pytest
 from shortcut_gen.errors import DataError
 from shortcut_gen.network.config import ModelConfig
 from training.experiment.arms import ARMS as NAMED
+from training.experiment.arms import TRIALS
 from training.experiment.kept import keep
-from training.experiment.report.claims import FAILS, HOLDS, UNMATCHED, UNTESTED, claims
+from training.experiment.report.claims import FAILS, HOLDS, UNMATCHED, UNTESTED, claims, ends_lower
 from training.experiment.report.compare import COSTS, savings, standing
 from training.experiment.report.depth import read_readings, to_line
+from training.experiment.report.lasting import fits, fitted, lasting, meeting
 from training.experiment.report.page import write
 from training.experiment.report.statistics import first_reached, loss_at, paired_test, saved, two_sided_p
 from training.experiment.report.studies import Speed, Speeds, Study, read_results, read_speeds, studies
@@ -198,6 +200,58 @@ def test_a_win_beyond_the_paper_needs_a_rival_of_its_cost_and_three_seeds(studie
     assert standing(studied(grid(means))[0], "shortcut-current", size)[0] == "open"
 
 
+def test_a_strong_baseline_has_rivals_of_its_own(studied: Studied, tmp_path: Path) -> None:
+    """A plain model with rotary positions is no rival of a shortcut without them, and the other way round."""
+    size, arms = COSTS["non-embedding parameters"], [*ARMS, *TRIALS]
+    means = {"baseline": 3.0, "shortcut": 2.5, "wide": 2.8, "strong": 2.0, "strong-shortcut": 1.9, "strong-wide": 1.8}
+    study = studies(read_results(save(tmp_path / "results.jsonl", grid(means)), arms), ["maestro"], arms)[0]
+    assert standing(study, "shortcut", size)[0] == "wins"
+    assert standing(study, "strong-shortcut", size)[0] == "does not win"
+    assert ends_lower(study, "baseline").word == HOLDS
+    strong = ends_lower(study, "strong", "strong-shortcut")
+    assert strong.word == UNMATCHED and "strong-wide" in strong.why
+
+
+# --- does it last ---
+
+
+def falling(a: float, b: float, c: float) -> list[dict[str, float]]:
+    """A run's curve on a power law, but 0.2 lower in the last third, where the rate decays."""
+    places = [TOKENS * n // 20 for n in range(1, 21)]
+    return [
+        {"tokens": place, "loss": a + b * (place / 1e6) ** -c - (0.2 if place > 0.7 * TOKENS else 0.0)}
+        for place in places
+    ]
+
+
+def test_a_fit_finds_the_law_and_where_two_of_them_meet(studied: Studied) -> None:
+    """Before the decay alone; the lead of 0.4·t^-0.5 - 0.1 ends at 16 M tokens."""
+    schedule = {"optimizer": {"schedule": "wsd", "decay_share": 0.3}}
+    one = record("maestro", "baseline", 0, 2.0, curve=falling(2.0, 1.0, 0.5), **schedule)
+    other = record("maestro", "wide", 0, 2.0, curve=falling(2.1, 0.6, 0.5), flops_per_token=32_000_000, **schedule)
+    study = studied([one, other])[0]
+    found = fits(study)
+    assert (found["baseline"].a, found["baseline"].b, found["baseline"].c) == pytest.approx((2.0, 1.0, 0.5), abs=0.03)
+    end = 0.7 * TOKENS
+    assert meeting(found["wide"], found["baseline"], (1.0, 1.0), end) == pytest.approx(16e6, rel=0.05)
+    assert meeting(found["baseline"], found["baseline"], (1.0, 2.0), end) is None  # the cheaper stays ahead for good
+    rows = {row[0]: row[1:] for row in lasting(study, Speeds())}
+    assert rows["`wide`"][4] == "at 4.6 times"
+    assert rows["`wide`"][-1] == "not measured"
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [(n * 1e6, 3.0 - n / 10) for n in range(1, 6)],  # too few
+        [(n * 1e6, 3.0 + n / 10) for n in range(1, 15)],  # rising
+        [(n * 1e6, 5.0 - n / 10) for n in range(1, 15)],  # a straight line: no power describes it
+    ],
+)
+def test_no_law_is_made_up(points: list[tuple[float, float]]) -> None:
+    assert fitted(points) is None
+
+
 # --- reading ---
 
 
@@ -287,11 +341,12 @@ def test_the_page_names_what_ran_and_nothing_else(tmp_path: Path) -> None:
     write(save(tmp_path / "results.jsonl", records), tmp_path / "speed.json", out)
     text = out.read_text(encoding="utf-8")
     pictures = re.findall(r"\]\((images/[^)]+\.png)\)", text)
-    assert pictures == ["images/reproduction-maestro.png"]
+    assert pictures == ["images/reproduction.png", "images/reproduction-maestro.png"]
+    assert text.index("images/reproduction.png") < text.index("## Verdicts")  # the picture comes first
     assert all((out.parent / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
     ran, missing = text.split("## What did not run")
     assert "`mlps`" not in ran and "shortcut-middle" in missing and "text8" in missing
-    assert "| WikiText-103 | `baseline` | 3.95 | did not run |" in ran
+    assert "| WikiText-103 | `baseline` | 3.95, 31.78% | did not run (128 wide) |" in ran
     assert "2.0050 ± 0.0071" in ran and "100 ± 2%" in ran
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert len(tables) >= 7
