@@ -103,6 +103,7 @@ def main(
     engines: tuple[str, ...] = ("auto", "torch"),
     threads: tuple[int, ...] = (1, 2),
     piece_seconds: float = 0.12,
+    guidance: float = SpeechTokenizer.usual.guidance,
     device: str = "cpu",
     output: str | None = None,
 ) -> None:
@@ -117,6 +118,7 @@ def main(
         engines: Engines to time: auto, torch or native.
         threads: CPU threads of torch and of the native engine.
         piece_seconds: Sound that is decoded at a time; the page's is 0.12.
+        guidance: How much further than by itself the model holds to the prompt; above 0 each id costs twice.
         device: Where the model runs.
         output: JSON file to write.
     """
@@ -133,7 +135,8 @@ def main(
     for number in range(rounds + 1):
         for (engine, count), pipeline in pipelines.items():
             torch.set_num_threads(count)
-            run = continue_once(pipeline, given, SamplingParams(seconds=seconds, seed=number), every)
+            params = SamplingParams(seconds=seconds, seed=number, guidance=guidance)
+            run = continue_once(pipeline, given, params, every)
             if number:
                 runs[engine, count].append(run)
     print(f"{'':40}" + "".join(f"{f'{engine}, {count} thread(s)':>24}" for engine, count in runs))

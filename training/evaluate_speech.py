@@ -66,6 +66,8 @@ class SpeechEvaluation:
     """Keep only the k likeliest ids; 0 keeps all."""
     top_p: float = SpeechTokenizer.usual.top_p
     """Keep the fewest ids whose probabilities reach p; 1 keeps all."""
+    guidance: float = SpeechTokenizer.usual.guidance
+    """How much further than by itself the model holds to the prompt."""
     seed: int = 0
     """Seed of the continuations."""
     batch_size: int = 8
@@ -94,7 +96,7 @@ class SpeechEvaluation:
     @property
     def params(self) -> SamplingParams:
         """The sampler's part."""
-        names = ("temperature", "top_k", "top_p", "seed", "seconds")
+        names = ("temperature", "top_k", "top_p", "guidance", "seed", "seconds")
         return SamplingParams(**{name: getattr(self, name) for name in names})
 
 
@@ -169,7 +171,8 @@ def evaluate(checkpoint: Path, settings: SpeechEvaluation) -> dict[str, Any]:
         "checkpoint": checkpoint.name,
         "data": settings.data.name,
         "settings": {
-            name: getattr(settings.params, name) for name in ("temperature", "top_k", "top_p", "seed", "seconds")
+            name: getattr(settings.params, name)
+            for name in ("temperature", "top_k", "top_p", "guidance", "seed", "seconds")
         }
         | {"prompt_seconds": settings.prompt_seconds},
         "takes": len(real),

@@ -71,7 +71,8 @@ class Endpoint:
     def _make(
         self, run: Run, file: object, asked: Call
     ) -> tuple[list[list[Path]], dict[str, Any], tuple[Continuation, ...]]:
-        plan = planned(replace(asked, fresh=asked.seed is None), self.do.most_seconds, self.models.names, {})
+        asked = replace(asked, fresh=asked.seed is None)
+        plan = planned(asked, self.do.most_seconds, self.models.names, {}, self.do.usual.guidance)
         params, name = plan.params, plan.checkpoint or self.models.default
         wav = switch(asked.wav, "wav")
         prompt = self._prompt(file, asked.prompt_seconds)

@@ -25,8 +25,9 @@ _HASH = 64
 _STEP = ("number", "parent", "prompt", "settings", "checkpoint", "codec", "variations")
 _PROMPT = ("name", "example", "start", "seconds", "ids")
 _SETTINGS = ("temperature", "top_k", "top_p", "min_p", "seed", "seconds")
-_GAINS, _ENDING = "tap_gains", "ending"
-"""Settings that are there where a tap was turned, and where an end was looked for."""
+_GAINS, _ENDING, _GUIDANCE = "tap_gains", "ending", "guidance"
+_OPTIONS = (_GAINS, _ENDING, _GUIDANCE)
+"""Settings that are there where a tap was turned, an end was looked for, and the prompt held to more than by itself."""
 MAX_TAPS = 16
 
 
@@ -101,9 +102,7 @@ def write(saved: Saved) -> bytes:
                 "number": step.number,
                 "parent": step.parent if step.parent and step.parent[0] in known else None,
                 "prompt": asdict(step.origin) | {"ids": ids},
-                "settings": {
-                    name: settings[name] for name in (*_SETTINGS, *(o for o in (_GAINS, _ENDING) if settings[o]))
-                },
+                "settings": {name: settings[name] for name in (*_SETTINGS, *(o for o in _OPTIONS if settings[o]))},
                 "checkpoint": {"name": made_by.name, "sha256": made_by.sha256},
                 "codec": {"sha256": made_by.codec} if made_by.codec else None,
                 "variations": [{"ids": list(each)} for each in step.variations],
@@ -183,9 +182,9 @@ def _step(value: Any, at: str, before: Mapping[int, Step], vocab: int, frame: in
         ids = whole[: _whole(prompt["ids"], f"{at}.prompt.ids", 1, len(whole))]
     else:
         ids = _ids(prompt["ids"], f"{at}.prompt.ids", vocab, MAX_IDS)
-    options = [each for each in (_GAINS, _ENDING) if isinstance(value["settings"], dict) and each in value["settings"]]
+    options = [each for each in _OPTIONS if isinstance(value["settings"], dict) and each in value["settings"]]
     settings = _object(value["settings"], f"{at}.settings", (*_SETTINGS, *options))
-    for name in (*_SETTINGS, *({_ENDING} & {*options})):
+    for name in (*_SETTINGS, *({_ENDING, _GUIDANCE} & {*options})):
         _number(settings[name], f"{at}.settings.{name}", -(2**63), 2**63)  # `SamplingParams` knows better
     if _GAINS in options:
         gains = _list(settings[_GAINS], f"{at}.settings.{_GAINS}", 1, MAX_TAPS)

@@ -68,8 +68,11 @@ class Plan:
     """None for the usual one."""
 
 
-def planned(asked: Asked, most_seconds: float, checkpoints: Collection[str], said: Mapping[str, str]) -> Plan:
+def planned(
+    asked: Asked, most_seconds: float, checkpoints: Collection[str], said: Mapping[str, str], guidance: float = 0.0
+) -> Plan:
     """Check settings. most_seconds: how long a run can be. said: what messages call a value, where not by its name.
+    guidance: that of the modality, which no page asks for.
 
     Raises SettingsError.
     """
@@ -86,6 +89,7 @@ def planned(asked: Asked, most_seconds: float, checkpoints: Collection[str], sai
         if switch(asked.fresh, name("fresh"))
         else whole(asked.seed, name("seed"), 0, MAX_SEED),
         seconds=number(asked.seconds, name("seconds"), LEAST_SECONDS, most_seconds),
+        guidance=guidance,
         ending=ENDING_SECONDS if switch(asked.ending, name("ending")) else None,
     )
     count = whole(asked.variations, name("variations"), 1, MAX_VARIATIONS)

@@ -178,7 +178,7 @@ class Tab(Prompts, Opening):
             yield (gr.skip(), *said, gr.skip()) if self.sessions.parting else (gr.skip(),) * 6
             return
         try:
-            plan = planned(settings, self.most_seconds, self.models.names, ON_PAGE)
+            plan = planned(settings, self.most_seconds, self.models.names, ON_PAGE, self.usual.guidance)
             pipeline = self.models.pipeline(plan.checkpoint)
             run.made_by = self.models.made_by(plan.checkpoint)
             given = prompt(run, pipeline)

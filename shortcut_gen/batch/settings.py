@@ -42,6 +42,9 @@ class BatchSettings:
     """Keep the fewest ids whose probabilities reach p, 1 all; {music} for music, {speech} for speech if not given."""
     min_p: float = 0.0
     """Keep ids at least this share as likely as the likeliest; 0 keeps all."""
+    guidance: float | None = None
+    """How much further than by itself the model holds to the prompt, 0 to 10, at half the speed above 0; {music} for
+    music, {speech} for speech if not given."""
     ending: float | None = None
     """Look past the length for the best place to end, in so many seconds of music; it breaks off if not given."""
     prompt_seconds: float | None = None
@@ -83,7 +86,7 @@ class BatchSettings:
         """The sampler's part of the settings; `usual` is for what is not set."""
         values = {
             name: getattr(self, name)
-            for name in ("temperature", "top_k", "min_p", "seed", "seconds", "top_p", "ending")
+            for name in ("temperature", "top_k", "min_p", "seed", "seconds", "top_p", "guidance", "ending")
         }
         unset = {name for name, value in values.items() if value is None and name != "ending"}
         return SamplingParams(**values | {name: getattr(usual, name) for name in unset})
@@ -94,6 +97,8 @@ class BatchSettings:
         left_out = {"seed", "tap_gains"}
         if self.ending is None:  # what was made before it was an option
             left_out.add("ending")
+        if not values["guidance"]:  # likewise
+            left_out.add("guidance")
         return {name: value for name, value in values.items() if name not in left_out}
 
 
@@ -106,7 +111,7 @@ def _parser() -> ArgumentParser:
     )
     parser.add_argument("prompts", nargs="*", default=[], help="MIDI files, sound files, or folders of them")
     helps = {p.args[1]: p.description for p in docstring_parser.parse_from_object(BatchSettings).params}
-    for name in ("seconds", "top_p"):
+    for name in ("seconds", "top_p", "guidance"):
         usual = [f"{getattr(tokenizer.usual, name):g}" for tokenizer in (PianoTokenizer, SpeechTokenizer)]
         helps[name] = (helps[name] or "").format(music=usual[0], speech=usual[1])
     for field in dataclasses.fields(BatchSettings):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from shortcut_gen.decoding.depth import DepthLog, Seen, surprises
 from shortcut_gen.decoding.engines import Decoding, Engine, Looking, TorchEngine
+from shortcut_gen.decoding.guidance import GuidedDecoding
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import CheckpointError, SettingsError
 from shortcut_gen.modalities.base import Tokenizer
@@ -56,6 +57,8 @@ class Row:
         self.made = 0
         self.read = False
         """Whether the model has read a window of it."""
+        self.guidance = params.guidance if self.ids else 0.0
+        """Of what it is drawn from; without a prompt there is nothing to hold to."""
         self.opening = [] if self.ids else tokenizer.start(self.uniform())
         """What it begins with where there is no prompt; the model chooses the rest."""
 
@@ -74,6 +77,12 @@ class Row:
         """What the model reads before the first id, one less than it can hold, or once its window is full: the newest
         `kept` ids of it."""
         return self._tokenizer.clip(self.ids, kept if self.read else context - 1)
+
+    def blind(self, window: Sequence[int]) -> list[int]:
+        """What its twin reads where it reads `window` itself (guidance.py): the last moments of the prompt; half of the
+        window where that slid, and is no prompt's any more."""
+        most = max(self._tokenizer.usual.blind, len(window) // 2 if self.read else 0)
+        return self._tokenizer.clip(window, most) or list(window)
 
     def note(self, seen: Seen, place: int) -> None:
         """Write down what was seen when its next id was drawn, at that place among the rows that were read."""
@@ -156,7 +165,7 @@ class Sampler:
         rows = [row for row in rows if not row.ended]
         if not rows:
             return
-        decoding = self.engine.decoding(len(rows))
+        decoding = GuidedDecoding(self.engine, len(rows)) if params.guidance else self.engine.decoding(len(rows))
         for place, row in enumerate(rows):
             look(decoding, place, row)
         tokens = self._prefill(rows, decoding)
@@ -181,6 +190,8 @@ class Sampler:
         windows = [tuple(row.window(self.model.config.context, self.kept)) for row in rows]
         firsts = {window: index for index, window in reversed([*enumerate(windows)])}
         read = sorted(firsts.values())
+        for index in read:
+            guide(decoding, index, rows[index], windows[index])
         logits = decoding.read_all(read, [windows[index] for index in read])
         for index, window in enumerate(windows):
             rows[index].read = True
@@ -201,7 +212,10 @@ class Sampler:
             some = next_ids(decoding, [tokens[i] for i in going], [rows[i] for i in going], going)
             chosen.update(zip(going, some, strict=True))
         slid = [rows[index] for index in full]
-        logits = decoding.read_all(full, [row.window(context, self.kept) for row in slid])
+        windows = [row.window(context, self.kept) for row in slid]
+        for index, row, window in zip(full, slid, windows, strict=True):
+            guide(decoding, index, row, window)
+        logits = decoding.read_all(full, windows)
         chosen.update(zip(full, first_ids(self.engine, decoding, logits, slid, range(len(slid))), strict=True))
         return [chosen[index] for index in range(len(rows))]
 
@@ -216,17 +230,25 @@ def look(decoding: Decoding, place: int, row: Row | None) -> None:
         decoding.look(place, watched=row.depth is not None, gains=row.params.tap_gains)
 
 
+def guide(decoding: Decoding, place: int, row: Row, window: Sequence[int]) -> None:
+    """Have a row of a decoding guided as it asks to be, from the window on that is read next."""
+    if isinstance(decoding, GuidedDecoding):
+        twin = row.blind(window) if row.guidance else ()
+        decoding.guide(place, row.guidance, twin, len(window), gains=row.params.tap_gains)
+
+
 def first_ids(
     engine: Engine, decoding: Decoding, logits: Tensor, rows: Sequence[Row], places: Sequence[int]
 ) -> list[int]:
     """The ids behind windows that were just read, of logits (windows, V): each row's behind the window at its place."""
     seen = _seen(decoding, rows)
     with torch.inference_mode():
+        plain = getattr(decoding, "plain", logits)[list(places)].float().cpu() if seen else logits
+        totals = plain.logsumexp(dim=-1) if seen else None
         logits = logits[list(places)]
-        totals = logits.float().cpu().logsumexp(dim=-1) if seen else None
     tokens = engine.choose(logits, *draws(rows))
     if seen and totals is not None:
-        surprise = surprises(totals, logits.float().cpu(), tokens)
+        surprise = surprises(totals, plain, tokens)
         seen = Seen(seen.shares[list(places)], surprise)
         for number, row in enumerate(rows):
             row.note(seen, number)

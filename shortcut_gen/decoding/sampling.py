@@ -18,6 +18,7 @@ UNUSABLE = -1
 """What is drawn from a row of unusable logits."""
 MOST_GAIN = 4
 """A tap counts at most so many times as much as it was trained to."""
+MOST_GUIDANCE = 10
 LIKELIEST = 256
 """Ids that top-p sorts at first; only where they hold too little of the mass are all of them sorted."""
 
@@ -43,6 +44,9 @@ class SamplingParams:
     tap_gains: tuple[float, ...] = ()
     """How many times as much each tap's keys count in the last block's attention: a number from 0, which removes the
     tap, to 4 for each; empty, or all 1, as trained."""
+    guidance: float = 0.0
+    """How much further than by itself the model holds to the prompt, from 0 to 10 (guidance.py): logits move by so many
+    times what the prompt but for its last moments changes about them."""
     ending: float | None = None
     """Go on past `seconds` by so many, then take back what follows the place in them that sounds most like an end
     (`Tokenizer.to_ending`); None breaks off at once, as speech does in any case."""
@@ -69,6 +73,7 @@ class SamplingParams:
             check("max_tokens", whole(self.max_tokens) and self.max_tokens >= 1, "a whole number of at least 1")
         if self.seconds is not None:
             check("seconds", number(self.seconds) and 0 < self.seconds <= 86_400, "a number above 0, at most 86400")
+        check("guidance", number(self.guidance) and 0 <= self.guidance <= MOST_GUIDANCE, "a number from 0 to 10")
         self._check_gains(number)
         if self.ending is not None:
             check("ending", number(self.ending) and 0 < self.ending <= 600, "a number above 0, at most 600")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from shortcut_gen.decoding.engines import Decoding
-from shortcut_gen.decoding.sampler import Row, Sampler, Stream, checked, first_ids, look, next_ids
+from shortcut_gen.decoding.guidance import GuidedDecoding
+from shortcut_gen.decoding.sampler import Row, Sampler, Stream, checked, first_ids, guide, look, next_ids
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.decoding.turns import Cohort, pieces
 from shortcut_gen.errors import SettingsError
@@ -25,7 +25,7 @@ AHEAD = 4096
 
 class _Seat:
     """A row in the batch, or waiting for a place in it. All but `row` is guarded by the batch's lock; `row`, `window`,
-    `read` and `token` are the worker's alone once the row has its place."""
+    `read`, `slid` and `token` are the worker's alone once the row has its place."""
 
     def __init__(self, row: Row, request: "Request") -> None:
         self.row = row
@@ -35,6 +35,8 @@ class _Seat:
         self.window: list[int] = []
         """What is to be read into it, or, with `read` of all of it, has been."""
         self.read = 0
+        self.slid = False
+        """Whether its window is not its first."""
         self.token = 0
         """Its newest id, which the model has not read."""
         self.new: list[int] = []
@@ -146,7 +148,7 @@ class SharedSampler:
         self._places: list[_Seat | None] = [None] * self.rows
         self._waiting: deque[_Seat] = deque()
         self._worker: threading.Thread | None = None
-        self._decoding: Decoding | None = None
+        self._decoding: GuidedDecoding | None = None
         self._cohort = Cohort()
 
     def __repr__(self) -> str:
@@ -168,7 +170,7 @@ class SharedSampler:
         with self._lock:
             waiting = [seat for seat in request._seats if not seat.done]
             if waiting and self._decoding is None:
-                self._decoding = self.sampler.engine.decoding(self.rows)
+                self._decoding = GuidedDecoding(self.sampler.engine, self.rows)
             self._waiting.extend(waiting)
             self._admit()
             if waiting and self._worker is None:
@@ -281,6 +283,8 @@ class SharedSampler:
         assert decoding is not None and seat.place is not None
         if not start:
             look(decoding, seat.place, seat.row)
+            guide(decoding, seat.place, seat.row, seat.window)
+            seat.slid = seat.row.read
         end = next(end for end in pieces(len(seat.window), decoding.piece) if end > start)
         try:
             logits = decoding.read(seat.place, seat.window[start:end], start=start)
@@ -297,6 +301,7 @@ class SharedSampler:
                 for other in self._places
                 if other is not None and other.reads and not other.read and other.window == seat.window
                 if other.row.params.tap_gains == seat.row.params.tap_gains
+                if other.row.guidance == seat.row.guidance and other.row.read == seat.slid
             ]
         for other in same:
             assert other.place is not None

@@ -22,6 +22,10 @@ class Usual:
     seconds: float
     """How long to go on."""
     top_p: float
+    guidance: float = 0.0
+    """How much further than by itself the model holds to the prompt (decoding/guidance.py)."""
+    blind: int = 64
+    """Ids of a prompt's end that a guided row's twin reads, at most."""
 
 
 class Grammar(Protocol):

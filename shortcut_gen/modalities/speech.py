@@ -34,7 +34,13 @@ class SpeechTokenizer:
     ends = False
     suffixes: tuple[str, ...] = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
     media: type[Any] = Audio
-    usual = Usual(prompt_seconds=5.0, seconds=10.0, top_p=1.0)  # below 1 it falls silent (docs/experiments.md)
+    usual = Usual(
+        prompt_seconds=5.0,
+        seconds=10.0,
+        top_p=1.0,  # below 1 it falls silent (docs/experiments.md)
+        guidance=1.5,  # or it loses the voice, likewise
+        blind=8,
+    )
 
     def __init__(
         self,

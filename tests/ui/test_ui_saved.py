@@ -41,7 +41,7 @@ SAVED = Saved(
             parent=(1, 1),
             origin=Origin(name="J. S. Bach", example=FIRST, seconds=5.0),
             ids=(370, 60, 300, 64),
-            params=replace(PARAMS, seed=2**31 - 1, top_k=3, ending=12.0),
+            params=replace(PARAMS, seed=2**31 - 1, top_k=3, ending=12.0, guidance=1.5),
             made_by=replace(BY, codec="f" * 64),
             variations=((),),
         ),

@@ -305,6 +305,7 @@ class NativeDecoding:
         The next step overwrites them.
         """
         self._advance(tokens, rows, None)
+        self.seen = Seen(self._shares, None) if self._watching else None
         return self._shown[: len(tokens)]
 
     def draw(
