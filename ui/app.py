@@ -24,6 +24,7 @@ from ui.models import Entry, Models
 from ui.operate import Front, Operation
 from ui.programs import Programs, files_of
 from ui.registry import TABS, VOICES
+from ui.rendered import Rendered
 from ui.sessions import Sessions
 from ui.tab import Tab
 from ui.text import page as words
@@ -216,6 +217,9 @@ def application(
             raise ending()
 
     programs = Programs(page, mcp, operation.limits.runs)
-    guard = Guard(app, policy, sessions.uploads, inputs, programs, begins, uploaded_bytes)
+    rendered = Rendered(app)
+    guard = Guard(rendered, policy, sessions.uploads, inputs, programs, begins, uploaded_bytes)
     sessions.watch = metrics = Metrics(sessions, models)
-    return Front(guard, sessions, metrics, operation, policy, models), page
+    front = Front(guard, sessions, metrics, operation, policy, models)
+    front.render = rendered.render
+    return front, page
