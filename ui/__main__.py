@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ui.main")
 
+SWITCH_SECONDS = 0.001
+"""After which a thread that makes music lets the one that answers requests go on; Python's own are 5 ms, each time it
+waits for the network."""
+
 
 def check_port(host: str, port: int) -> None:
     """Raises SettingsError where nothing can listen there; Gradio would print a traceback."""
@@ -85,6 +89,7 @@ def serve(arguments: argparse.Namespace) -> None:
     # Uploads lie beside the results, so that all of it goes when the server ends; gradio reads this when imported.
     os.environ["GRADIO_TEMP_DIR"] = str(sessions.uploads)
     tempfile.tempdir = str(sessions.temporary)  # what libraries write in passing goes with it
+    sys.setswitchinterval(SWITCH_SECONDS)
     signals = Signals()
     before = signal.signal(signal.SIGTERM, signals)
     try:
