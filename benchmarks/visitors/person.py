@@ -186,7 +186,9 @@ class Person:
                         message = json.loads(line.removeprefix("data:"))
                         return self._note(message, time.monotonic() - clicked, mine)
                     if "close_stream" in line:
+                        mine.said = f"the server closed the stream; {mine.said}"
                         return
+                mine.said = f"the stream broke off; {mine.said}"
         finally:
             if mine.outcome in ("answered", "stopped"):  # what is left to hear is there
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -199,12 +201,15 @@ class Person:
         text = json.dumps(output.get("data") or output.get("error") or "")
         mine.said = plain(text) or mine.said
         if not message.get("success") or "status error" in text:
+            mine.said = plain(text) or f"failed: {text[:200]}"
             return
         if "Stopped" in mine.said:  # maybe before it began, which the button's own answer has said
             mine.outcome = "stopped"
         elif "<article" in text:
             mine.outcome, mine.whole = "answered", now
             mine.files = re.findall(r"results/[0-9a-f]+/[\w.-]+\.(?:mid|wav)", text)
+        else:
+            mine.said = f"nothing was made; {mine.said}"
 
     async def _hear(self, address: str, bytes_per_second: int, clicked: float, mine: Visit) -> None:
         """As static/live.js: over short answers, in a hurry where there is little ahead."""
