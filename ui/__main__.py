@@ -1,6 +1,7 @@
 """`python -m ui`: serves the demo."""
 
 import argparse
+import asyncio
 import importlib.util
 import logging
 import os
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Gradio sets matplotlib's backend around each event, where there is matplotlib; looking for one would take a while.
+os.environ.setdefault("MPLBACKEND", "agg")
 
 from shortcut_gen import shipped
 from shortcut_gen.errors import SettingsError, ShortcutGenError
@@ -29,9 +32,13 @@ if TYPE_CHECKING:
     from shortcut_gen.pipeline import Prompt
     from ui.guard import Policy
     from ui.models import Models
-    from ui.operate import Operation
+    from ui.operate import Front, Operation
 
 log = logging.getLogger("ui.main")
+
+SWITCH_SECONDS = 0.001
+"""After which a thread that makes music lets the one that answers requests go on; Python's own are 5 ms, each time it
+waits for the network."""
 
 
 def check_port(host: str, port: int) -> None:
@@ -82,6 +89,7 @@ def serve(arguments: argparse.Namespace) -> None:
     # Uploads lie beside the results, so that all of it goes when the server ends; gradio reads this when imported.
     os.environ["GRADIO_TEMP_DIR"] = str(sessions.uploads)
     tempfile.tempdir = str(sessions.temporary)  # what libraries write in passing goes with it
+    sys.setswitchinterval(SWITCH_SECONDS)
     signals = Signals()
     before = signal.signal(signal.SIGTERM, signals)
     try:
@@ -137,6 +145,7 @@ def listen(
     app, page = application(models, sessions, policy, arguments.mcp, operation, uploaded_bytes)
     logging.getLogger().addHandler(app.metrics.faults)
     app.starting = arguments.mcp
+    go_ahead(app, url(arguments.host, arguments.port))
     if arguments.mcp and page.mcp_server_obj is None:
         raise SettingsError(f"--mcp cannot be served: {page.mcp_error}")
 
@@ -189,6 +198,14 @@ def listen(
         server.should_exit = True
         thread.join(10)
         page.close(verbose=False)
+
+
+def go_ahead(app: "Front", address: str) -> None:
+    """Do what the first visitor would wait for, and all others with them: none is answered meanwhile."""
+    if importlib.util.find_spec("matplotlib") is not None:
+        importlib.import_module("matplotlib")  # Gradio imports it at the first click
+    if app.render is not None:
+        asyncio.run(app.render(address.partition("//")[2]))
 
 
 def say(arguments: argparse.Namespace, line: str) -> None:

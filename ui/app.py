@@ -24,7 +24,9 @@ from ui.models import Entry, Models
 from ui.operate import Front, Operation
 from ui.programs import Programs, files_of
 from ui.registry import TABS, VOICES
+from ui.rendered import Rendered
 from ui.sessions import Sessions
+from ui.states import PAGES, keep_little
 from ui.tab import Tab
 from ui.text import page as words
 from ui.text import script
@@ -76,6 +78,7 @@ def footer(models: Mapping[str, Models]) -> str:
 def build(models: Mapping[str, Models], sessions: Sessions) -> gr.Blocks:
     """The page for the models there are, by tokenizer, each of which has a tab."""
     take_as_sent()
+    keep_little()
     # Uploads are Gradio's own files: looked over every quarter of an hour, gone after an hour.
     with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=(900, 3600)) as page:
         gr.HTML(header(list(models)), elem_id="top")
@@ -97,6 +100,7 @@ def build(models: Mapping[str, Models], sessions: Sessions) -> gr.Blocks:
             sessions.close(str(request.session_hash))
 
         page.unload(unload)
+    page.state_session_capacity = PAGES
     page.queue(max_size=max(QUEUE, sessions.runs + sessions.most_waiting + 40), default_concurrency_limit=sessions.runs)
     return page
 
@@ -216,6 +220,9 @@ def application(
             raise ending()
 
     programs = Programs(page, mcp, operation.limits.runs)
-    guard = Guard(app, policy, sessions.uploads, inputs, programs, begins, uploaded_bytes)
+    rendered = Rendered(app)
+    guard = Guard(rendered, policy, sessions.uploads, inputs, programs, begins, uploaded_bytes)
     sessions.watch = metrics = Metrics(sessions, models)
-    return Front(guard, sessions, metrics, operation, policy, models), page
+    front = Front(guard, sessions, metrics, operation, policy, models)
+    front.render = rendered.render
+    return front, page

@@ -22,6 +22,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -291,6 +292,14 @@ def _same_site(headers: Headers, host: str) -> bool:
     return site in ("none", "same-origin") or mode == "navigate"
 
 
+@lru_cache(8)
+def _around_nonces(page: bytes) -> list[bytes]:
+    """The page with what it runs first, in the pieces that a nonce goes between. Pages are kept (`ui.rendered`), and
+    looking through one took as long as all else about it."""
+    page = re.sub(rb"<head(\s[^>]*)?>", rb"\g<0>" + FIRST, page, count=1)
+    return re.sub(rb"<script(?=[\s>])", rb'<script nonce="\0"', page).split(b"\0")
+
+
 class _Answer:
     """Passes an answer on with the headers that each has; the page itself gets a nonce and, if need be, its cookie."""
 
@@ -318,8 +327,7 @@ class _Answer:
             self._body += message.get("body", b"")
             if message.get("more_body"):
                 return
-            body = re.sub(rb"<head(\s[^>]*)?>", rb"\g<0>" + FIRST, self._body, count=1)
-            body = re.sub(rb"<script(?=[\s>])", f'<script nonce="{self._nonce}"'.encode(), body)
+            body = self._nonce.encode().join(_around_nonces(self._body))
             MutableHeaders(raw=self._start["headers"])["content-length"] = str(len(body))
             await self._send(self._start)
             message = {"type": "http.response.body", "body": body}

@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,6 +103,8 @@ class Front:
         """Pages are served already, calls by MCP not yet: Gradio would serve them by a client of its own making."""
         self.last = time.monotonic()
         """When the last answer ended that brought something of a run."""
+        self.render: Callable[[str], Coroutine[Any, Any, None]] | None = None
+        """Has the page rendered for who calls the server by a name, as `ui.rendered` does."""
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from shortcut_gen.errors import MediaError, ShortcutGenError
 from ui.text import refusals
@@ -103,6 +104,18 @@ def address(token: str, name: str) -> str:
     return f"results/{token}/{quote(name)}"
 
 
+class _File(FileResponse):
+    """A file that may go, with its step, just when it is to be sent."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except RuntimeError:  # Starlette looks for it first, and says so when it is not there
+            if Path(self.path).is_file():
+                raise
+            await PlainTextResponse(refusals.RESULT_GONE, 404)(scope, receive, send)
+
+
 def route(find: Callable[[str, str], Result | None], made: Made) -> Route:
     """Serves the result that `find` gives for a run's token and a name: whole or in ranges; 404 where there is none."""
 
@@ -121,6 +134,6 @@ def route(find: Callable[[str, str], Result | None], made: Made) -> Route:
             return PlainTextResponse(refusals.RESULT_GONE, 404)
         headers = {"Cache-Control": "no-store" if result and result.fresh else "private, max-age=3600"}
         kind = _KINDS.get(path.suffix, "application/octet-stream")
-        return FileResponse(path, media_type=kind, filename=name, content_disposition_type="inline", headers=headers)
+        return _File(path, media_type=kind, filename=name, content_disposition_type="inline", headers=headers)
 
     return Route("/results/{token}/{name}", answer)

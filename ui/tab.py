@@ -4,6 +4,8 @@ A modality's tab (`ui/piano.py`, `ui/speech.py`) says how its prompts are read a
 `Performance`: what becomes of new ids while a run goes on. No layout, and no state but what is in `Sessions`.
 """
 
+import os
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
@@ -26,6 +28,10 @@ from ui.settings import FIELDS, ON_PAGE, Asked, pair_of, part, planned, word_of
 from ui.shortcuts import cost, gains_of
 from ui.takes import step_of, where
 from ui.text import refusals, runs
+
+_TURNS = threading.BoundedSemaphore(max(2, os.cpu_count() or 2))
+"""Runs that are rendered and drawn at a time. More would be no faster, and the one thread that answers all requests
+would get its share of the processors among them."""
 
 
 def buttons(*, running: bool) -> tuple[Any, Any]:
@@ -218,7 +224,8 @@ class Tab(Prompts, Opening):
                 run.outcome = status(runs.STOPPED_BEFORE)
                 yield gr.skip(), run.outcome, gr.skip(), *buttons(running=False), gr.skip()
                 return
-            performance.finish(made)
+            with _TURNS:
+                performance.finish(made)
             outcome = problem or performance.outcome(made, run.stop.is_set(), time.monotonic() - began)
             outcome += "" if run.stop.is_set() else cost(pipeline, prompt.ids, params.tap_gains)
             outcome += f" {self.sessions.parting}" if self.sessions.parting else ""
@@ -249,13 +256,15 @@ class Tab(Prompts, Opening):
                 waits = progress.queue and not any(each.ids for each in progress.continuations)
                 if not waits:
                     made = progress.continuations
-                    performance.hear(made[0])
+                    with _TURNS:
+                        performance.hear(made[0])
                 if run.stop.is_set() or all(progress.done):
                     break
                 if waits:
                     yield _meanwhile(status(runs.in_line(progress.queue), "busy", performance.live))
                 elif time.monotonic() - drawn >= performance.redraw_seconds:
-                    drawn, drawing = time.monotonic(), variations_html(performance.draw(made, progress.done))
+                    with _TURNS:
+                        drawn, drawing = time.monotonic(), variations_html(performance.draw(made, progress.done))
                     if drawing != before:  # a roll grows by itself
                         yield drawing, busy, *(gr.skip(),) * 4
                     before = drawing

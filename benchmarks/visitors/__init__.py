@@ -1,0 +1,1 @@
+"""People who use the page, without browsers: what `benchmarks.crowd` and `benchmarks.sessions` share."""
