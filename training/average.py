@@ -14,18 +14,19 @@ from jsonargparse import ArgumentParser
 
 from shortcut_gen.checkpoint import load_checkpoint, save_checkpoint
 from shortcut_gen.errors import CheckpointError
+from shortcut_gen.places import Place, place
 from training.cards.model import joined_licences, write_card
-from training.support.command_line import run
+from training.support.command_line import local, run
 
 
-def average(folders: Sequence[Path], out: Path) -> None:
+def average(folders: Sequence[Place], out: Path) -> None:
     """Write the mean of the checkpoints' weights to `out`, with the card of the last of them but for its figures.
 
     Raises CheckpointError where one cannot be read, or where they are not of one model, tokenizer and codec.
     """
     if len(folders) < 2:
         raise CheckpointError(f"{len(folders)} checkpoint is given; two or more are needed to average")
-    first, *others = (load_checkpoint(folder) for folder in folders)
+    first, *others = (load_checkpoint(local(folder)) for folder in folders)
     total = {name: weights.float().clone() for name, weights in first.model.state_dict().items()}
     for folder, other in zip(folders[1:], others, strict=True):
         for what in ("model", "tokenizer", "codec"):
@@ -51,9 +52,8 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m training.average", description="Average checkpoints' weights.", exit_on_error=False
     )
-    parser.add_argument(
-        "folders", nargs="+", type=Path, metavar="FOLDER", help="checkpoints of one model; the last one's card"
-    )
+    text = "checkpoints of one model, or their URLs; the last one's card"
+    parser.add_argument("folders", nargs="+", type=place, metavar="FOLDER", help=text)
     parser.add_argument("--out", type=Path, required=True, help="folder to write; one that is there is replaced")
     return parser
 
