@@ -5,6 +5,7 @@ nearer to it than any of them (Wortsman et al. 2022, arXiv:2203.05482). Whether 
 """
 
 import dataclasses
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,30 +14,38 @@ import torch
 from jsonargparse import ArgumentParser
 
 from shortcut_gen.checkpoint import load_checkpoint, save_checkpoint
-from shortcut_gen.errors import CheckpointError
+from shortcut_gen.errors import CheckpointError, SettingsError
 from shortcut_gen.places import Place, place
 from training.cards.model import joined_licences, write_card
 from training.support.command_line import local, run
 
 
-def average(folders: Sequence[Place], out: Path) -> None:
+def average(folders: Sequence[Place], out: Path, shares: Sequence[float] = ()) -> None:
     """Write the mean of the checkpoints' weights to `out`, with the card of the last of them but for its figures.
 
-    Raises CheckpointError where one cannot be read, or where they are not of one model, tokenizer and codec.
+    `shares` says how much each counts, in any unit; without it all count alike. Raises CheckpointError where one
+    cannot be read, or where they are not of one model, tokenizer and codec; SettingsError for shares that are no
+    positive numbers, one for each.
     """
     if len(folders) < 2:
         raise CheckpointError(f"{len(folders)} checkpoint is given; two or more are needed to average")
+    if shares and (len(shares) != len(folders) or not all(0 < share < math.inf for share in shares)):
+        said = " ".join(f"{share:g}" for share in shares)
+        raise SettingsError(f"the shares are {said}; a number above 0 for each of the {len(folders)} folders is needed")
+    parts = [share / sum(shares) for share in shares] or [1 / len(folders)] * len(folders)
     first, *others = (load_checkpoint(local(folder)) for folder in folders)
-    total = {name: weights.float().clone() for name, weights in first.model.state_dict().items()}
-    for folder, other in zip(folders[1:], others, strict=True):
+    total = {name: parts[0] * weights.float() for name, weights in first.model.state_dict().items()}
+    for folder, part, other in zip(folders[1:], parts[1:], others, strict=True):
         for what in ("model", "tokenizer", "codec"):
             if getattr(other.info, what) != getattr(first.info, what):
                 raise CheckpointError(f"{folder}: its {what} differs from that of {folders[0]}; the same is needed")
         for name, weights in other.model.state_dict().items():
-            total[name] += weights
+            total[name] += part * weights.float()
     last = others[-1]
-    last.model.load_state_dict({name: weights / len(folders) for name, weights in total.items()})
-    names = " and ".join(f"`{folder.name}`" for folder in folders)
+    last.model.load_state_dict(total)
+    names = " and ".join(
+        f"`{folder.name}`" + (f" ({part:.0%})" if shares else "") for folder, part in zip(folders, parts, strict=True)
+    )
     info = dataclasses.replace(
         last.info,
         recipe=last.info.recipe | {"weights": f"mean of the weights of {names}, bf16; the rest is of the last"},
@@ -55,12 +64,15 @@ def _parser() -> ArgumentParser:
     text = "checkpoints of one model, or their URLs; the last one's card"
     parser.add_argument("folders", nargs="+", type=place, metavar="FOLDER", help=text)
     parser.add_argument("--out", type=Path, required=True, help="folder to write; one that is there is replaced")
+    parser.add_argument(
+        "--shares", nargs="+", type=float, default=[], metavar="SHARE", help="how much each counts; alike if not given"
+    )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    return run(_parser, lambda values: average(values["folders"], values["out"]), arguments)
+    return run(_parser, lambda values: average(values["folders"], values["out"], values["shares"]), arguments)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 `run` trains a grid of arms × corpora × seeds under one budget and adds a line to OUT/results.jsonl for every run that
 is finished; stopped, the same command goes on. `speed` times the arms in turn, apart from the runs, which may share the
-machine. `report` writes docs/reproduction.md of both.
+machine. `keep` adds what both found out to docs/reproduction.jsonl, which is part of the repository: `run` counts the
+runs in it as finished, wherever they ran. `report` writes docs/reproduction.md of them all.
 """
 
 import json
@@ -16,19 +17,22 @@ from jsonargparse import ArgumentParser
 from training.experiment.arms import ARMS, MATCHED, TRIALS
 from training.experiment.grid import CORPORA, GridConfig, GridRun, corpora_of, plan, runs_of
 from training.experiment.jobs import Job, JobRunner, last_line
-from training.experiment.results import RESULTS, append, claimed, finished
+from training.experiment.kept import KEPT, keep
+from training.experiment.report.depth import read_readings, to_line
+from training.experiment.results import RESULTS, append, claimed, finished, kept, read
 from training.experiment.score import SCORE
-from training.experiment.speed import SPEEDS, measure
+from training.experiment.speed import SPEEDS, measure, measured
 from training.run.recipe import Budget
 from training.run.settings import quiet
 from training.support.command_line import run as run_command
+from training.support.machine import commit
 from training.support.memory import keep_freed_memory
 
 FOLDER = Path("runs/reproduce")
 
 
-def run_grid(grid: GridConfig, dry_run: bool = False) -> int:
-    """Train and score what the grid still lacks.
+def run_grid(grid: GridConfig, dry_run: bool = False, held: Path = KEPT) -> int:
+    """Train and score what the grid still lacks. held: records of other machines, which count too.
 
     Returns an exit status: 1 where a run failed, 128 and the signal's number where one stopped it.
     """
@@ -38,7 +42,7 @@ def run_grid(grid: GridConfig, dry_run: bool = False) -> int:
         return 0
     runs = runs_of(grid, corpora)
     with claimed(grid.out):
-        done = finished(grid.out / RESULTS, runs)
+        done = finished([*kept(held), *read(grid.out / RESULTS)], runs)
         todo = {run.folder.name: run for run in runs if run.folder.name not in done}
         print(f"{len(done)} done, {len(todo)} to run, {grid.jobs} at a time; logs in {grid.out / 'logs'}", flush=True)
         failed: list[GridRun] = []
@@ -74,7 +78,15 @@ def _job(run: GridRun) -> Job:
 def _record(run: GridRun) -> dict[str, Any]:
     result = json.loads((run.folder / SCORE).read_text(encoding="utf-8"))
     result["machine"]["jobs"] = run.corpus.grid.jobs
+    result["commit"] = commit()
     return run.identity() | run.sizes() | result
+
+
+def _keep(held: Path, results: Path, speeds: Path, attention: Sequence[Path]) -> None:
+    """Add a grid's results, speeds and readings to the records that are kept."""
+    others = [*measured(speeds), *(to_line(reading) for reading in read_readings(attention))]
+    records = read(results)
+    print(f"{held}: {keep(held, records, others)} runs, {len(records)} of them from {results}", flush=True)
 
 
 def _said(run: GridRun, record: dict[str, Any]) -> str:
@@ -94,6 +106,7 @@ def _run_parser() -> ArgumentParser:
     parser.add_argument("--jobs", type=int, default=1, help="Runs at a time; on one GPU they share it.")
     parser.add_argument("--limit", type=int | None, default=None, help="Test pieces to score; all if not given.")
     parser.add_argument("--points", type=int, default=20, help="Validations of a run: points of its curve.")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="Records that count as finished as well.")
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="Print the plan alone.")
     return parser
 
@@ -107,13 +120,24 @@ def _speed_parser() -> ArgumentParser:
     return parser
 
 
-def _report_parser() -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False, description="Write the report of what has run.")
+def _sources(parser: ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=FOLDER / RESULTS, help="What `run` wrote.")
     parser.add_argument("--speeds", type=Path, default=FOLDER / SPEEDS, help="What `speed` wrote.")
     parser.add_argument(
         "--attention", type=Path, nargs="+", default=[], help="What training.attention_maps --json wrote: for claim 6."
     )
+    parser.add_argument("--kept", type=Path, default=KEPT, help="The records that the repository keeps.")
+
+
+def _keep_parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False, description="Add what was found out to the repository's records.")
+    _sources(parser)
+    return parser
+
+
+def _report_parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False, description="Write the report of what has run.")
+    _sources(parser)
     parser.add_argument("--out", type=Path, default=Path("docs/reproduction.md"), help="The report.")
     return parser
 
@@ -143,6 +167,7 @@ def _parser() -> ArgumentParser:
     commands = parser.add_subcommands()
     commands.add_subcommand("run", _run_parser(), help="Train and score a grid of runs.")
     commands.add_subcommand("speed", _speed_parser(), help="Time training steps of every arm in turn.")
+    commands.add_subcommand("keep", _keep_parser(), help="Add what was found out to the repository's records.")
     commands.add_subcommand("report", _report_parser(), help="Write the report of what has run.")
     return parser
 
@@ -151,14 +176,17 @@ def _do(command: str, values: dict[str, Any]) -> int:
     if command == "report":
         from training.experiment.report import page as reproduction_report  # its plots need matplotlib, a run does not
 
-        reproduction_report.write(values["results"], values["speeds"], values["out"], values["attention"])
+        reproduction_report.write(*(values[key] for key in ("results", "speeds", "out", "attention", "kept")))
+        return 0
+    if command == "keep":
+        _keep(values["kept"], values["results"], values["speeds"], values["attention"])
         return 0
     if command == "speed":
         rounds, steps = values.pop("rounds"), values.pop("steps")
         measure(GridConfig(seeds=(0,), **values), rounds=rounds, steps=steps)
         return 0
-    dry_run, budget = values.pop("dry_run"), values.pop("budget")
-    return run_grid(GridConfig(budget=Budget(**budget), **values), dry_run)
+    dry_run, budget, held = (values.pop(key) for key in ("dry_run", "budget", "kept"))
+    return run_grid(GridConfig(budget=Budget(**budget), **values), dry_run, held)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,7 +6,6 @@ import functools
 import io
 import logging
 import os
-import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -167,7 +166,7 @@ def _soundfont(*, compressed: bool) -> Path:
 def _fluidsynth() -> ModuleType | None:
     """pyfluidsynth, or None where its C library is missing; said once."""
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # it prints what it found where CI is set
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints where CI is set, into a command's result or log
             import fluidsynth
     except (ImportError, OSError, AttributeError) as error:
         _log.warning("FluidSynth cannot be used (%s): sound is rendered by midirenderer instead", error)

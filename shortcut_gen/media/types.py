@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from shortcut_gen.errors import MediaError
 from shortcut_gen.files import write_whole
 
-with contextlib.redirect_stdout(sys.stderr):  # it imports pyfluidsynth, which prints what it found where CI is set
+with contextlib.redirect_stdout(io.StringIO()):  # it imports pyfluidsynth, which prints what it found where CI is set
     import pretty_midi
 
 _WRITE_RESOLUTION = 500  # ticks a quarter note, at pretty_midi's 120 a minute: 1 ms a tick

@@ -47,6 +47,16 @@ def look_inside(page: Any, tab: str = "") -> None:
     page.wait_for_selector(f"#{tab}takes .views .key .told")
 
 
+def settled(page: Any, expression: str) -> Any:
+    """What it says once it has said the same for half a second: what is opened is drawn a moment later."""
+    same, value = 0, page.evaluate(expression)
+    while same < 5:
+        page.wait_for_timeout(100)
+        before, value = value, page.evaluate(expression)
+        same = same + 1 if value == before else 0
+    return value
+
+
 def download(page: Any, label: str, folder: Path) -> Path:
     with page.expect_download() as waiting:
         page.locator(".take .listen a:visible", has_text=label).first.click()

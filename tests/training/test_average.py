@@ -34,6 +34,25 @@ def test_the_mean_lies_between_and_has_no_figures(tiny_checkpoint: Path, other: 
     assert "CC0" in info.licence
 
 
+def test_shares_say_how_much_each_counts(tiny_checkpoint: Path, other: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mean"
+    assert average.main([str(tiny_checkpoint), str(other), "--out", str(out), "--shares", "3", "1"]) == 0
+    before, after = (load_checkpoint(folder).model.state_dict() for folder in (tiny_checkpoint, out))
+    for name, weights in before.items():
+        torch.testing.assert_close(after[name], weights + 0.125, rtol=1e-2, atol=1e-2)
+    assert "`tiny` (75%) and `other` (25%)" in (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize("shares", [["1"], ["1", "0"], ["1", "-1"], ["1", "1", "1"]])
+def test_shares_that_are_none_are_told_in_a_line(
+    tiny_checkpoint: Path, other: Path, tmp_path: Path, shares: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(tiny_checkpoint), str(other), "--out", str(tmp_path / "mean"), "--shares", *shares]
+    assert average.main(arguments) == 2
+    assert "above 0 for each of the 2 folders" in capsys.readouterr().err
+    assert not (tmp_path / "mean").exists()
+
+
 @pytest.mark.parametrize("lacking", ["one alone", "another model", "no checkpoint"])
 def test_what_cannot_be_averaged_is_told_in_a_line(
     tiny_checkpoint: Path, other: Path, tmp_path: Path, lacking: str, capsys: pytest.CaptureFixture[str]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,7 +47,8 @@ def grid_of(folder: Path, **changes: Any) -> GridConfig:
 
 def command(folder: Path, *more: str, arms: Sequence[str] = ("baseline", "mlps")) -> list[str]:
     overlay = ["--overlay", str(CONFIG), str(folder / "overlay.yaml")]
-    return ["run", "--arms", *arms, *overlay, "--out", str(folder / "out"), "--points", "2", *more]
+    place = ["--out", str(folder / "out"), "--kept", str(folder / "kept.jsonl")]
+    return ["run", "--arms", *arms, *overlay, *place, "--points", "2", *more]
 
 
 class InProcess(JobRunner):
@@ -97,6 +99,31 @@ def test_a_grid_leaves_a_record_for_every_run(folder: Path, capsys: pytest.Captu
     assert reproduce.main(words) == 0  # scored anew on fewer pieces, not trained anew
     assert len(read(folder / "out/results.jsonl")) == 5
     assert len(list((folder / "out/runs").iterdir())) == 4
+
+
+@pytest.mark.usefixtures("quickly")
+def test_what_is_kept_need_not_run_again_elsewhere(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = command(folder, "--seeds", "0", "--budget.steps", "2")
+    assert reproduce.main(words) == 0
+    kept, results = folder / "kept.jsonl", folder / "out/results.jsonl"
+    keep = ["keep", "--results", str(results), "--speeds", str(folder / "none.json"), "--kept", str(kept)]
+    assert reproduce.main(keep) == 0
+    first = kept.read_bytes()
+    assert reproduce.main(keep) == 0
+    assert kept.read_bytes() == first
+    shutil.rmtree(folder / "out")
+    capsys.readouterr()
+    assert reproduce.main([*words, "--arms", "baseline", "mlps", "shortcut"]) == 0
+    assert "2 done, 1 to run" in capsys.readouterr().out
+    assert [record["arm"] for record in read(results)] == ["shortcut"]
+    assert reproduce.main(keep) == 0
+    records = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert [record["arm"] for record in records] == ["baseline", "mlps", "shortcut"]
+    assert all(len(record["curve"]["loss"]) == 2 and record["commit"] for record in records)
+    kept.write_text("{}\n" + kept.read_text()[:-40])
+    assert reproduce.main(words) == 2
+    error = capsys.readouterr().err
+    assert "kept.jsonl, line 4 is not a JSON object" in error and error.count("\n") == 1
 
 
 @pytest.mark.usefixtures("quickly")
@@ -168,13 +195,13 @@ def test_other_settings_are_another_run(folder: Path) -> None:
     runs = runs_of(grid, corpora_of(grid))
     for run in runs[:2]:
         append(path, run.identity() | run.sizes() | {"nll": 1.0})
-    assert finished(path, runs) == {run.folder.name for run in runs[:2]}
+    assert finished(read(path), runs) == {run.folder.name for run in runs[:2]}
     for changes in ({"budget": Budget(steps=5)}, {"limit": 1}):
         others = grid_of(folder, **changes)
-        assert not finished(path, runs_of(others, corpora_of(others)))
+        assert not finished(read(path), runs_of(others, corpora_of(others)))
     assert {run.folder.name for run in runs_of(others, corpora_of(others))} == {run.folder.name for run in runs}
     faster = [replace(run, shared=run.shared | {"optimizer": {"lr": 1.0}}) for run in runs]
-    assert not finished(path, faster)
+    assert not finished(read(path), faster)
     assert not {run.folder for run in faster} & {run.folder for run in runs}
 
 
@@ -184,7 +211,7 @@ def test_a_record_from_before_an_option_of_the_model_counts(folder: Path) -> Non
     old = runs[0].identity()
     old["model"] = {key: value for key, value in old["model"].items() if key != "residual_mlps"}
     append(folder / "results.jsonl", old)
-    assert finished(folder / "results.jsonl", runs) == {runs[0].folder.name}
+    assert finished(read(folder / "results.jsonl"), runs) == {runs[0].folder.name}
 
 
 def test_a_line_cut_short_is_taken_away_and_a_damaged_one_named(folder: Path) -> None:
@@ -313,17 +340,17 @@ def test_speeds_of_every_arm_are_kept_by_corpus(folder: Path, capsys: pytest.Cap
     assert reproduce.main([*words, "--corpora", "maestro"]) == 0
     assert reproduce.main([*words, "--corpora", "speech"]) == 0
     speeds = json.loads((folder / "speed.json").read_text())
-    assert speeds["machine"]["threads"] == 1
-    assert set(speeds["corpora"]) == {"maestro", "speech"}
-    for entry in speeds["corpora"]["maestro"].values():
+    assert speeds["measured"][0]["machine"]["threads"] == 1
+    assert [entry["corpus"] for entry in speeds["measured"]] == ["maestro", "speech"]
+    for entry in speeds["measured"][0]["speeds"].values():
         assert entry["tokens_per_second"] > 0
         assert 0 <= entry["spread"] < 1
         assert entry["rounds"] == 2
     assert "shortcut" in capsys.readouterr().out
-    speeds["machine"]["name"] = "another machine"
+    speeds["measured"][1]["machine"]["name"] = "another machine"
     (folder / "speed.json").write_text(json.dumps(speeds))
     assert reproduce.main([*words, "--corpora", "maestro"]) == 0
-    assert set(json.loads((folder / "speed.json").read_text())["corpora"]) == {"maestro"}
+    assert [entry["corpus"] for entry in json.loads((folder / "speed.json").read_text())["measured"]] == ["maestro"]
 
 
 def test_the_report_gets_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +359,8 @@ def test_the_report_gets_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyP
     out = ["--out", str(tmp_path / "c.md")]
     assert reproduce.main(["report", "--results", "a.jsonl", "--attention", "d.json", "e.json", *out]) == 0
     looked_at = [Path("d.json"), Path("e.json")]
-    assert given == [Path("a.jsonl"), Path("runs/reproduce/speed.json"), tmp_path / "c.md", looked_at]
+    kept = Path("docs/reproduction.jsonl")
+    assert given == [Path("a.jsonl"), Path("runs/reproduce/speed.json"), tmp_path / "c.md", looked_at, kept]
 
 
 @pytest.mark.parametrize(

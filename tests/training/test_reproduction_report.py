@@ -12,12 +12,15 @@ import pytest
 from shortcut_gen.errors import DataError
 from shortcut_gen.network.config import ModelConfig
 from training.experiment.arms import ARMS as NAMED
-from training.experiment.report.claims import FAILS, HOLDS, UNMATCHED, UNTESTED, claims
+from training.experiment.arms import TRIALS
+from training.experiment.kept import keep
+from training.experiment.report.claims import FAILS, HOLDS, UNMATCHED, UNTESTED, claims, ends_lower
 from training.experiment.report.compare import COSTS, savings, standing
-from training.experiment.report.depth import read_readings
+from training.experiment.report.depth import read_readings, to_line
+from training.experiment.report.lasting import fits, fitted, lasting, meeting
 from training.experiment.report.page import write
 from training.experiment.report.statistics import first_reached, loss_at, paired_test, saved, two_sided_p
-from training.experiment.report.studies import Speeds, Study, read_results, read_speeds, studies
+from training.experiment.report.studies import Speed, Speeds, Study, read_results, read_speeds, studies
 
 ARMS = list(NAMED)
 SIZES = {"baseline": 1_980_000, "shortcut-identity": 2_000_000, "shortcut-middle": 3_300_000}
@@ -179,9 +182,8 @@ def test_of_two_budgets_the_larger_counts_and_the_runs_are_not_mixed(studied: St
 
 def test_shares_follow_the_cost_of_a_token_and_the_measured_speed(studied: Studied) -> None:
     study = studied(grid({"baseline": 3.0, "shortcut": 1.0}, seeds=[0, 1], noise=0.0))[0]
-    speeds = Speeds(
-        corpora={"maestro": {"baseline": {"tokens_per_second": 100.0}, "shortcut": {"tokens_per_second": 40.0}}}
-    )
+    arms = {"baseline": {"tokens_per_second": 100.0}, "shortcut": {"tokens_per_second": 40.0}}
+    speeds = Speeds([Speed(corpus="maestro", machine={}, arms=arms)])
     assert savings(study, "shortcut", "tokens", speeds)[0] == pytest.approx(0.5)
     assert savings(study, "shortcut", "FLOPs", speeds)[1] == pytest.approx(1 - 0.5 * 49 / 16)
     assert savings(study, "shortcut", "seconds", speeds)[1] == pytest.approx(1 - 0.5 * 100 / 40)
@@ -196,6 +198,58 @@ def test_a_win_beyond_the_paper_needs_a_rival_of_its_cost_and_three_seeds(studie
     assert standing(studied(grid(means | {"wide": 1.995}))[0], "shortcut-current", size)[0] == "does not win"
     del means["wide"]
     assert standing(studied(grid(means))[0], "shortcut-current", size)[0] == "open"
+
+
+def test_a_strong_baseline_has_rivals_of_its_own(studied: Studied, tmp_path: Path) -> None:
+    """A plain model with rotary positions is no rival of a shortcut without them, and the other way round."""
+    size, arms = COSTS["non-embedding parameters"], [*ARMS, *TRIALS]
+    means = {"baseline": 3.0, "shortcut": 2.5, "wide": 2.8, "strong": 2.0, "strong-shortcut": 1.9, "strong-wide": 1.8}
+    study = studies(read_results(save(tmp_path / "results.jsonl", grid(means)), arms), ["maestro"], arms)[0]
+    assert standing(study, "shortcut", size)[0] == "wins"
+    assert standing(study, "strong-shortcut", size)[0] == "does not win"
+    assert ends_lower(study, "baseline").word == HOLDS
+    strong = ends_lower(study, "strong", "strong-shortcut")
+    assert strong.word == UNMATCHED and "strong-wide" in strong.why
+
+
+# --- does it last ---
+
+
+def falling(a: float, b: float, c: float) -> list[dict[str, float]]:
+    """A run's curve on a power law, but 0.2 lower in the last third, where the rate decays."""
+    places = [TOKENS * n // 20 for n in range(1, 21)]
+    return [
+        {"tokens": place, "loss": a + b * (place / 1e6) ** -c - (0.2 if place > 0.7 * TOKENS else 0.0)}
+        for place in places
+    ]
+
+
+def test_a_fit_finds_the_law_and_where_two_of_them_meet(studied: Studied) -> None:
+    """Before the decay alone; the lead of 0.4·t^-0.5 - 0.1 ends at 16 M tokens."""
+    schedule = {"optimizer": {"schedule": "wsd", "decay_share": 0.3}}
+    one = record("maestro", "baseline", 0, 2.0, curve=falling(2.0, 1.0, 0.5), **schedule)
+    other = record("maestro", "wide", 0, 2.0, curve=falling(2.1, 0.6, 0.5), flops_per_token=32_000_000, **schedule)
+    study = studied([one, other])[0]
+    found = fits(study)
+    assert (found["baseline"].a, found["baseline"].b, found["baseline"].c) == pytest.approx((2.0, 1.0, 0.5), abs=0.03)
+    end = 0.7 * TOKENS
+    assert meeting(found["wide"], found["baseline"], (1.0, 1.0), end) == pytest.approx(16e6, rel=0.05)
+    assert meeting(found["baseline"], found["baseline"], (1.0, 2.0), end) is None  # the cheaper stays ahead for good
+    rows = {row[0]: row[1:] for row in lasting(study, Speeds())}
+    assert rows["`wide`"][4] == "at 4.6 times"
+    assert rows["`wide`"][-1] == "not measured"
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [(n * 1e6, 3.0 - n / 10) for n in range(1, 6)],  # too few
+        [(n * 1e6, 3.0 + n / 10) for n in range(1, 15)],  # rising
+        [(n * 1e6, 5.0 - n / 10) for n in range(1, 15)],  # a straight line: no power describes it
+    ],
+)
+def test_no_law_is_made_up(points: list[tuple[float, float]]) -> None:
+    assert fitted(points) is None
 
 
 # --- reading ---
@@ -262,7 +316,8 @@ def test_two_models_of_one_arm_are_refused(studied: Studied) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"corpora": {}}', '{"machine": {}, "corpora": {"maestro": {"wide": {"rounds": 3}}}}']
+    "content",
+    ["{", "[]", '{"corpora": {}}', '{"measured": [{"corpus": "x", "machine": {}, "speeds": {"wide": {"rounds": 3}}}]}'],
 )
 def test_broken_speeds_are_told_in_one_line(tmp_path: Path, content: str) -> None:
     path = tmp_path / "speed.json"
@@ -276,19 +331,22 @@ def test_broken_speeds_are_told_in_one_line(tmp_path: Path, content: str) -> Non
 
 def test_the_page_names_what_ran_and_nothing_else(tmp_path: Path) -> None:
     records = grid({"baseline": 3.0, "shortcut": 2.0, "wide": 2.9}, seeds=[0, 1])
-    speeds = {"machine": {"name": "a machine"}, "corpora": {"maestro": {}}}
-    for arm, speed in (("baseline", 100.0), ("shortcut", 40.0)):
-        speeds["corpora"]["maestro"][arm] = {"tokens_per_second": speed, "spread": 0.02, "rounds": 5}  # type: ignore[index]
-    (tmp_path / "speed.json").write_text(json.dumps(speeds), encoding="utf-8")
+    arms = {
+        arm: {"tokens_per_second": speed, "spread": 0.02, "rounds": 5}
+        for arm, speed in (("baseline", 100.0), ("shortcut", 40.0))
+    }
+    speeds = [{"corpus": "maestro", "machine": {"name": "a machine"}, "speeds": arms}]
+    (tmp_path / "speed.json").write_text(json.dumps({"measured": speeds}), encoding="utf-8")
     out = tmp_path / "docs" / "reproduction.md"
     write(save(tmp_path / "results.jsonl", records), tmp_path / "speed.json", out)
     text = out.read_text(encoding="utf-8")
     pictures = re.findall(r"\]\((images/[^)]+\.png)\)", text)
-    assert pictures == ["images/reproduction-maestro.png"]
+    assert pictures == ["images/reproduction.png", "images/reproduction-maestro.png"]
+    assert text.index("images/reproduction.png") < text.index("## Verdicts")  # the picture comes first
     assert all((out.parent / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
     ran, missing = text.split("## What did not run")
     assert "`mlps`" not in ran and "shortcut-middle" in missing and "text8" in missing
-    assert "| WikiText-103 | `baseline` | 3.95 | did not run |" in ran
+    assert "| WikiText-103 | `baseline` | 3.95, 31.78% | did not run (128 wide) |" in ran
     assert "2.0050 ± 0.0071" in ran and "100 ± 2%" in ran
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert len(tables) >= 7
@@ -303,6 +361,30 @@ def test_the_page_is_the_same_for_the_same_runs(tmp_path: Path) -> None:
     first = (out.read_bytes(), (tmp_path / "images/reproduction-speech.png").read_bytes())
     write(results, tmp_path / "speed.json", out)
     assert (out.read_bytes(), (tmp_path / "images/reproduction-speech.png").read_bytes()) == first
+
+
+def test_the_page_of_what_is_kept_is_that_of_the_runs(tmp_path: Path) -> None:
+    """Byte for byte, runs, speeds and readings alike, in whatever order they were kept."""
+    base = ModelConfig().to_dict()
+    runs = [record | {"base": base, "nll": record["nll"] + 1e-7} for record in grid({"baseline": 3.0, "shortcut": 2.0})]
+    results, out, kept = save(tmp_path / "results.jsonl", runs), tmp_path / "page.md", tmp_path / "kept.jsonl"
+    arms = {arm: {"tokens_per_second": 7.0, "spread": 0.02, "rounds": 5} for arm in ("baseline", "shortcut")}
+    entry = {"corpus": "maestro", "base": base, "precision": "32-true", "machine": {"name": "m"}, "speeds": arms}
+    (tmp_path / "speed.json").write_text(json.dumps({"measured": [entry]}))
+    readings = [looked_at(tmp_path, "good", 0.005, 0.003, 0.035)]
+    write(results, tmp_path / "speed.json", out, readings)
+    first = out.read_bytes()
+    text = " ".join(out.read_text().split())
+    assert "| 7 ± 2% |" in text and "good on maestro" in text and "128 wide" in text
+    keep(kept, runs[3:])
+    keep(kept, runs[:4], [entry, *map(to_line, read_readings(readings))])
+    write(tmp_path / "none.jsonl", tmp_path / "none.json", out, kept=kept)
+    assert out.read_bytes() == first
+    small = base | {"width": 64}
+    write(save(results, [run | {"base": small} for run in runs]), tmp_path / "none.json", out, kept=kept)
+    text = out.read_text()
+    assert "128 wide" in text and "64 wide" in text  # two bases are two studies
+    assert text.count("| 7 ± 2% |") == 2  # and the speeds are of one of them
 
 
 def looked_at(folder: Path, name: str, rise: float, low: float, taps: float) -> Path:

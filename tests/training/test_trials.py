@@ -11,14 +11,15 @@ import torch.nn.functional as F
 from shortcut_gen.errors import ConfigError, SettingsError
 from shortcut_gen.network.cache import DecodeCache
 from shortcut_gen.network.config import ModelConfig
-from shortcut_gen.network.model import ShortcutLM
+from shortcut_gen.network.model import ShortcutLM, Step
 from tests.shared.tiny_runs import arguments, write_corpus
 from tests.training.test_reproduce import InProcess, command
 from training import export, fit, reproduce
-from training.experiment.arms import ARMS, KNOWN, TRIALS, described, is_control, model_of, sizes
+from training.experiment.arms import ARMS, KNOWN, TRIALS, described, family, is_control, model_of, sizes
 from training.experiment.results import read
 from training.run.checkpoints import LAST, model_of_run, read_run_checkpoint
 from training.run.task import LanguageModelTask
+from training.run.trial_parts import over_depth
 from training.run.trials import Trial, TrialConfig, TrialLM, build, read_config, with_trial
 
 PAPER = ModelConfig()
@@ -26,7 +27,11 @@ SMALL = ModelConfig(
     **dict(vocab_size=13, context=12, layers=5, width=16, heads=2, feedforward=24, feature_hidden=20),  # type: ignore[arg-type]
     **dict(taps=(2, 4), shortcut_heads=4),  # type: ignore[arg-type]
 )
-OF_THE_STACK = ("depth", "value-residual", "extra-heads", "depth-value", "muddformer-kv")
+OF_THE_STACK = (
+    *("depth", "value-residual", "extra-heads", "depth-value", "muddformer-kv", "extra-heads-value", "additive-taps"),
+    *("additive-taps-value", "value-embeddings", "value-residual-heads", "head-gates", "x0"),
+)
+"""Trials that begin as the baseline, but for shares of values, which begin in the middle."""
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
 
 
@@ -43,7 +48,7 @@ def perturbed(model: ShortcutLM) -> ShortcutLM:
 
 
 def shares_of(model: ShortcutLM) -> list[torch.nn.Parameter]:
-    return [value for name, value in model.named_parameters() if name.endswith("value_shares")]
+    return [value for name, value in model.named_parameters() if name.endswith("shares")]
 
 
 def tokens() -> torch.Tensor:
@@ -60,8 +65,10 @@ def test_a_trial_of_the_stack_begins_as_the_baseline_of_the_same_seed(name: str,
     model, baseline = made(name, base), made("baseline", base)
     with torch.no_grad():
         for shares in shares_of(model):  # these begin in the middle, not at the baseline
-            assert shares.tolist() == [0.5, 0.5]
-            shares.copy_(torch.tensor([0.0, 1.0]))
+            assert set(shares.tolist()) == {0.5}
+            other, own = shares.view(2, -1)
+            other.zero_()
+            own.fill_(1.0)
         torch.testing.assert_close(model(tokens()), baseline(tokens()))
         assert not torch.allclose(perturbed(model)(tokens()), perturbed(baseline)(tokens()))
 
@@ -80,6 +87,68 @@ def test_the_shares_weigh_the_first_blocks_values_and_a_blocks_own() -> None:
     model(tokens()).sum().backward()
     gradient = model.blocks[3].attention.keys_values.weight.grad
     assert gradient is not None and gradient[:16].any() and not gradient[16:].any()  # of the keys, not of the values
+
+
+def test_attention_over_depth_mixes_the_values_of_one_position() -> None:
+    """Against the sum written out; and a block that finds all keys alike takes the mean of the values."""
+    generator = torch.Generator().manual_seed(3)
+    query, *others = (torch.randn(2, 5, 3, 4, generator=generator) for _ in range(7))
+    keys, values = others[:3], others[3:]
+    mixed = over_depth(query, keys, values)
+    scores = torch.tensor([float(query[1, 4, 2] @ key[1, 4, 2]) / 2 for key in keys]).softmax(0)
+    expected = sum(weight * value[1, 4, 2] for weight, value in zip(scores, values, strict=True))
+    torch.testing.assert_close(mixed[1, 4, 2], expected)
+    torch.testing.assert_close(over_depth(query, keys[:1] * 3, values), sum(values) / 3)
+
+
+def test_attention_over_depth_reads_the_blocks_below() -> None:
+    model = perturbed(made("depth-attention"))
+    before = model(tokens())
+    below, above = model.blocks[0].attention.keys_values, model.blocks[1].attention.keys_values
+    assert build(model_of("depth-attention", SMALL)).num_parameters() == made("baseline").num_parameters()
+    logits = model(tokens())
+    torch.testing.assert_close(logits, before)
+    gradient = torch.autograd.grad(logits.sum(), [below.weight, above.weight])
+    with torch.no_grad():
+        for block in model.blocks[1:]:  # keys that no query likes: the first block's values alone are left
+            block.attention.keys_values.weight[:16].zero_()
+            block.attention.keys_values.bias[:16].zero_()
+            block.attention.query.weight.zero_()
+            block.attention.query.bias.fill_(-1e3)
+        model.blocks[0].attention.keys_values.weight[:16].zero_()
+        model.blocks[0].attention.keys_values.bias[:16].fill_(-1e3)
+    left = torch.autograd.grad(model(tokens()).sum(), above.weight)[0]
+    assert gradient[1][16:].any() and not left[16:].any()
+
+
+def test_added_taps_read_what_a_block_added_and_not_the_stream() -> None:
+    model = perturbed(made("additive-taps"))
+    assert isinstance(model, TrialLM)
+    heads = model.extra["added"]
+    outputs = [torch.randn(2, 12, 16) for _ in range(5)]
+    moved = [output + 7 * torch.ones(16).cumsum(0) for output in outputs]  # the same steps on another stream
+    x, step = torch.randn(2, 12, 16), Step(torch.arange(12).unsqueeze(0), None)
+    torch.testing.assert_close(heads(x, outputs, step), heads(x, moved, step), atol=1e-4, rtol=1e-4)
+    outputs[3] += torch.randn(2, 12, 16)  # block 4, a tap, is blamed for the step from there
+    assert not torch.allclose(heads(x, outputs, step), heads(x, moved, step))
+
+
+@pytest.mark.parametrize(("strong", "plain"), [("strong", "baseline"), ("swiglu", "baseline")])
+def test_a_gated_baseline_is_as_large_as_the_plain_one(strong: str, plain: str) -> None:
+    for base in (PAPER, replace(PAPER, width=64, heads=4, feedforward=256)):
+        one, other = sizes(model_of(strong, base), 512), sizes(model_of(plain, base), 512)
+        assert abs(one[0] / other[0] - 1) < 0.02 and abs(one[2] / other[2] - 1) < 0.02
+
+
+def test_the_strong_arms_are_one_family_of_their_own() -> None:
+    wide, shortcut = (sizes(model_of(f"strong-{name}", PAPER), 512) for name in ("wide", "shortcut"))
+    assert abs(wide[0] / shortcut[0] - 1) < 0.1
+    names = [name for name in KNOWN if family(name) == "strong"]
+    assert names == ["strong", "strong-shortcut", "strong-wide", "strong-value"]
+    for name in names:
+        model = model_of(name, PAPER)
+        assert (model.position, model.activation) == ("rotary", "swiglu")
+    assert family("shortcut") == family("matched:shortcut") == ""
 
 
 def test_norms_of_its_own_begin_as_one_for_all() -> None:
@@ -159,6 +228,10 @@ def test_no_trial_is_the_librarys_config() -> None:
         ({"taps": ()}, {"depth": "sideways"}, "one of none, stream, qkv"),
         ({"taps": ()}, {"width": 3}, "unknown key 'width'"),
         ({"taps": ()}, {"extra_taps": 5}, "wrong type"),
+        ({"taps": ()}, {"added_taps": (0,)}, "added_taps are \\(0,\\); valid values are 1 to 4"),
+        ({}, {"depth_attention": True}, "no taps"),
+        ({"taps": ()}, {"head_gates": 1}, "true or false is needed"),
+        ({"taps": (), "value_residual": True}, {"head_shares": True}, "takes the place of value_residual"),
     ],
 )
 def test_what_cannot_be_a_trial(base: dict[str, Any], trial: dict[str, Any], says: str) -> None:
@@ -180,6 +253,8 @@ MAP_256 = (D * 256 + 256) + (256 * 256 + 256) + (256 * D + D)
 FULL_MAP = (D * 1024 + 1024) + (1024 * 1024 + 1024) + (1024 * D + D)
 SOURCES = 3 * (2 * D * D + D * T)  # the last block reads four keys a position
 SUMS = 9 + 10 + 11
+ADDED = (4 * 2 * D + 4 * (D * D + D), 2 * D * D + 4 * 2 * D * D + 4 * D * T)
+GATED = (10 * (3 * D * 344 + 2 * 344 - 2 * D * 512 - 512), 10 * (3 * D * 344 - 2 * D * 512))
 COSTS = {  # beside the baseline's: parameters, and multiplications forward with attention's D a key
     "current-small": (4 * ONE_MAP + 2 * D, 4 * (3 * D * 128) + 4 * 2 * D * D + 4 * D * T),
     "current-identity": (5 * 2 * D, 4 * 2 * D * D + 4 * D * T),
@@ -194,10 +269,26 @@ COSTS = {  # beside the baseline's: parameters, and multiplications forward with
     ),
     "depth-value": (SUMS * (D + 1) + 18, SUMS * 2 * D + 9 * 2 * D),
     "muddformer-kv": (3 * 10 * (D + 1), 3 * 10 * 2 * D),
+    "depth-attention": (0, 2 * D * 55),
+    "depth-attention-value": (18, 2 * D * 55 + 9 * 2 * D),
+    "additive-taps": ADDED,
+    "additive-taps-value": (ADDED[0] + 18, ADDED[1] + 9 * 2 * D),
+    "value-embeddings": (388 * D + 20, 10 * 2 * D),
+    "value-residual-heads": (9 * 2 * 8, 9 * 2 * D),
+    "head-gates": (10 * (D + 1) * 8, 10 * (D * 8 + D)),
+    "x0": (9, 9 * D),
+    "swiglu": GATED,
+    "strong": GATED,
+    "strong-value": (GATED[0] + 18, GATED[1] + 9 * 2 * D),
 }
+COSTS["extra-heads-value"] = (COSTS["extra-heads"][0] + 18, COSTS["extra-heads"][1] + 9 * 2 * D)
+COSTS["strong-shortcut"] = (
+    COSTS["shortcut-value"][0] - 18 + GATED[0],
+    COSTS["shortcut-value"][1] - 12 * 2 * D + GATED[1],
+)
 
 
-@pytest.mark.parametrize("name", TRIALS)
+@pytest.mark.parametrize("name", [name for name in TRIALS if name != "strong-wide"])
 def test_parameters_and_flops_are_all_counted(name: str) -> None:
     baseline, trial = sizes(model_of("baseline", PAPER), T), sizes(model_of(name, PAPER), T)
     assert (trial[0] - baseline[0], trial[2] - baseline[2]) == (COSTS[name][0], 6 * COSTS[name][1])

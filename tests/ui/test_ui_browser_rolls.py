@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.shared.pages import fill, finish, look_inside, save_take, shorter, speech
+from tests.shared.pages import fill, finish, look_inside, save_take, settled, shorter, speech
 
 pytestmark = pytest.mark.browser
 
@@ -261,7 +261,7 @@ def test_a_click_on_a_note_says_what_it_attended_to(page: Any, tmp_path: Path) -
     page.locator("#takes .views input[value=surprise]").check()
     page.locator(".take .heads summary").press("Enter")
     high = "document.querySelector('.take').getBoundingClientRect().height"
-    before_it = page.evaluate(high)
+    before_it = settled(page, high)
     said = page.locator(".take .why .said")
     middle = page.evaluate(
         """() => {
@@ -279,7 +279,7 @@ def test_a_click_on_a_note_says_what_it_attended_to(page: Any, tmp_path: Path) -
     page.wait_for_function("document.querySelector('.why .said').textContent.includes('probability of')")
     assert "Likeliest: " in said.inner_text()
     assert "It looked most at " in said.inner_text()
-    assert page.evaluate(high) == before_it  # nothing moves
+    assert settled(page, high) == before_it  # nothing moves
     assert page.evaluate("document.querySelector('.take audio').paused")  # the click explains, and does not play
     cells = page.locator(".take .heads tr").nth(1).locator("td").count()
     shares = [int(text.rstrip("%")) for text in page.locator(".take .heads td").all_inner_texts()]

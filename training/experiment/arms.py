@@ -30,6 +30,8 @@ class Arm:
     """It is made as large as the shortcut model."""
     trial: bool = False
     """It is no part of the paper's comparison."""
+    family: str = ""
+    """Of arms on another baseline than the paper's: which. An arm's rivals are the controls of its own family."""
 
 
 FEEDFORWARD_STEP = 8
@@ -90,9 +92,24 @@ def _plain(base: ModelConfig, **changes: Any) -> ModelConfig:
     return with_trial(baseline(base), Trial(**changes))
 
 
+def _half(heads: int) -> int:
+    return max(heads // 2, 1)
+
+
 def _value_residual(base: ModelConfig) -> ModelConfig:
     """The baseline with the first block's values mixed into those above."""
     return replace(baseline(base), value_residual=True)
+
+
+def _gated(base: ModelConfig) -> ModelConfig:
+    """SwiGLU in place of GELU, with as many weights: three matrices of two thirds of the size."""
+    size = FEEDFORWARD_STEP * max(round(2 * base.feedforward / 3 / FEEDFORWARD_STEP), 1)
+    return replace(base, activation="swiglu", feedforward=size)
+
+
+def _strong(base: ModelConfig) -> ModelConfig:
+    """The shortcut model with what later Transformers have: rotary positions and SwiGLU."""
+    return replace(_gated(base), position="rotary")
 
 
 TABLE: dict[str, Arm] = {
@@ -146,8 +163,13 @@ TABLE: dict[str, Arm] = {
         make=lambda base: replace(base, value_residual=True), about="shortcut and value-residual together", trial=True
     ),
     "extra-heads": Arm(
-        make=lambda base: _plain(base, extra_heads=4, extra_taps=base.taps),
-        about="baseline with four more heads in the last two blocks, which attend to taps",
+        make=lambda base: _plain(base, extra_heads=_half(base.heads), extra_taps=base.taps),
+        about="baseline with half as many heads more in the last two blocks, which attend to taps",
+        trial=True,
+    ),
+    "extra-heads-value": Arm(
+        make=lambda base: with_trial(_value_residual(base), Trial(extra_heads=_half(base.heads), extra_taps=base.taps)),
+        about="extra-heads and value-residual together",
         trial=True,
     ),
     "depth-value": Arm(
@@ -160,6 +182,78 @@ TABLE: dict[str, Arm] = {
         about="baseline, but the last block's queries, keys and values read three such sums over all depths",
         trial=True,
     ),
+    "depth-attention": Arm(
+        make=lambda base: _plain(base, depth_attention=True),
+        about="baseline, but each block's values are mixed with those of all blocks below by attention over depth",
+        trial=True,
+    ),
+    "depth-attention-value": Arm(
+        make=lambda base: with_trial(_value_residual(base), Trial(depth_attention=True)),
+        about="depth-attention and value-residual together",
+        trial=True,
+    ),
+    "additive-taps": Arm(
+        make=lambda base: _plain(base, added_taps=base.taps),
+        about="baseline, but the last block attends to what tapped blocks added as well, without MLPs",
+        trial=True,
+    ),
+    "additive-taps-value": Arm(
+        make=lambda base: with_trial(_value_residual(base), Trial(added_taps=base.taps)),
+        about="additive-taps and value-residual together",
+        trial=True,
+    ),
+    "value-embeddings": Arm(
+        make=lambda base: _plain(base, value_embeddings=True),
+        about="baseline, but the values of every block are mixed with an embedding of the token",
+        trial=True,
+    ),
+    "value-residual-heads": Arm(
+        make=lambda base: _plain(base, head_shares=True),
+        about="value-residual with shares of each head's own",
+        trial=True,
+    ),
+    "head-gates": Arm(
+        make=lambda base: _plain(base, head_gates=True),
+        about="baseline with a gate on each head, made from the block's input",
+        control=True,
+        trial=True,
+        family="head-gates",
+    ),
+    "x0": Arm(
+        make=lambda base: _plain(base, first_input=True),
+        about="baseline with the embedding added to every block's input in learned shares",
+        trial=True,
+    ),
+    "swiglu": Arm(
+        make=lambda base: _gated(baseline(base)),
+        about="baseline with SwiGLU of equal size",
+        control=True,
+        trial=True,
+        family="swiglu",
+    ),
+    "strong": Arm(
+        make=lambda base: baseline(_strong(base)),
+        about="baseline with rotary positions and SwiGLU of equal size",
+        control=True,
+        trial=True,
+        family="strong",
+    ),
+    "strong-shortcut": Arm(
+        make=_strong, about="shortcut with rotary positions and SwiGLU", trial=True, family="strong"
+    ),
+    "strong-wide": Arm(
+        make=lambda base: wide(_strong(base)),
+        about="strong, as large as strong-shortcut by width",
+        control=True,
+        trial=True,
+        family="strong",
+    ),
+    "strong-value": Arm(
+        make=lambda base: _value_residual(_strong(base)),
+        about="strong and value-residual together",
+        trial=True,
+        family="strong",
+    ),
 }
 """Every arm by its name, in the order of tables, first the paper's two. training/run/trials.py says what trials are."""
 ARMS = tuple(name for name, arm in TABLE.items() if not arm.trial)
@@ -168,8 +262,8 @@ TRIALS = tuple(name for name, arm in TABLE.items() if arm.trial)
 """What was tried beyond it."""
 EQUAL_SIZE = tuple(name for name, arm in TABLE.items() if arm.equal_size)
 """Arms made as large as the shortcut model, without its shortcut."""
-CONTROLS = tuple(name for name, arm in TABLE.items() if arm.control)
-"""Arms of the comparison without any shortcut."""
+CONTROLS = tuple(name for name, arm in TABLE.items() if arm.control and not arm.trial)
+"""Arms of the paper's comparison without any shortcut."""
 MATCHED = "matched:"
 """How the names of other controls begin: `matched:NAME` is a baseline no smaller than NAME."""
 KNOWN = (*TABLE, *(f"{MATCHED}{name}" for name in (*TRIALS, *ARMS)))
@@ -189,7 +283,12 @@ def model_of(name: str, base: ModelConfig) -> ModelConfig:
 
 def is_control(name: str) -> bool:
     """Whether an arm is without any shortcut."""
-    return name in CONTROLS or name.startswith(MATCHED)
+    return name.startswith(MATCHED) or (name in TABLE and TABLE[name].control)
+
+
+def family(name: str) -> str:
+    """The baseline that an arm stands on: empty for the paper's."""
+    return TABLE[name].family if name in TABLE else ""
 
 
 def described(name: str) -> str:

@@ -86,6 +86,11 @@ class GridCorpus:
         return ModelConfig(**self.settings["model"]["config"])
 
     @property
+    def precision(self) -> str:
+        """In which runs compute, as Lightning names it."""
+        return str(self.settings["trainer"]["precision"])
+
+    @property
     def length(self) -> int:
         """Tokens of a crop."""
         data = self.settings["data"]
@@ -137,7 +142,7 @@ class GridCorpus:
         data |= {"context": self.base.context, "validation_windows": settings["data"]["validation_windows"]}
         data |= {"corpus": open_corpus(self.folders).name, "train_tokens": self.train_tokens()}
         budget = {key: value for key, value in asdict(self.budget).items() if value is not None}
-        shared = {"optimizer": optimizer, "data": data, "budget": budget, "precision": str(trainer["precision"])}
+        shared = {"optimizer": optimizer, "data": data, "budget": budget, "precision": self.precision}
         plain: dict[str, Any] = json.loads(json.dumps(shared))
         return plain
 
@@ -168,6 +173,7 @@ class GridRun:
     def identity(self) -> dict[str, Any]:
         """The part of its record that says which run it is."""
         run = {"arm": self.arm, "corpus": self.corpus.name, "seed": self.seed, "model": self.model.to_dict()}
+        run |= {"base": self.corpus.base.to_dict()}  # what the arms were made from: only those of one base compare
         return run | self.shared | {"split": SPLIT, "limit": self.corpus.grid.limit}
 
     def sizes(self) -> dict[str, int]:

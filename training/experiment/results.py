@@ -63,20 +63,30 @@ def read(path: Path) -> list[dict[str, Any]]:
             os.truncate(path, len(whole))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason(error)}") from error
-    records = []
-    for place, record in lines(path):
-        if record.get("arm") not in KNOWN:
-            raise DataError(f"{place}: the arm {record.get('arm')!r} is not known; known are {', '.join(KNOWN)}")
-        try:
-            records.append(record | {"model": read_config(record["model"]).to_dict()})
-        except (ValueError, KeyError, TypeError, ConfigError) as error:
-            raise DataError(f"{place}: no record of a run ({error}); remove the line") from error
-    return records
+    return [_checked(place, record) for place, record in lines(path)]
 
 
-def finished(path: Path, runs: Sequence[GridRun]) -> set[str]:
-    """Names of the folders of those runs that have a record with the same settings."""
-    held = {json.dumps(record, sort_keys=True) for record in map(_identity, read(path))}
+def kept(path: Path) -> list[dict[str, Any]]:
+    """Every run of a file that the repository keeps, which is only read. Raises DataError at any damage."""
+    if not path.exists():
+        return []
+    return [_checked(place, record) for place, record in lines(path) if "arm" in record]
+
+
+def _checked(place: str, record: dict[str, Any]) -> dict[str, Any]:
+    """A record with the fields of a model that came after it was made. Raises DataError."""
+    if record.get("arm") not in KNOWN:
+        raise DataError(f"{place}: the arm {record.get('arm')!r} is not known; known are {', '.join(KNOWN)}")
+    try:
+        models = {key: read_config(record[key]).to_dict() for key in ("model", "base") if key in record}
+        return record | {"model": models.pop("model")} | models
+    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise DataError(f"{place}: no record of a run ({error}); remove the line") from error
+
+
+def finished(records: Sequence[dict[str, Any]], runs: Sequence[GridRun]) -> set[str]:
+    """Names of the folders of those runs that have a record with the same settings, as `read` or `kept` found it."""
+    held = {json.dumps(identity(record), sort_keys=True) for record in records}
     return {run.folder.name for run in runs if json.dumps(run.identity(), sort_keys=True) in held}
 
 
@@ -94,9 +104,10 @@ def append(path: Path, record: dict[str, Any]) -> None:
         raise DataError(f"{path} cannot be written: {reason(error)}") from error
 
 
-IDENTITY = ("arm", "corpus", "seed", "model", "optimizer", "data", "budget", "precision", "split", "limit")
+IDENTITY = ("arm", "corpus", "seed", "model", "base", "optimizer", "data", "budget", "precision", "split", "limit")
 """What says which run a record is of: the keys of `GridRun.identity`."""
 
 
-def _identity(record: dict[str, Any]) -> dict[str, Any]:
+def identity(record: dict[str, Any]) -> dict[str, Any]:
+    """The part of a record that says which run it is of."""
     return {key: record.get(key) for key in IDENTITY}

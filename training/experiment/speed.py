@@ -18,6 +18,7 @@ from shortcut_gen.errors import SettingsError
 from training.corpus.shards import write_json
 from training.experiment.arms import model_of
 from training.experiment.grid import GridConfig, GridCorpus, corpora_of
+from training.experiment.kept import SPEEDS_KEY
 from training.run.recipe import OptimizerConfig
 from training.run.task import LanguageModelTask
 from training.support.machine import machine
@@ -38,9 +39,13 @@ def measure(grid: GridConfig, rounds: int = 7, steps: int = 1) -> None:
             line = f"{entry['tokens_per_second']:>12,.0f} tokens/s ± {entry['spread']:.0%}"
             print(f"{corpus.name:20}{arm:26}{line}", flush=True)
         about = machine() | {"jobs": 1}
-        before = _read(path)
-        corpora = before["corpora"] if before.get("machine") == about else {}  # of another machine: to be taken again
-        write_json(path, {"machine": about, "corpora": corpora | {corpus.name: speeds}})
+        entry = {"corpus": corpus.name, "base": corpus.base.to_dict(), "precision": corpus.precision}
+        others = [  # those of another machine are to be taken again
+            other
+            for other in measured(path)
+            if other.get("machine") == about and {key: other.get(key) for key in entry} != entry
+        ]
+        write_json(path, {"measured": [*others, entry | {"machine": about, SPEEDS_KEY: speeds}]})
 
 
 def _figures(speeds: list[float]) -> dict[str, Any]:
@@ -83,7 +88,7 @@ def _trainer(corpus: GridCorpus, arm: str) -> Callable[[], None]:
     The ids are random: how long a step takes does not depend on which they are.
     """
     settings = corpus.settings
-    precision = str(settings["trainer"]["precision"])
+    precision = corpus.precision
     if precision not in ("32-true", "32", "bf16-mixed"):
         raise SettingsError(f"trainer.precision is {precision}; 32-true or bf16-mixed is needed")
     gpu = torch.cuda.is_available() and settings["trainer"]["accelerator"] != "cpu"
@@ -105,10 +110,10 @@ def _trainer(corpus: GridCorpus, arm: str) -> Callable[[], None]:
     return step
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """What an earlier call wrote; nothing where it cannot be read."""
+def measured(path: Path) -> list[dict[str, Any]]:
+    """The speeds in a file that `measure` wrote; none where it cannot be read."""
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) and isinstance(values.get("corpora"), dict) else {}
+        entries = json.loads(path.read_text(encoding="utf-8"))["measured"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []

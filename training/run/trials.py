@@ -5,121 +5,34 @@ trials; one that wins moves into the library.
 """
 
 import dataclasses
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shortcut_gen.errors import ConfigError
-from shortcut_gen.network.attention import prefix_attention
 from shortcut_gen.network.cache import KVCache
 from shortcut_gen.network.config import ModelConfig
-from shortcut_gen.network.model import INIT_STD, Attention, Block, FeatureMaps, LayerShortcut, ShortcutLM, Step
+from shortcut_gen.network.model import Block, FeatureMaps, LayerShortcut, ShortcutLM, Step
+from training.run.trial import KEY, PLAIN, Trial, TrialConfig, read_config, with_trial
+from training.run.trial_parts import (
+    DepthSum,
+    ExtraHeads,
+    HeadGates,
+    HeadShares,
+    attend,
+    heads_of,
+    initialise,
+    over_depth,
+)
 
-KEY = "trial"
-"""Of a config's plain values, where a trial's are."""
+__all__ = ["KEY", "PLAIN", "Trial", "TrialConfig", "TrialLM", "build", "read_config", "with_trial"]
+
 HEAD_WIDTH = 16
 """Of the extra heads."""
 LAST = 2
 """Blocks at the end of the stack that get extra heads, or an input from all depths."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """What a trial changes about a model. The defaults change nothing."""
-
-    source_norms: bool = False
-    """Each source of the shortcut block has its own norm, and with it a scale and a shift, in place of one for all."""
-    shared_features: bool = False
-    """One feature map for all taps. A vector for each source, added behind the norm, tells them apart."""
-    depth: Literal["none", "stream", "qkv"] = "none"
-    """Sums over all depths with a weight for each token and depth. `stream` (arXiv 2402.02622, the weights made
-    dynamic as in 2502.12170): the inputs of the last two blocks and of the final norm are such sums. `qkv`
-    (2502.12170): the inputs of the last block's queries, keys and values are three; its residual stays."""
-    extra_heads: int = 0
-    """Heads of width 16 that the last two blocks have besides their own, and that attend to `extra_taps`."""
-    extra_taps: tuple[int, ...] = ()
-    """Blocks (1-based) whose outputs, through a norm of each one's own, are the extra heads' keys and values."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "extra_taps", tuple(self.extra_taps))
-        if self.depth not in ("none", "stream", "qkv"):
-            raise ConfigError(f"trial depth is {self.depth!r}; one of none, stream, qkv is needed")
-        if self.extra_heads < 0 or bool(self.extra_heads) != bool(self.extra_taps):
-            raise ConfigError(
-                f"trial extra_heads is {self.extra_heads} and extra_taps {self.extra_taps}; both or neither are needed"
-            )
-
-    @property
-    def of_the_stack(self) -> bool:
-        """Whether it changes ordinary blocks, not the shortcut block."""
-        return self.depth != "none" or bool(self.extra_heads)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values of what is not at its default."""
-        changed = {name: value for name, value in dataclasses.asdict(self).items() if value != getattr(PLAIN, name)}
-        return changed | ({"extra_taps": list(self.extra_taps)} if self.extra_taps else {})
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The trial written by `to_dict`. Raises ConfigError."""
-        known = [each.name for each in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
-            raise ConfigError(f"trial has the unknown key {unknown[0]!r}; known are {', '.join(known)}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise ConfigError(f"trial holds a value of the wrong type: {error}") from error
-
-
-PLAIN = Trial()
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialConfig(ModelConfig):
-    """A model's config with a trial. Where the trial changes nothing its plain values are a `ModelConfig`'s."""
-
-    trial: Trial = field(default_factory=Trial)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        trial = self.trial
-        if (trial.source_norms or trial.shared_features) and not self.taps:
-            raise ConfigError("trial source_norms and shared_features are of the shortcut block; taps are needed")
-        if trial.shared_features and self.features != "mlp":
-            raise ConfigError(f"trial shared_features needs features mlp, not {self.features}")
-        if trial.of_the_stack and (self.taps or self.residual_mlps or self.residual != "prenorm"):
-            raise ConfigError(
-                "trial depth and extra_heads are of the baseline's blocks; no taps, no residual_mlps and residual "
-                "prenorm are needed"
-            )
-        if any(tap not in range(1, self.layers) for tap in trial.extra_taps):
-            raise ConfigError(f"trial extra_taps are {trial.extra_taps}; valid values are 1 to {self.layers - 1}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, the trial's where it changes something."""
-        values = super().to_dict()
-        del values[KEY]
-        return values | ({KEY: self.trial.to_dict()} if self.trial != PLAIN else {})
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The config written by `to_dict`. Raises ConfigError."""
-        return super().from_dict(values | {KEY: Trial.from_dict(dict(values.get(KEY) or {}))})
-
-
-def with_trial(config: ModelConfig, trial: Trial | None) -> ModelConfig:
-    """The config with a trial; unchanged where there is none or it changes nothing. Raises ConfigError."""
-    if trial is None or trial == PLAIN:
-        return config
-    return TrialConfig(**{each.name: getattr(config, each.name) for each in fields(ModelConfig)}, trial=trial)
-
-
-def read_config(values: dict[str, Any]) -> ModelConfig:
-    """The config of a run from its plain values, a trial's or the library's. Raises ConfigError."""
-    return TrialConfig.from_dict(values) if values.get(KEY) else ModelConfig.from_dict(values)
 
 
 def build(config: ModelConfig) -> ShortcutLM:
@@ -140,13 +53,26 @@ class TrialLM(ShortcutLM):
         streams = 3 if trial.depth == "qkv" else 1
         self.depths = nn.ModuleDict({str(n): DepthSum(config.width, n + 1, streams) for n in summed})
         below = {n: [tap for tap in trial.extra_taps if tap <= n] for n in end}
-        self.extra = nn.ModuleDict({str(n): ExtraHeads(config, taps) for n, taps in below.items() if taps})
-        added: list[nn.Module] = [self.depths, self.extra]
+        self.extra = nn.ModuleDict(
+            {str(n): ExtraHeads(config, taps, trial.extra_heads, HEAD_WIDTH) for n, taps in below.items() if taps}
+        )
+        if trial.added_taps:
+            width = config.width // config.heads
+            self.extra["added"] = ExtraHeads(config, trial.added_taps, config.heads, width, added=True)
+        every, above = range(layers), range(1, layers)
+        self.gates = nn.ModuleDict({str(n): HeadGates(config) for n in every if trial.head_gates})
+        self.token_shares = nn.ModuleDict({str(n): HeadShares(1) for n in every if trial.value_embeddings})
+        self.first_shares = nn.ModuleDict({str(n): HeadShares(config.heads) for n in above if trial.head_shares})
+        self.first_inputs = nn.ParameterList([nn.Parameter(torch.zeros(1)) for _ in above if trial.first_input])
+        added: list[nn.Module] = [self.depths, self.extra, self.gates]
+        self.embedding_values = nn.Embedding(config.vocab_size, config.width) if trial.value_embeddings else None
+        if self.embedding_values is not None:
+            added.append(self.embedding_values)
         if trial.source_norms or trial.shared_features:
             self.shortcut = TrialShortcut(config)
             added.append(self.shortcut)
         for module in added:
-            _initialise(module, layers)
+            initialise(module, layers)
 
     def compute(self, tokens: Tensor, step: Step) -> Tensor:
         """As the library's, (B, T) to (B, T, V). Raises ConfigError where the step has caches."""
@@ -157,42 +83,89 @@ class TrialLM(ShortcutLM):
         x = self.embedding(tokens)  # (B, T, D)
         if self.positions is not None:
             x = x + self.positions(step.positions)
-        outputs = [self.drop(x)]
+        below = _Below(outputs=[self.drop(x)])
+        if self.embedding_values is not None:
+            heads = (self.config.heads, -1)
+            below.token_values = self.embedding_values(tokens).unflatten(-1, heads)  # (B, T, H, E)
         for number, block in enumerate(self.blocks):
             assert isinstance(block, Block)
-            outputs.append(self._block(number, block, outputs, step))
-        (x,) = self._sums(len(self.blocks), outputs)
+            below.outputs.append(self._block(number, block, below, step))
+        (x,) = self._sums(len(self.blocks), below.outputs)
         return F.linear(self.norm(x), self.embedding.weight)  # (B, T, V)
 
     def _sums(self, number: int, outputs: list[Tensor]) -> list[Tensor]:
         """What is handed to block `number`, or to the final norm: the newest output, or one or three sums of all."""
         return self.depths[str(number)](outputs) if str(number) in self.depths else outputs[-1:]
 
-    def _block(self, number: int, block: Block, outputs: list[Tensor], step: Step) -> Tensor:
-        """A block's output from the outputs below it, (B, T, D) each."""
-        name, sums = str(number), self._sums(number, outputs)
-        x = sums[0] if len(sums) == 1 else outputs[-1]
+    def _block(self, number: int, block: Block, below: "_Below", step: Step) -> Tensor:
+        """A block's output from what is below it, (B, T, D)."""
+        name, sums = str(number), self._sums(number, below.outputs)
+        x = sums[0] if len(sums) == 1 else below.outputs[-1]
+        if number and len(self.first_inputs):
+            x = x + self.first_inputs[number - 1] * below.outputs[0]
+            sums = [x]
         inputs = [block.attention_norm(value) for value in sums]  # one for all, or the queries', keys' and values'
-        query, keys, values = _heads(block.attention, inputs, step)  # (B, T, H, E) each
-        attended = block.attention.out(_attend(query, keys.unsqueeze(2), values.unsqueeze(2), block.attention, step))
+        query, keys, values = heads_of(block.attention, inputs, step)  # (B, T, H, E) each
+        values = self._values(name, query, keys, values, below)
+        attended = attend(query, keys.unsqueeze(2), values.unsqueeze(2), block.attention, step)
+        if name in self.gates:
+            attended = self.gates[name](inputs[0], attended)
+        attended = block.attention.out(attended)
         if name in self.extra:
-            attended = attended + self.extra[name](inputs[0], outputs, step)
+            attended = attended + self.extra[name](inputs[0], below.outputs, step)
+        if number == len(self.blocks) - 1 and "added" in self.extra:
+            attended = attended + self.extra["added"](inputs[0], below.outputs, step)
         x = x + block.drop(attended)
         return x + block.drop(block.mlp(block.mlp_norm(x)))
+
+    def _values(self, name: str, query: Tensor, keys: Tensor, values: Tensor, below: "_Below") -> Tensor:
+        """What a block attends to over time, (B, T, H, E): its own values, or a mix of them and others."""
+        if below.token_values is not None:
+            values = self.token_shares[name](below.token_values, values)
+        if self.config.trial.head_shares:
+            if not below.values:
+                below.values.append(values)
+                return values
+            return self.first_shares[name](below.values[0], values)
+        if self.config.trial.depth_attention:
+            below.keys.append(keys)
+            below.values.append(values)
+            return over_depth(query, below.keys, below.values)
+        return values
 
     def flops_per_token(self, length: int | None = None) -> int:
         """As the library's; and 6 for each source and entry of a weighted sum, and for a matrix used again."""
         config, length = self.config, length or self.config.context
+        trial, width, layers = config.trial, config.width, config.layers
         sums = [module for module in self.modules() if isinstance(module, DepthSum)]
-        again = sum(depth.sources * depth.streams for depth in sums) * config.width
+        again = sum(depth.sources * depth.streams for depth in sums) * width
         for heads in self.extra.values():
             assert isinstance(heads, ExtraHeads)
             again += (len(heads.taps) - 1) * heads.keys_values.weight.numel()
             again += len(heads.taps) * heads.query.out_features * length
-        if config.trial.shared_features:
+        again += 2 * width * (len(self.token_shares) + len(self.first_shares))
+        again += width * (len(self.gates) + len(self.first_inputs))
+        if trial.depth_attention:  # a product with the key and one with the value of each depth
+            again += 2 * width * (layers * (layers + 1) // 2)
+        if self.embedding_values is not None:  # looked up, not multiplied with
+            again -= self.embedding_values.weight.numel()
+        if trial.shared_features:
             assert self.shortcut is not None and self.shortcut.features is not None
             again += (len(config.taps) - 1) * sum(weight.numel() for weight in self.shortcut.features.weights)
         return super().flops_per_token(length) + 6 * again
+
+
+@dataclass(kw_only=True)
+class _Below:
+    """What a block of a trial may look at beside its input: of the blocks below it and of the token."""
+
+    outputs: list[Tensor]
+    """Of every depth, the embedding first, (B, T, D) each."""
+    keys: list[Tensor] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)
+    """Of the blocks so far, as far as the trial needs them, (B, T, H, E) each, without rotary positions."""
+    token_values: Tensor | None = None
+    """(B, T, H, E)."""
 
 
 class TrialShortcut(LayerShortcut):
@@ -225,90 +198,3 @@ class TrialShortcut(LayerShortcut):
         if len(self.biases):
             sources = [source + bias for source, bias in zip(sources, self.biases, strict=True)]
         return self.block(x, step, cache, sources=torch.stack(sources, dim=2))  # (B, T, L, D)
-
-
-class DepthSum(nn.Module):
-    """Sums over the outputs of all depths so far, with weights made from the newest; at first the newest alone."""
-
-    def __init__(self, width: int, sources: int, streams: int) -> None:
-        super().__init__()
-        self.sources = sources
-        self.streams = streams
-        self.dynamic = nn.Linear(width, streams * sources, bias=False)
-        self.static = nn.Parameter(torch.zeros(streams * sources))
-
-    def forward(self, outputs: list[Tensor]) -> list[Tensor]:
-        """Outputs of `sources` depths, (B, T, D) each. Returns `streams` sums of them, (B, T, D) each."""
-        newest = outputs[-1]
-        dynamic = self.dynamic(F.layer_norm(newest, newest.shape[-1:]))
-        # Not under bf16: near 1 its steps are as large as the weights' changes.
-        weights = (self.static + dynamic).to(newest.dtype).unsqueeze(-1).chunk(self.streams, dim=2)
-        sums = []
-        for stream in weights:  # (B, T, sources, 1)
-            parts = list(zip(outputs, stream.unbind(2), strict=True))
-            total = parts[0][0] * parts[0][1]
-            for output, weight in parts[1:]:  # eight times as fast on a CPU as one product over a stack of them
-                total = torch.addcmul(total, output, weight)
-            sums.append(total)
-        return sums
-
-
-class ExtraHeads(nn.Module):
-    """Heads besides a block's own, with keys and values from taps. They say nothing at first."""
-
-    def __init__(self, config: TrialConfig, taps: list[int]) -> None:
-        super().__init__()
-        self.taps = taps
-        self.heads = config.trial.extra_heads
-        self.rotary = config.position == "rotary"
-        width = self.heads * HEAD_WIDTH
-        self.norms = nn.ModuleList([nn.LayerNorm(config.width) for _ in taps])
-        self.query = nn.Linear(config.width, width)
-        self.keys_values = nn.Linear(config.width, 2 * width)
-        self.out = nn.Linear(width, config.width)
-
-    def forward(self, x: Tensor, outputs: list[Tensor], step: Step) -> Tensor:
-        """x: what the block's own queries are made from, (B, T, D); outputs: of every depth. Returns (B, T, D)."""
-        sources = [norm(outputs[tap]) for norm, tap in zip(self.norms, self.taps, strict=True)]
-        query = self.query(x).unflatten(-1, (self.heads, -1))  # (B, T, H, E)
-        keys, values = self.keys_values(torch.stack(sources, dim=2)).unflatten(-1, (2, self.heads, -1)).unbind(3)
-        return self.out(_attend(query, keys, values, self, step))
-
-
-def _heads(attention: Attention, inputs: list[Tensor], step: Step) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values of a block's own heads, (B, T, H, E) each, from one input, (B, T, D), or from three."""
-    query = attention.query(inputs[0])
-    if len(inputs) == 1:
-        keys, values = attention.keys_values(inputs[0]).chunk(2, dim=-1)
-    else:
-        weights, biases = attention.keys_values.weight.chunk(2), attention.keys_values.bias.chunk(2)
-        keys, values = (F.linear(x, w, b) for x, w, b in zip(inputs[1:], weights, biases, strict=True))
-    values = attention.mixed(values, step)
-    query, keys, values = (x.unflatten(-1, (attention.heads, -1)) for x in (query, keys, values))
-    return query, keys, values
-
-
-def _attend(query: Tensor, keys: Tensor, values: Tensor, heads: "Attention | ExtraHeads", step: Step) -> Tensor:
-    """query: (B, T, H, E); keys, values: (B, T, L, H, E). Returns (B, T, H*E)."""
-    query = query.transpose(1, 2)  # (B, H, T, E)
-    keys, values = keys.permute(0, 3, 1, 2, 4), values.permute(0, 3, 1, 2, 4)  # (B, H, T, L, E)
-    if heads.rotary:
-        query, keys = step.rotate(query), step.rotate(keys)
-    return prefix_attention(query, keys, values).transpose(1, 2).flatten(2)
-
-
-@torch.no_grad()
-def _initialise(module: nn.Module, layers: int) -> None:
-    """What a trial adds, as the library's modules; but sums over depth begin at the newest, extra heads at nothing."""
-    std = INIT_STD / (2 * layers) ** 0.5
-    for name, parameter in module.named_parameters():
-        if name.endswith("bias") or "biases." in name:
-            parameter.zero_()
-        elif parameter.dim() > 1:
-            parameter.normal_(std=std if name.endswith(("out.weight", "down.weight")) else INIT_STD)
-    for part in module.modules():
-        if isinstance(part, ExtraHeads):
-            part.out.weight.zero_()
-        elif isinstance(part, DepthSum):
-            part.dynamic.weight.zero_()
-            part.static.view(part.streams, part.sources)[:, -1] = 1.0

@@ -1,6 +1,7 @@
 """The machine that something was timed on."""
 
 import platform
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,15 @@ def machine() -> dict[str, Any]:
     else:
         device, name = "cpu", _processor()
     return {"device": device, "name": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def commit() -> str | None:
+    """The commit of the code that runs, `-dirty` behind it where files differ; None outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 @contextmanager

@@ -156,17 +156,17 @@ def everywhere(studies: Sequence[Study], verdicts: Sequence[Verdict]) -> Verdict
     return Verdict(worst.word, why, worst.two_seeds)
 
 
-def ends_lower(study: Study, than: str) -> Verdict:
-    """Whether shortcut ends lower than an arm, and than every arm of equal size."""
-    if missing := [arm for arm in ("shortcut", than) if arm not in study.runs]:
+def ends_lower(study: Study, than: str, own: str = "shortcut") -> Verdict:
+    """Whether shortcut, or its like on another baseline, ends lower than an arm, and than every arm of equal size."""
+    if missing := [arm for arm in (own, than) if arm not in study.runs]:
         return Verdict(UNTESTED, f"{' and '.join(missing)} did not run")
-    difference = compare(study, "shortcut", than)
+    difference = compare(study, own, than)
     if difference is None:
-        return Verdict(UNTESTED, f"fewer than two seeds ran with both shortcut and {than}")
-    why, two = f"shortcut is {difference} than {than}", difference.test.count == 2
+        return Verdict(UNTESTED, f"fewer than two seeds ran with both {own} and {than}")
+    why, two = f"{own} is {difference} than {than}", difference.test.count == 2
     if not difference.lower:
         return Verdict(FAILS, why, two)
-    equal = {arm: compare(study, "shortcut", arm) for arm in of_equal_size(study)}
+    equal = {arm: compare(study, own, arm) for arm in of_equal_size(study, own)}
     tested = {arm: result for arm, result in equal.items() if result is not None}
     if not tested:
         return Verdict(UNTESTED, f"{why}; but no arm of equal size ran with two seeds or more")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from training.experiment.arms import EQUAL_SIZE, is_control
+from training.experiment.arms import EQUAL_SIZE, TRIALS, family, is_control
 from training.experiment.report.statistics import Paired, Summary, loss_at, paired_test, pooled_sd, saved, summarise
 from training.experiment.report.studies import Run, Speeds, Study
 
@@ -54,12 +54,13 @@ def compare(study: Study, arm: str, other: str) -> Comparison | None:
     return Comparison(paired_test(one, two), pooled_sd(one, two))
 
 
-def of_equal_size(study: Study) -> list[str]:
-    """Arms made as large as the shortcut model that ran and are as large, within `TOLERANCE`."""
-    if "shortcut" not in study.runs:
+def of_equal_size(study: Study, own: str = "shortcut") -> list[str]:
+    """Controls made as large as the shortcut model, or its like on another baseline, that ran and are as large."""
+    if own not in study.runs:
         return []
-    size = study.one("shortcut").parameters
-    near = (arm for arm in EQUAL_SIZE if arm in study.runs and abs(study.one(arm).parameters / size - 1) <= TOLERANCE)
+    size = study.one(own).parameters
+    made = EQUAL_SIZE if not family(own) else [arm for arm in TRIALS if is_control(arm) and family(arm) == family(own)]
+    near = (arm for arm in made if arm in study.runs and abs(study.one(arm).parameters / size - 1) <= TOLERANCE)
     return list(near)
 
 
@@ -69,7 +70,7 @@ def curve(run: Run, axis: Axis, speeds: Speeds) -> list[tuple[float, float]] | N
     Seconds are tokens over the arm's speed measured apart, because runs may have shared a machine.
     """
     if axis == "seconds":
-        speed = speeds.of(run.corpus, run.arm)
+        speed = speeds.of(run)
         return None if speed is None else [(tokens / speed, loss) for tokens, loss in run.curve]
     unit = run.flops_per_token if axis == "FLOPs" else 1
     return [(tokens * unit, loss) for tokens, loss in run.curve]
@@ -120,7 +121,9 @@ def standing(study: Study, arm: str, cost: Cost) -> tuple[str, str]:
     or more, and one of them costs as much within `TOLERANCE`. A word starting with `open` says what is missing.
     """
     own = cost(study.one(arm))
-    rivals = [control for control in study.runs if is_control(control) and control != arm]
+    rivals = [
+        control for control in study.runs if is_control(control) and family(control) == family(arm) and control != arm
+    ]
     rivals = [rival for rival in rivals if cost(study.one(rival)) <= own * (1 + TOLERANCE)]
     if not any(cost(study.one(rival)) >= own * (1 - TOLERANCE) for rival in rivals):
         return "open", "no model without a shortcut of that cost ran"

@@ -10,6 +10,7 @@ from typing import Any
 from shortcut_gen.errors import DataError
 from shortcut_gen.files import reason
 from training.attention.changes import DEPTH
+from training.experiment.kept import ATTENTION_KEY, lines_of
 
 LEAST_SHARE = 0.1
 """Of what the taps are worth, what the choice of depth by token must be to count as needed."""
@@ -42,6 +43,31 @@ class Reading:
 def read_readings(files: Sequence[Path]) -> list[Reading]:
     """The readings in some files, in order. Raises DataError where one cannot be read or is another kind of file."""
     return [_reading(file) for file in files]
+
+
+def to_line(reading: Reading) -> dict[str, Any]:
+    """A reading as the repository keeps it."""
+    figures = {"taps": reading.taps, "by_position": list(reading.by_position)}
+    return {"checkpoint": reading.checkpoint, "corpus": reading.corpus, ATTENTION_KEY: figures}
+
+
+def kept_readings(path: Path) -> list[Reading]:
+    """The readings that the repository keeps. Raises DataError where the file is damaged."""
+    return [_from_line(path, record) for record in lines_of(path, ATTENTION_KEY)]
+
+
+def _from_line(path: Path, record: dict[str, Any]) -> Reading:
+    try:
+        figures = record[ATTENTION_KEY]
+        first, low, high = (_finite(value) for value in figures["by_position"])
+        return Reading(
+            checkpoint=str(record["checkpoint"]),
+            corpus=str(record["corpus"]),
+            taps=_finite(figures["taps"]),
+            by_position=(first, low, high),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: a line of {ATTENTION_KEY} is damaged; remove it") from error
 
 
 def _reading(file: Path) -> Reading:

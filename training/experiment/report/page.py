@@ -9,12 +9,15 @@ from pathlib import Path
 from shortcut_gen.errors import DataError
 from shortcut_gen.files import reason, write_whole
 from training.experiment.arms import ARMS, CONTROLS, KNOWN, MATCHED, described, is_control
-from training.experiment.report.claims import RULES, Claim, claims
+from training.experiment.report.claims import RULES, claims
 from training.experiment.report.compare import DEVIATIONS, ENOUGH, TOLERANCE
-from training.experiment.report.depth import read_readings
+from training.experiment.report.depth import kept_readings, read_readings
+from training.experiment.report.lasting import FARTHEST, lasting
+from training.experiment.report.opening import IMAGES, OVERVIEW, opening
+from training.experiment.report.overview import compared, draw_overview
 from training.experiment.report.paper import (
+    CONTRADICTIONS,
     CORPORA,
-    REFERENCE,
     SOURCE,
     title,
 )
@@ -24,29 +27,31 @@ from training.experiment.report.tables import (
     duration,
     equal_cost,
     label,
+    lasts,
     losses,
     paper_losses,
     paper_speed_ups,
     settings,
     speed_ups,
     standings,
-    verdicts,
     what_ran,
 )
 
-IMAGES = "images"
 WIDTH = 120
 ABLATIONS = ("shortcut", "shortcut-identity", "shortcut-middle", "shortcut-current", "shortcut-literal")
 
 
-def write(results: Path, speeds: Path, out: Path, attention: Sequence[Path] = ()) -> None:
+def write(results: Path, speeds: Path, out: Path, attention: Sequence[Path] = (), kept: Path | None = None) -> None:
     """Write the report of a results.jsonl and a speed.json to `out`, its pictures into `images` beside it.
 
-    Without a speed.json there is no axis of seconds. attention: files of `training.attention_maps --json`. Raises
-    DataError where a file is missing, broken or holds no run, and where `out` cannot be written.
+    Without a speed.json there is no axis of seconds. attention: files of `training.attention_maps --json`. kept: a file
+    with any of these that the repository keeps. Raises DataError where a file is missing, broken or holds no run, and
+    where `out` cannot be written.
     """
-    runs = read_results(results, KNOWN)
-    measured = read_speeds(speeds)
+    runs = read_results(results, KNOWN, kept)
+    measured = read_speeds(speeds, kept)
+    readings = {(each.checkpoint, each.corpus): each for each in kept_readings(kept)} if kept else {}
+    readings |= {(each.checkpoint, each.corpus): each for each in read_readings(attention)}
     groups = studies(runs, list(CORPORA), KNOWN)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -54,9 +59,12 @@ def write(results: Path, speeds: Path, out: Path, attention: Sequence[Path] = ()
         raise DataError(f"{out.parent} cannot be made: {reason(error)}") from error
     for study in groups:
         draw(study, measured, out.parent / IMAGES / _picture(study))
-    judged = claims(groups, measured, out.parent, read_readings(attention))
+    judged = claims(groups, measured, out.parent, list(readings.values()))
+    words = {place: str(judged[0].by_study[place].word) for place in compared(groups)}
+    if words:
+        draw_overview(groups, words, out.parent / IMAGES / OVERVIEW)
     parts = [
-        *_opening(groups, judged),
+        *opening(groups, judged, list(words), out.parent),
         *_ran(groups, measured),
         *_tables_of_the_paper(groups, measured),
         *(part for study in groups for part in _study(study, measured)),
@@ -87,34 +95,12 @@ def _picture(study: Study) -> str:
     return f"reproduction-{name}{f'-{study.number}' if study.number > 1 else ''}.png"
 
 
-def _opening(groups: Sequence[Study], judged: Sequence[Claim]) -> list[str]:
-    return [
-        "# The paper, tested",
-        f"{REFERENCE}. `python -m training.reproduce report` wrote this page from the runs that "
-        "`python -m training.reproduce run` finished: what is here ran, with the budget named, and nothing else did. "
-        "NLL and losses are in nats per token; ± is the sample standard deviation over seeds.",
-        "## Verdicts",
-        verdicts(judged, groups),
-        "\n".join(_reasons(number, claim, groups) for number, claim in enumerate(judged, 1)),
-        "The rules behind the verdicts are [below](#how-it-was-judged).",
-    ]
-
-
-def _reasons(number: int, claim: Claim, groups: Sequence[Study]) -> str:
-    """A claim's verdict with the figures behind it, corpus by corpus where it was judged so."""
-    if not claim.by_study:
-        return f"{number}. {claim.text}: {claim.verdict}; {claim.verdict.why}."
-    each = (
-        f"   - {label(study)}: {verdict}; {verdict.why}." for study, verdict in zip(groups, claim.by_study, strict=True)
-    )
-    return "\n".join([f"{number}. {claim.text}: {claim.verdict}.", *each])
-
-
 def _ran(groups: Sequence[Study], speeds: Speeds) -> list[str]:
     machines = sorted({settings(run.machine) for study in groups for run in study.all_runs()})
     lines = [f"- Trained on: {machine}." for machine in machines]
-    if speeds.corpora:
-        lines.append(f"- Speeds measured apart, arms in turn, on: {settings(speeds.machine)}.")
+    if speeds.measured:
+        timed = sorted({settings(speed.machine) for speed in speeds.measured})
+        lines += [f"- Speeds measured apart, arms in turn, on: {machine}." for machine in timed]
     else:
         lines.append("- Speeds were not measured, so nothing is said about seconds.")
     lines += [
@@ -140,12 +126,14 @@ def _tables_of_the_paper(groups: Sequence[Study], speeds: Speeds) -> list[str]:
     return [
         "## The paper's tables, with ours beside",
         SOURCE,
-        "### Losses of the two models (Table 1)",
+        "### Losses of the two models",
         paper_losses(groups, ("baseline", "shortcut"), missing=True) or nothing,
-        "### How much sooner the shortcut model reaches the baseline's loss (Table 2)",
+        "### How much sooner the shortcut model reaches the baseline's loss (Figure 2, Table 1)",
         paper_speed_ups(groups, speeds) or nothing,
-        "### Ablations (Table 3)",
+        "### Ablations (Table 2)",
         paper_losses([study for study in groups if study.runs.keys() & set(ABLATIONS[1:])], ABLATIONS) or nothing,
+        "### Where the paper contradicts itself",
+        "\n".join(f"- {line}" for line in CONTRADICTIONS),
     ]
 
 
@@ -154,12 +142,30 @@ def _study(study: Study, speeds: Speeds) -> list[str]:
     return [
         f"## {heading[:1].upper()}{heading[1:]}",
         f"![Validation loss against tokens, FLOPs and seconds, and test NLL by seed]({IMAGES}/{_picture(study)})",
-        "Lines are means over seeds, bands run from the lowest seed to the highest. Dashed: no shortcut.",
+        "Lines are means over seeds, bands run from the lowest seed to the highest. Dashed: no shortcut. Dotted: fits, "
+        "drawn on to twice the tokens.",
         losses(study),
         "Differences are paired by seed: mean ± standard deviation, and p of a two-sided paired t-test, not corrected "
         "for their number.",
         *_savings(study, speeds),
         *_equal_cost(study, speeds),
+        *_lasting(study, speeds),
+    ]
+
+
+def _lasting(study: Study, speeds: Speeds) -> list[str]:
+    if "baseline" not in study.runs or len(study.runs) < 2:
+        return []
+    rows = lasting(study, speeds)
+    if not rows:
+        return ["Does it last? The curves are too short, or too far from a power law, for a fit."]
+    return [
+        "Does it last? Fits of a + b·t^−c, t in millions of tokens (± root mean squared error), through the mean "
+        "curves behind the first fifth and, where the learning rate decays at the end, before that; distances from the "
+        "baseline by the fits, and where the two would meet, in multiples of what the dearer one spent on that "
+        f"stretch (looked for up to {FARTHEST:.0f} times). An extrapolation from one rate and one size: a sign, no "
+        "measurement.",
+        lasts(rows),
     ]
 
 

@@ -13,6 +13,7 @@ from shortcut_gen.errors import DataError
 from shortcut_gen.files import reason, write_whole
 from training.experiment.arms import is_control
 from training.experiment.report.compare import AXES, Axis, curve
+from training.experiment.report.lasting import cost, fits
 from training.experiment.report.paper import title
 from training.experiment.report.statistics import loss_at
 from training.experiment.report.studies import Speeds, Study
@@ -42,6 +43,12 @@ UNITS: dict[Axis, str] = {
 SCALES: dict[Axis, float] = {"tokens": 1e6, "FLOPs": 1e12, "seconds": 1.0}
 SHOWN_FROM = 0.15
 """Losses of the first part of a run, up to this share of its length, may lie above the picture."""
+
+
+FITTED = ("baseline", "shortcut", "wide", "value-residual")
+"""Arms whose fitted power laws are drawn too, dotted."""
+AHEAD = (0.2, 2.0)
+"""From where to where they are drawn, in lengths of a run."""
 
 
 def draw(study: Study, speeds: Speeds, path: Path) -> None:
@@ -93,6 +100,7 @@ def _mean_curve(
 
 def _curves(panel: Any, study: Study, axis: Axis, speeds: Speeds, colours: dict[str, str]) -> None:
     tops, bottoms = [], []
+    laws = fits(study)
     for arm in study.runs:
         found = _mean_curve(study, arm, axis, speeds)
         if found is None or not found[0].size:
@@ -103,6 +111,11 @@ def _curves(panel: Any, study: Study, axis: Axis, speeds: Speeds, colours: dict[
         panel.plot(places, losses.mean(0), style, color=colours[arm], linewidth=width, label=arm)
         if len(losses) > 1:
             panel.fill_between(places, losses.min(0), losses.max(0), color=colours[arm], alpha=0.15, linewidth=0)
+        each = cost(study.one(arm), axis, speeds)
+        if arm in laws and arm in FITTED and each is not None:
+            beyond = np.geomspace(places[-1] * AHEAD[0], places[-1] * AHEAD[1], 60)
+            tokens = beyond * SCALES[axis] / each
+            panel.plot(beyond, [laws[arm].at(count) for count in tokens], ":", color=colours[arm], linewidth=1)
         bottoms.append(losses.min())
         tops.append(losses.max(0)[places >= SHOWN_FROM * places[-1]].max())
     panel.set_xlabel(UNITS[axis], fontsize=9)

@@ -3,17 +3,18 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from shortcut_gen.errors import ConfigError, DataError
 from shortcut_gen.files import reason
 from training.experiment import results
+from training.experiment.kept import OTHERS, SPEEDS_KEY, compact, expanded, lines_of
 from training.run.trials import read_config
 
 SHARED = ("vocab_size", "context", "position", "dropout")
-"""Fields of a model that no arm of the paper's comparison changes; runs that differ in them are not compared."""
+"""Fields of a model that no arm of the paper's comparison changes: what stands for the base where a record lacks it."""
 KINDS: dict[str, type | tuple[type, ...]] = {
     "arm": str,
     "corpus": str,
@@ -46,6 +47,8 @@ class Run:
     arm: str
     seed: int
     model: Mapping[str, Any]
+    base: Mapping[str, Any]
+    """The model that its arm was made from; runs of different bases are not compared."""
     settings: Mapping[str, Any]
     """Optimiser, data, budget, precision, split and limit: with the corpus, what all arms of a comparison share."""
     parameters: int
@@ -66,20 +69,36 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Training speeds of one corpus's arms, measured apart from the runs."""
+
+    corpus: str
+    machine: Mapping[str, Any]
+    arms: Mapping[str, Mapping[str, float]]
+    """By arm: median tokens per second, and half the range over it."""
+    base: Mapping[str, Any] | None = None
+    precision: str | None = None
+
+    def about(self, run: Run) -> bool:
+        """Whether it was measured with what a run was made from."""
+        if self.corpus != run.corpus or run.arm not in self.arms:
+            return False
+        return self.base is None or (self.base, self.precision) == (run.base, run.settings.get("precision"))
+
+
+@dataclass(frozen=True)
 class Speeds:
-    """Training speeds, measured apart from the runs: tokens per second, by corpus and arm."""
+    """All that was measured."""
 
-    machine: Mapping[str, Any] = field(default_factory=dict)
-    corpora: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    measured: Sequence[Speed] = ()
 
-    def of(self, corpus: str, arm: str) -> float | None:
-        """Median tokens per second, None where it was not measured."""
-        entry = self.corpora.get(corpus, {}).get(arm)
-        return entry["tokens_per_second"] if entry else None
+    def of(self, run: Run) -> float | None:
+        """Median tokens per second of a run's arm, None where it was not measured."""
+        return next((speed.arms[run.arm]["tokens_per_second"] for speed in self.measured if speed.about(run)), None)
 
-    def spread(self, corpus: str, arm: str) -> float:
+    def spread(self, run: Run) -> float:
         """Half the range of the measured speeds over their median."""
-        return self.corpora[corpus][arm]["spread"]
+        return next((speed.arms[run.arm]["spread"] for speed in self.measured if speed.about(run)), 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +107,7 @@ class Study:
 
     corpus: str
     settings: Mapping[str, Any]
+    base: Mapping[str, Any]
     runs: Mapping[str, Mapping[int, Run]]
     """Arm to seed to run; no run that diverged."""
     diverged: Sequence[Run] = ()
@@ -117,15 +137,20 @@ class Study:
         return next(iter(self.runs[arm].values()))
 
 
-def read_results(path: Path, arms: Sequence[str]) -> list[Run]:
-    """The runs of a results.jsonl; of two records of one run the later counts.
+def read_results(path: Path, arms: Sequence[str], kept: Path | None = None) -> list[Run]:
+    """The runs of a results.jsonl and of the records kept; of two records of one run the later counts.
 
-    Raises DataError, with one line, where the file is missing or empty, a line is broken or an arm is not in `arms`.
+    All are rounded as kept ones are, so that keeping them changes no report. Where there are kept ones a results.jsonl
+    may be missing. Raises DataError, with one line, where there is neither or nothing in them, a line is broken or an
+    arm is not in `arms`.
     """
     runs: dict[str, Run] = {}
-    for place, record in results.lines(path):
-        run = _run(place, record, arms)
-        runs[_key(run, run.arm, run.seed, run.model)] = run
+    held = [kept] if kept and kept.exists() else []
+    for file in [*held, *([path] if path.exists() or not held else [])]:
+        for place, record in results.lines(file):
+            if not any(key in record for key in OTHERS):
+                run = _run(place, expanded(compact(record)), arms)
+                runs[_key(run, run.arm, run.seed, run.model)] = run
     if not runs:
         raise DataError(f"{path} holds no run; training.reproduce run adds one line for each that it finishes")
     return list(runs.values())
@@ -141,6 +166,9 @@ def _run(place: str, record: dict[str, Any], arms: Sequence[str]) -> Run:
         raise DataError(f"{place}: parameters, flops_per_token and tokens of at least 1 are needed")
     try:
         model = read_config(record["model"]).to_dict()  # with the fields that came after the run was made
+        base = {name: model.get(name) for name in SHARED}
+        if isinstance(record.get("base"), dict):
+            base = read_config(record["base"]).to_dict()
     except ConfigError as error:
         raise DataError(f"{place}: {error}") from error
     try:
@@ -154,6 +182,7 @@ def _run(place: str, record: dict[str, Any], arms: Sequence[str]) -> Run:
         corpus=record["corpus"],
         arm=record["arm"],
         model=model,
+        base=base,
         settings=settings,
         seconds=float(record["seconds"]),
         curve=sorted(point for point in curve if math.isfinite(point[1])),
@@ -168,33 +197,49 @@ def _shared(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _key(run: Run, *more: Any) -> str:
     """What two runs share exactly where they may be compared; with the arm, seed and model, which run it is."""
-    shared = {name: run.model.get(name) for name in SHARED}
-    return json.dumps([run.corpus, run.settings, shared, *more], sort_keys=True, default=str)
+    return json.dumps([run.corpus, run.settings, run.base, *more], sort_keys=True, default=str)
 
 
-def read_speeds(path: Path) -> Speeds:
-    """The speeds of a speed.json; none where there is no such file. Raises DataError where it is broken."""
-    if not path.exists():
-        return Speeds()
+def read_speeds(path: Path, kept: Path | None = None) -> Speeds:
+    """The speeds of a speed.json, and behind them of the records kept; none where there is neither.
+
+    Raises DataError where one is broken.
+    """
+    entries: list[tuple[Path, Any]] = []
+    if path.exists():
+        try:
+            entries = [(path, entry) for entry in json.loads(path.read_text(encoding="utf-8"))["measured"]]
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {reason(error)}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(_NO_SPEEDS.format(path)) from error
+    entries += [(kept, entry) for entry in lines_of(kept, SPEEDS_KEY)] if kept else []
+    return Speeds([_speed(file, entry) for file, entry in entries])
+
+
+_NO_SPEEDS = "{} is not what training.reproduce speed writes; measure again or remove it"
+
+
+def _speed(path: Path, entry: Any) -> Speed:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        corpora = {
-            corpus: {
-                arm: {key: float(entry[key]) for key in ("tokens_per_second", "spread", "rounds")}
-                for arm, entry in arms.items()
-            }
-            for corpus, arms in record["corpora"].items()
+        arms = {
+            arm: {key: float(figures[key]) for key in ("tokens_per_second", "spread", "rounds")}
+            for arm, figures in entry[SPEEDS_KEY].items()
         }
-        machine = dict(record["machine"])
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {reason(error)}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is not what training.reproduce speed writes; measure again or remove it") from error
-    for corpus, arms in corpora.items():
-        for arm, entry in arms.items():
-            if not 0 < entry["tokens_per_second"] < math.inf:
-                raise DataError(f"{path}: the speed of {arm} on {corpus} is {entry['tokens_per_second']}")
-    return Speeds(machine=machine, corpora=corpora)
+        base = read_config(entry["base"]).to_dict() if entry.get("base") else None
+        made = Speed(
+            corpus=entry["corpus"],
+            machine=dict(entry["machine"]),
+            arms=arms,
+            base=base,
+            precision=entry.get("precision"),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise DataError(_NO_SPEEDS.format(path)) from error
+    for arm, figures in arms.items():
+        if not 0 < figures["tokens_per_second"] < math.inf:
+            raise DataError(f"{path}: the speed of {arm} on {made.corpus} is {figures['tokens_per_second']}")
+    return made
 
 
 def studies(runs: Sequence[Run], corpora: Sequence[str], arms: Sequence[str]) -> list[Study]:
@@ -218,7 +263,9 @@ def studies(runs: Sequence[Run], corpora: Sequence[str], arms: Sequence[str]) ->
             if not run.diverged:
                 by_arm.setdefault(run.arm, {})[run.seed] = run
         lost = [run for run in group if run.diverged]
-        made.append(Study(corpus=group[0].corpus, settings=group[0].settings, runs=by_arm, diverged=lost))
+        made.append(
+            Study(corpus=group[0].corpus, settings=group[0].settings, base=group[0].base, runs=by_arm, diverged=lost)
+        )
     order = {name: place for place, name in enumerate(corpora)}
     made.sort(key=lambda study: (order.get(study.corpus, len(order)), study.corpus, -study.tokens))
     earlier = [[other.corpus for other in made[:place]].count(study.corpus) for place, study in enumerate(made)]

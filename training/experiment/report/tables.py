@@ -6,9 +6,9 @@ from typing import Any
 
 from training.experiment.report.claims import Claim, percent, spread
 from training.experiment.report.compare import AXES, COSTS, at_equal_cost, p_value, savings, standing
-from training.experiment.report.paper import CORPORA, LOSSES, SOONER
+from training.experiment.report.paper import CORPORA, LOSSES, SOONER, WIDTH, figures
 from training.experiment.report.statistics import paired_test, summarise
-from training.experiment.report.studies import Speeds, Study
+from training.experiment.report.studies import Run, Speeds, Study
 
 NONE = "–"
 
@@ -64,8 +64,9 @@ def budget(study: Study) -> str:
 
 
 def label(study: Study) -> str:
-    """A study's corpus, budget and, where the corpus ran under several settings, which one it is."""
-    return f"{study.corpus}, {budget(study)}" + (f", setting {study.number}" if study.number > 1 else "")
+    """A study's corpus, budget, width and, where the corpus ran under several settings, which one it is."""
+    width = f", {study.base['width']} wide" if "width" in study.base else ""
+    return f"{study.corpus}, {budget(study)}{width}" + (f", setting {study.number}" if study.number > 1 else "")
 
 
 def duration(seconds: float) -> str:
@@ -95,7 +96,7 @@ def what_ran(studies: Sequence[Study], speeds: Speeds) -> str:
                     f"{run.parameters / size:.2f}" if size else NONE,
                     f"{run.flops_per_token / 1e6:,.1f}",
                     count(summarise(study.values(arm, study.seeds(arm), lambda run: run.tokens)).mean),
-                    _speed(speeds, study.corpus, arm),
+                    _speed(speeds, run),
                 ]
             )
         rows += [
@@ -106,9 +107,9 @@ def what_ran(studies: Sequence[Study], speeds: Speeds) -> str:
     return table([*head, "tokens a second"], rows)
 
 
-def _speed(speeds: Speeds, corpus: str, arm: str) -> str:
-    speed = speeds.of(corpus, arm)
-    return NONE if speed is None else f"{speed:,.0f} ± {speeds.spread(corpus, arm):.0%}"
+def _speed(speeds: Speeds, run: Run) -> str:
+    speed = speeds.of(run)
+    return NONE if speed is None else f"{speed:,.0f} ± {speeds.spread(run):.0%}"
 
 
 def losses(study: Study) -> str:
@@ -188,13 +189,13 @@ def paper_losses(studies: Sequence[Study], arms: Sequence[str], missing: bool = 
         for arm in arms:
             if arm not in study.runs:
                 continue
-            theirs = LOSSES.get((about.paper, arm)) if about and about.paper else None
+            theirs = figures(about.paper if about else None, arm, study.base.get("width", WIDTH))
             own = mean_sd(study.values(arm, study.seeds(arm)))
             rows.append(
                 [
                     about.paper if about and about.paper else NONE,
                     f"`{arm}`",
-                    "not known" if theirs is None else f"{theirs:.2f}",
+                    theirs or "not in the text at hand",
                     label(study),
                     own,
                     about.apart if about else "not one of the paper's data sets",
@@ -202,11 +203,11 @@ def paper_losses(studies: Sequence[Study], arms: Sequence[str], missing: bool = 
             )
     ran = {CORPORA[study.corpus].paper for study in studies if study.corpus in CORPORA}
     rows += [
-        [name, f"`{arm}`", f"{theirs:.2f}", "did not run", NONE, NONE]
-        for (name, arm), theirs in LOSSES.items()
+        [name, f"`{arm}`", f"{theirs[0]:.2f}, {theirs[1]:.2%}", f"did not run ({width} wide)", NONE, NONE]
+        for (name, arm, width), theirs in LOSSES.items()
         if missing and name not in ran and arm in arms
     ]
-    head = ["the paper's data", "arm", "the paper's NLL", "ours", "our test NLL", "what keeps them apart"]
+    head = ["the paper's data", "arm", "the paper's NLL, accuracy", "ours", "our test NLL", "what keeps them apart"]
     return table(head, rows) if rows else ""
 
 
@@ -225,6 +226,12 @@ def paper_speed_ups(studies: Sequence[Study], speeds: Speeds) -> str:
         if any(cell != NONE for cell in cells):
             rows.append([label(study), theirs, *cells])
     return table(["corpus", "the paper, over its data", *(f"ours, {axis}" for axis in AXES)], rows) if rows else ""
+
+
+def lasts(rows: Sequence[Sequence[str]]) -> str:
+    """The table of `lasting`."""
+    head = ["arm", "fit", "gap at half of it", "at its end", "at ten times its tokens"]
+    return table([*head, *(f"meet, by {axis}" for axis in AXES)], rows)
 
 
 def standings(studies: Sequence[Study], arms: Sequence[str]) -> str:
