@@ -10,7 +10,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick check lint audit format clean env native part-by-part
+.PHONY: help demo test quick check lint audit release format clean env native part-by-part
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -60,6 +60,9 @@ check: lint test  ## Everything a change must pass: lint, then the tests
 
 audit:  ## Ask a database of known faults about every pinned dependency (docs/security.md); needs the network
 	@PYTHON="$(PYTHON)" .ci/audit
+
+release:  ## Build wheel and sdist into dist/ and try both in an empty environment (.ci/release-check); the network, minutes
+	@PYTHON="$(PYTHON)" .ci/release-check
 
 format: $(READY)  ## Format the code and apply Ruff's safe fixes
 	$(BIN)/ruff format .

@@ -1,12 +1,13 @@
 """Damaged files by the thousand, for every reader: `python -m benchmarks.fuzz --cases 20000`.
 
-Sound inputs of each kind (MIDI, sound, checkpoints, codecs, corpora, batch manifests, indices of copies, archives) are
-damaged by chance and read in processes of their own, with limits of time and memory. Right is that an input is read, or
-refused in one line. A crash, a traceback, a reader that takes too long or too much memory, and a refusal of several
-lines are faults: each is printed, the command ends with 1, and `--save` keeps the inputs. The same seed gives the same
-inputs.
+Sound inputs of each kind (MIDI, sound, checkpoints, codecs, corpora, batch manifests, indices of copies, archives,
+takes) are damaged by chance and read in processes of their own, with limits of time and memory. Right is that an input
+is read, or refused in one line. A crash, a traceback, a reader that takes too long or too much memory, and a refusal of
+several lines are faults: each is printed, the command ends with 1, and `--save` keeps the inputs. The same seed gives
+the same inputs.
 """
 
+import itertools
 import json
 import os
 import select
@@ -15,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections import Counter
-from collections.abc import Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,8 @@ from benchmarks.fuzzing.child import write_case
 from benchmarks.fuzzing.kinds import KINDS, make_inputs
 
 ROOT = Path(__file__).resolve().parents[1]
+AHEAD = 50
+"""Cases that a process is given at once."""
 
 
 class Child:
@@ -35,24 +40,47 @@ class Child:
         self._arguments = [str(inputs), str(work), str(seed), str(gib)]
         self._seconds = seconds
         self._work = work
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._read = b""
 
-    def ask(self, kind: str, number: int) -> dict[str, Any]:
-        """What became of a case."""
-        process = self._process or self._started()
-        assert process.stdin is not None and process.stdout is not None
-        process.stdin.write(f"{kind} {number}\n")
-        process.stdin.flush()
-        ready, _, _ = select.select([process.stdout], [], [], self._seconds)
-        line = process.stdout.readline() if ready else ""
-        if line:
-            return dict(json.loads(line))
-        self.close()
-        code = process.returncode
-        what = f"crash: the process ended with {code}" if ready else f"hang: more than {self._seconds:g} s"
-        return {"outcome": "fault", "what": what}
+    def ask(self, jobs: Sequence[tuple[str, int]]) -> Iterator[dict[str, Any]]:
+        """What became of each case, in order.
 
-    def _started(self) -> subprocess.Popen[str]:
+        All are written down for the process at once, so that it need not be woken for each. A crash or a hang is that
+        of the first case without an answer; those behind it go to a process begun anew.
+        """
+        waiting, told = deque(jobs), False
+        while waiting:
+            if not told or self._process is None:
+                process = self._process or self._started()
+                assert process.stdin is not None
+                with suppress(BrokenPipeError):
+                    process.stdin.write("".join(f"{kind} {number}\n" for kind, number in waiting).encode())
+                    process.stdin.flush()
+                told = True
+            waiting.popleft()
+            yield self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        """The next answer, or the fault of a process that gives none and is ended."""
+        process = self._process
+        assert process is not None and process.stdout is not None
+        until = time.monotonic() + self._seconds
+        while b"\n" not in self._read:
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
+                self.close()
+                return {"outcome": "fault", "what": f"hang: more than {self._seconds:g} s"}
+            piece = os.read(process.stdout.fileno(), 2**16)
+            if not piece:
+                code = process.wait()
+                self.close()
+                return {"outcome": "fault", "what": f"crash: the process ended with {code}"}
+            self._read += piece
+        line, self._read = self._read.split(b"\n", 1)
+        return dict(json.loads(line))
+
+    def _started(self) -> subprocess.Popen[bytes]:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir()
@@ -63,10 +91,11 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
+            bufsize=0,
         )
         assert self._process.stdout is not None
         self._process.stdout.readline()  # until it has imported what it needs
+        self._read = b""
         return self._process
 
     def close(self) -> None:
@@ -91,15 +120,15 @@ def ask_all(
     def work(child: Child) -> None:
         while True:
             with lock:
-                job = next(waiting, None)
-            if job is None:
+                some = list(itertools.islice(waiting, AHEAD))
+            if not some:
                 return child.close()
-            answer = child.ask(*job)
-            with lock:
-                tally[job[0]][answer["outcome"]] += 1
-                if answer["outcome"] == "fault":
-                    faults.append({"kind": job[0], "case": job[1], "what": answer["what"]})
-                    print(f"{job[0]} {job[1]}: {answer['what']}", flush=True)
+            for (kind, number), answer in zip(some, child.ask(some), strict=True):
+                with lock:
+                    tally[kind][answer["outcome"]] += 1
+                    if answer["outcome"] == "fault":
+                        faults.append({"kind": kind, "case": number, "what": answer["what"]})
+                        print(f"{kind} {number}: {answer['what']}", flush=True)
 
     threads = [threading.Thread(target=work, args=(child,)) for child in children]
     for thread in threads:
@@ -145,7 +174,9 @@ def main(
         jobs = [(name, number) for number in range(-(-cases // len(kinds))) for name in kinds][:cases]
         places = [Path(temporary) / f"work-{place}" for place in range(workers or os.cpu_count() or 1)]
         children = [Child(inputs, place, seed, seconds, gib) for place in places]
+        began = time.monotonic()
         tally, faults = ask_all(jobs, children)
+        took = time.monotonic() - began
         if save is not None:
             for fault in faults:
                 folder = save / f"{fault['kind']}-{fault['case']}"
@@ -154,9 +185,11 @@ def main(
     print(f"{'kind':<12}{'read':>8}{'refused':>9}{'faults':>8}")
     for name, counts in tally.items():
         print(f"{name:<12}{counts['read']:>8,}{counts['refused']:>9,}{counts['fault']:>8,}")
+    print(f"{cases:,} inputs in {took:,.0f} s, {cases / took:.0f} a second, by {len(children)} processes")
     if output is not None:
+        about = {"cases": cases, "seed": seed, "seconds": took, "workers": len(children)}
         rows = {name: dict(counts) for name, counts in tally.items()}
-        output.write_text(json.dumps({"cases": cases, "seed": seed, "kinds": rows, "faults": faults}, indent=1) + "\n")
+        output.write_text(json.dumps(about | {"kinds": rows, "faults": faults}, indent=1) + "\n")
     return 1 if faults else 0
 
 

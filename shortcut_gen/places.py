@@ -37,6 +37,11 @@ class Url(str):
         return super().__new__(cls, text.rstrip("/"))
 
     @property
+    def name(self) -> str:
+        """What stands behind its last slash."""
+        return self.rpartition("/")[2]
+
+    @property
     def parent(self) -> "Url | None":
         """The folder around it; None where there is none."""
         above = self.rpartition("/")[0]
@@ -54,9 +59,18 @@ def is_url(name: object) -> bool:
     return isinstance(name, str) and _URL.fullmatch(name) is not None
 
 
-def place(name: str | os.PathLike[str]) -> Place:
-    """A path, or a URL where the name is one."""
-    return Url(name) if isinstance(name, str) and is_url(name) else Path(name)
+class _Place:
+    """What `place` is: no function, as the help of a command shows it as an option's type."""
+
+    def __call__(self, name: str | os.PathLike[str]) -> Place:
+        return Url(name) if isinstance(name, str) and is_url(name) else Path(name)
+
+    def __repr__(self) -> str:
+        return "path or URL"
+
+
+place = _Place()
+"""A path, or a URL where the name is one."""
 
 
 def cache_folder() -> Path:

@@ -24,6 +24,7 @@ from shortcut_gen.errors import DataError, MediaError, PromptError, SettingsErro
 from shortcut_gen.files import reason, write_whole
 from shortcut_gen.network.model import ShortcutLM
 from shortcut_gen.pipeline import Pipeline, Prompt
+from shortcut_gen.places import Place
 from training.attention.changes import View, average, changes, outcome
 from training.attention.plot import draw_figures, draw_heads
 from training.attention.taps import leave, source_names
@@ -31,7 +32,7 @@ from training.attention.use import Use, figures, joined, kinds_of, look, surpris
 from training.corpus.joined import open_corpus
 from training.corpus.shards import Split, spread
 from training.scoring.likelihood import check_ids
-from training.support.command_line import add_data, device_of, plain, run
+from training.support.command_line import add_checkpoint, add_data, device_of, plain, run
 
 WINDOW = 512
 """Tokens of a window where none are given: the paper's context. Of longer windows all weights would be gigabytes."""
@@ -85,7 +86,7 @@ class MapSettings:
                 raise SettingsError(f"{path} is no name of a picture; one that ends in .png is needed")
 
 
-def attention_maps(checkpoint: Path, prompt: Path, data: Sequence[Path], settings: MapSettings) -> dict[str, Any]:
+def attention_maps(checkpoint: Place, prompt: Path, data: Sequence[Path], settings: MapSettings) -> dict[str, Any]:
     """Look, print and write what is asked for; the figures, as plain values.
 
     data: folders of the corpus; none leaves it at the prompt. Raises ShortcutGenError.
@@ -241,7 +242,7 @@ def table(shown: dict[str, Any], taps: Sequence[str]) -> str:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m training.attention_maps", description=__doc__, exit_on_error=False)
-    parser.add_argument("checkpoint", type=Path, help="Folder of a shortcut model, such as checkpoints/piano-paper.")
+    add_checkpoint(parser, "checkpoints/piano-paper")
     parser.add_argument("prompt", type=Path, help="Piece to draw the use of the taps along: its first tokens.")
     add_data(parser, "to look at them together", required=False)
     parser.add_class_arguments(MapSettings)

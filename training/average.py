@@ -15,11 +15,12 @@ from jsonargparse import ArgumentParser
 
 from shortcut_gen.checkpoint import load_checkpoint, save_checkpoint
 from shortcut_gen.errors import CheckpointError, SettingsError
+from shortcut_gen.places import Place, place
 from training.cards.model import joined_licences, write_card
-from training.support.command_line import run
+from training.support.command_line import local, run
 
 
-def average(folders: Sequence[Path], out: Path, shares: Sequence[float] = ()) -> None:
+def average(folders: Sequence[Place], out: Path, shares: Sequence[float] = ()) -> None:
     """Write the mean of the checkpoints' weights to `out`, with the card of the last of them but for its figures.
 
     `shares` says how much each counts, in any unit; without it all count alike. Raises CheckpointError where one
@@ -32,7 +33,7 @@ def average(folders: Sequence[Path], out: Path, shares: Sequence[float] = ()) ->
         said = " ".join(f"{share:g}" for share in shares)
         raise SettingsError(f"the shares are {said}; a number above 0 for each of the {len(folders)} folders is needed")
     parts = [share / sum(shares) for share in shares] or [1 / len(folders)] * len(folders)
-    first, *others = (load_checkpoint(folder) for folder in folders)
+    first, *others = (load_checkpoint(local(folder)) for folder in folders)
     total = {name: parts[0] * weights.float() for name, weights in first.model.state_dict().items()}
     for folder, part, other in zip(folders[1:], parts[1:], others, strict=True):
         for what in ("model", "tokenizer", "codec"):
@@ -60,9 +61,8 @@ def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m training.average", description="Average checkpoints' weights.", exit_on_error=False
     )
-    parser.add_argument(
-        "folders", nargs="+", type=Path, metavar="FOLDER", help="checkpoints of one model; the last one's card"
-    )
+    text = "checkpoints of one model, or their URLs; the last one's card"
+    parser.add_argument("folders", nargs="+", type=place, metavar="FOLDER", help=text)
     parser.add_argument("--out", type=Path, required=True, help="folder to write; one that is there is replaced")
     parser.add_argument(
         "--shares", nargs="+", type=float, default=[], metavar="SHARE", help="how much each counts; alike if not given"

@@ -15,33 +15,37 @@ import torch
 from jsonargparse import ArgumentParser
 
 from shortcut_gen.checkpoint import load_checkpoint, write_info
+from shortcut_gen.places import Place, Url
 from training.cards.model import write_card
 from training.corpus.joined import open_corpus
 from training.scoring.likelihood import EvaluationSettings, check_ids, figures
-from training.support.command_line import add_checkpoint, add_data, device_of, run
+from training.support.command_line import add_checkpoint, add_data, device_of, local, run
 
 
-def evaluate(checkpoint: Path, data: Sequence[Path], settings: EvaluationSettings) -> None:
+def evaluate(checkpoint: Place, data: Sequence[Path], settings: EvaluationSettings) -> None:
     """Score a checkpoint on a split of a corpus, print the figures and write them into the checkpoint.
 
-    data: folder of the corpus; of several, to score all of them together.
+    data: folder of the corpus; of several, to score all of them together. A checkpoint at a URL is not written to.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    loaded = load_checkpoint(checkpoint, device_of(settings.device))
+    folder = local(checkpoint)
+    loaded = load_checkpoint(folder, device_of(settings.device))
     corpus = open_corpus(data)
     check_ids(corpus, checkpoint, loaded.info)
     split = corpus.split(settings.split)
     result = figures(loaded.model, split, settings, loaded.tokenizer.frame) | {"corpus": corpus.name}
     for key, value in result.items():
         print(f"{key:15} {_plain(value)}")
-    if settings.write:
+    if settings.write and isinstance(checkpoint, Url):
+        print(f"{checkpoint} is a URL: its figures are printed, and not written into it", file=sys.stderr)
+    elif settings.write:
         before = loaded.info.figures.get(settings.split, {})
         if "ngrams" in before and all(before.get(key) == result[key] for key in ("tokens", "corpus")):
             result["ngrams"] = before["ngrams"]  # of training.ngrams, on the same targets
         info = dataclasses.replace(loaded.info, figures=loaded.info.figures | {settings.split: result})
-        write_info(checkpoint, info)
-        write_card(checkpoint, info)
+        write_info(folder, info)
+        write_card(folder, info)
 
 
 def _plain(value: Any) -> str:

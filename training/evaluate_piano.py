@@ -28,22 +28,24 @@ from shortcut_gen.files import write_whole
 from shortcut_gen.media import Score
 from shortcut_gen.modalities.piano import MAX_NOTE_SECONDS, PianoTokenizer
 from shortcut_gen.pipeline import Pipeline, Prompt
-from training.corpus.shards import Corpus, Split, spread
+from shortcut_gen.places import Place, place
+from training.corpus.joined import open_corpus
+from training.corpus.shards import Split, spread
 from training.scoring.continuations import spread as summary
 from training.scoring.lines import line_of_ids
 from training.scoring.listening import listen, report
 from training.scoring.ngram_engine import NgramEngine
 from training.scoring.rolls import draw
 from training.scoring.takes import MADE, REAL, ROWS, Take, chosen, judge, table
-from training.support.command_line import plain, run
+from training.support.command_line import add_checkpoint, plain, run
 
 
 @dataclass(frozen=True, kw_only=True)
 class PianoEvaluation:
     """What is continued and how."""
 
-    data: Path = Path("data/maestro")
-    """Prepared corpus; its test split is continued, its training split is where copies are looked for."""
+    data: Place = Path("data/maestro")
+    """Prepared corpus, or its URL; its test split is continued, its training split is where copies are looked for."""
     prompts: int = 100
     """Performances to continue, spread over the split."""
     prompt_seconds: float = PianoTokenizer.usual.prompt_seconds
@@ -117,8 +119,8 @@ def real_takes(split: Split, settings: PianoEvaluation) -> list[Take]:
     if len(long) < 2:
         raise DataError(f"the test split has {len(long)} pieces of {length:g} s or more; at least two are needed")
     out = []
-    for place in spread(len(long), settings.prompts):
-        name, ids = split[long[place]]
+    for number in spread(len(long), settings.prompts):
+        name, ids = split[long[number]]
         score = tokenizer.decode(ids.tolist())
         start = max(0.0, (score.duration - length) / 2)
         out.append(Take(name, score.slice(start, start + length), settings.prompt_seconds, settings.seconds))
@@ -140,11 +142,11 @@ def continued(pipeline: Pipeline, takes: Sequence[Take], settings: PianoEvaluati
     return out
 
 
-def evaluate(checkpoint: Path, settings: PianoEvaluation) -> dict[str, Any]:
+def evaluate(checkpoint: Place, settings: PianoEvaluation) -> dict[str, Any]:
     """Continue, measure, print and write what is asked for."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    corpus = Corpus.open(settings.data)
+    corpus = open_corpus(settings.data)
     pipeline = Pipeline.from_pretrained(checkpoint, precision=settings.precision)
     if pipeline.tokenizer.media is not Score or corpus.tokenizer != pipeline.tokenizer.name:
         raise SettingsError(f"{checkpoint} and {settings.data} are no model of piano and its corpus; both are needed")
@@ -177,7 +179,7 @@ def evaluate(checkpoint: Path, settings: PianoEvaluation) -> dict[str, Any]:
     return _written(told, checkpoint, settings, len(real))
 
 
-def _compared(pipeline: Pipeline, real: Sequence[Take], settings: PianoEvaluation, checkpoint: Path) -> dict[str, Any]:
+def _compared(pipeline: Pipeline, real: Sequence[Take], settings: PianoEvaluation, checkpoint: Place) -> dict[str, Any]:
     """A line for each setting of the sampler."""
     names = [key for key, *_ in ROWS if key != "copied"]
     print(
@@ -204,7 +206,7 @@ def _compared(pipeline: Pipeline, real: Sequence[Take], settings: PianoEvaluatio
     return _written({"tried": lines, REAL: means}, checkpoint, settings, len(real))
 
 
-def _written(figures: dict[str, Any], checkpoint: Path, settings: PianoEvaluation, count: int) -> dict[str, Any]:
+def _written(figures: dict[str, Any], checkpoint: Place, settings: PianoEvaluation, count: int) -> dict[str, Any]:
     names = ("temperature", "top_p", "min_p", "longest_note", "seed", "seconds", "prompt_seconds")
     about = {"checkpoint": checkpoint.name, "data": settings.data.name, "takes": count}
     told = about | {"settings": {name: getattr(settings, name) for name in names}} | figures
@@ -215,8 +217,12 @@ def _written(figures: dict[str, Any], checkpoint: Path, settings: PianoEvaluatio
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m training.evaluate_piano", description=__doc__, exit_on_error=False)
-    parser.add_argument("checkpoint", type=Path, help="Checkpoint folder, such as checkpoints/piano.")
-    parser.add_class_arguments(PianoEvaluation, skip={"settings"})
+    add_checkpoint(parser)
+    text = (
+        "Prepared corpus, or its URL; its test split is continued, its training split is where copies are looked for."
+    )
+    parser.add_argument("--data", type=place, default=PianoEvaluation.data, help=text)
+    parser.add_class_arguments(PianoEvaluation, skip={"settings", "data"})
     text = (
         "Settings of the sampler to compare in a line each, as TEMPERATURE,TOP_P,MIN_P, such as 1,0.98,0 0.95,1,0.02."
     )

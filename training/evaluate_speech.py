@@ -23,11 +23,12 @@ from shortcut_gen.files import write_whole
 from shortcut_gen.media import Audio
 from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.pipeline import Pipeline, Prompt
+from shortcut_gen.places import Place
 from training.scoring.continuations import CODED, MADE, REAL, Take, coded, compare, faults, limits, real_takes, spread
 from training.scoring.judges import OPINIONS, check, opinions
 from training.scoring.sound import RATE, Voices, to_rate
 from training.scoring.spectrograms import draw
-from training.support.command_line import plain, run
+from training.support.command_line import add_checkpoint, plain, run
 
 ROWS = (
     ("similarity", "voice like the prompt's", "{:.3f}"),
@@ -148,7 +149,7 @@ def chosen(rows: list[dict[str, float]], found: list[list[str]], count: int = 6)
     return [*order[:third], *order[middle - third // 2 : middle - third // 2 + third], *order[-third:]]
 
 
-def evaluate(checkpoint: Path, settings: SpeechEvaluation) -> dict[str, Any]:
+def evaluate(checkpoint: Place, settings: SpeechEvaluation) -> dict[str, Any]:
     """Continue, measure, print and write what is asked for."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -208,7 +209,7 @@ def _caption(take: Take, row: dict[str, float], found: list[str]) -> str:
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m training.evaluate_speech", description=__doc__, exit_on_error=False)
-    parser.add_argument("checkpoint", type=Path, help="Checkpoint folder, such as checkpoints/speech.")
+    add_checkpoint(parser, "checkpoints/speech")
     parser.add_class_arguments(SpeechEvaluation, skip={"judges"})
     told = "Models to ask how good it sounds, of what follows the prompts alone."
     parser.add_argument("--judges", nargs="+", choices=OPINIONS, default=[], help=told)

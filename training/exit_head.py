@@ -30,12 +30,13 @@ from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.modalities.base import Tokenizer
 from shortcut_gen.network.model import ShortcutLM
+from shortcut_gen.places import Place
 from training.corpus.joined import open_corpus
 from training.corpus.shards import IGNORED, Split, write_json
 from training.run.batches import Crops, WindowLoader
 from training.scoring.likelihood import check_ids
 from training.scoring.speculation_costs import measure
-from training.support.command_line import add_checkpoint, add_data, plain, run
+from training.support.command_line import add_checkpoint, add_data, local, plain, run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,10 +215,10 @@ def gains(costs: Sequence[dict[str, Any]], kept: dict[int, list[float]], drafts:
     return out
 
 
-def study(checkpoint: Path, data: Sequence[Path], settings: ExitSettings) -> dict[str, Any]:
+def study(checkpoint: Place, data: Sequence[Path], settings: ExitSettings) -> dict[str, Any]:
     """Train the heads, judge them, measure the costs; all figures, as plain values. Raises SettingsError, DataError."""
     torch.set_num_threads(settings.threads)
-    loaded = load_checkpoint(checkpoint)
+    loaded = load_checkpoint(local(checkpoint))
     model, tokenizer = loaded.model, loaded.tokenizer
     if not settings.blocks or not 1 <= min(settings.blocks) <= max(settings.blocks) <= len(model.blocks):
         raise SettingsError(f"blocks are {settings.blocks}; numbers from 1 to {len(model.blocks)} are needed")

@@ -40,6 +40,9 @@ def write_case(inputs: Path, work: Path, seed: int, name: str, number: int) -> P
     path = chance.choices(files, weights)[0]
     other = second if second.is_file() else path
     path.write_bytes(KINDS[name].damage(path.name, path.read_bytes(), other.read_bytes(), chance))
+    hide = KINDS[name].hide
+    if hide is not None and chance.random() < 0.5:
+        hide(made)
     return made
 
 

@@ -7,7 +7,9 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,9 @@ from shortcut_gen.pipeline import Pipeline, Prompt
 from training.corpus.archives import open_files, read
 from training.corpus.recordings import open_recordings, scanned
 from training.corpus.shards import Corpus, ShardWriter, write_json
+from ui.saved import MadeBy, Origin, Saved, Step
+from ui.saved import read as read_take
+from ui.saved import write as write_take
 
 RATE = 16_000
 MEMBER_BYTES = 2**20
@@ -48,6 +53,8 @@ class Kind:
     make: Callable[[Path], None]
     damage: Callable[[str, bytes, bytes, random.Random], bytes]
     read: Callable[[Path], None]
+    hide: Callable[[Path], None] | None = None
+    """Makes the hashes of a damaged input fit again, which is done to half of them: what comes behind is read too."""
 
 
 def _bytes(_: str, data: bytes, other: bytes, chance: random.Random) -> bytes:
@@ -154,6 +161,17 @@ def _make_corpus(folder: Path) -> None:
     )
 
 
+def _hide_in_corpus(folder: Path) -> None:
+    path = folder / "manifest.json"
+    hashes = {shard.name: sha256(shard.read_bytes()).hexdigest() for shard in folder.glob("*.npy")}
+    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):  # the damaged file may be this one
+        manifest = json.loads(path.read_bytes())
+        for split in manifest["splits"].values():
+            for shard in split["shards"]:
+                shard["sha256"] = hashes[shard["file"]]
+        path.write_text(json.dumps(manifest))
+
+
 def _read_corpus(folder: Path) -> None:
     corpus = Corpus.open(folder)
     corpus.verify()
@@ -240,15 +258,36 @@ def _read_archive(path: Path) -> None:
         scanned(blob)
 
 
+def _make_takes(folder: Path) -> None:
+    by = MadeBy(name="piano", sha256="0" * 64)
+    params = SamplingParams(seconds=3.0, seed=7)
+    origin = Origin(name="J. S. Bach", example="bach.mid", seconds=5.0)
+    ids, more = tuple(range(60, 72)), (300, 64, 355, 192)
+    first = Step(number=1, parent=None, origin=origin, ids=ids, params=params, made_by=by, variations=(more, more[:2]))
+    turned = replace(params, tap_gains=(1.0, 0.5), ending=12.0)
+    second = replace(first, number=3, parent=(1, 2), ids=ids + more[:1], params=turned, variations=(more,))
+    for number, steps in enumerate(((first,), (first, second))):
+        (folder / f"{number}-take.json").write_bytes(write_take(Saved(tab="piano", shown=1, steps=steps)))
+
+
+def _json(_: str, data: bytes, __: bytes, chance: random.Random) -> bytes:
+    return damaged_json(data, chance)
+
+
+def _read_take(path: Path) -> None:
+    read_take(path.read_bytes(), path.name, "piano", 388, 1)
+
+
 KINDS: Mapping[str, Kind] = {
     "midi": Kind(_make_midi, _bytes, _read_midi),
     "sound": Kind(_make_sound, _bytes, _read_sound),
     "checkpoint": Kind(_make_checkpoint, _by_name, _read_checkpoint),
     "codec": Kind(_make_codec, _by_name, _read_codec),
-    "corpus": Kind(_make_corpus, _by_name, _read_corpus),
+    "corpus": Kind(_make_corpus, _by_name, _read_corpus, _hide_in_corpus),
     "batch": Kind(_make_batch, _by_name, _read_batch),
     "copying": Kind(_make_copying, _about, _read_copying),
     "archive": Kind(_make_archives, _bytes, _read_archive),
+    "take": Kind(_make_takes, _json, _read_take),
 }
 
 

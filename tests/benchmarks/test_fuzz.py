@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,24 @@ def test_damage_changes_something_and_stays_small() -> None:
     assert max(map(len, results)) < 300_000
     document = json.dumps({"a": [1, {"b": None}], "c": "text"}).encode()
     assert len({damaged_json(document, chance) for _ in range(100)}) > 50
+
+
+def test_a_crash_and_a_hang_are_the_faults_of_one_case(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The reader is a stand-in that reads all it is given at once, as pipes do, and dies at 2 and waits at 5."""
+    stand_in = (
+        "import os, sys, time\nprint('ready', flush=True)\nfor line in sys.stdin:\n"
+        "    number = int(line.split()[1])\n    os._exit(7) if number == 2 else time.sleep(600 * (number == 5))\n"
+        '    print(\'{"outcome": "read", "number": %d}\' % number, flush=True)\n'
+    )
+    popen = fuzz.subprocess.Popen
+    monkeypatch.setattr(fuzz.subprocess, "Popen", lambda _, **more: popen([sys.executable, "-c", stand_in], **more))
+    reader = fuzz.Child(tmp_path, tmp_path / "work", 0, seconds=4.0, gib=1.0)
+    jobs = [("midi", number) for number in range(8)]
+    answers = [*reader.ask(jobs[:4]), *reader.ask(jobs[4:])]
+    reader.close()
+    assert [answer.get("number") for answer in answers] == [0, 1, None, 3, 4, None, 6, 7]
+    assert answers[2]["what"] == "crash: the process ended with 7"
+    assert answers[5]["what"] == "hang: more than 4 s"
 
 
 @pytest.mark.slow

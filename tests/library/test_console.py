@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import shortcut_gen
 from shortcut_gen import console, shipped
 
 
@@ -18,7 +19,7 @@ def test_it_lists_every_command_and_refuses_others(capsys: pytest.CaptureFixture
     assert console.main(["generat"]) == 2
     assert "there is no command 'generat'" in capsys.readouterr().err
     assert console.main(["--version"]) == 0
-    assert capsys.readouterr().out.strip() == "0.1.0"
+    assert capsys.readouterr().out.strip() == shortcut_gen.__version__
 
 
 def test_a_command_gets_its_arguments_and_gives_its_exit_code(root: Path, tmp_path: Path) -> None:

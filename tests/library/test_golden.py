@@ -1,12 +1,13 @@
 """What an earlier version wrote opens, and gives what it gave then (tests/golden/README.md)."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from shortcut_gen import Pipeline, Prompt, SamplingParams
+from shortcut_gen import Pipeline, Prompt, SamplingParams, generate
 from training.corpus.joined import open_corpus
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -31,3 +32,20 @@ def test_a_corpus_of_an_earlier_version_is_read() -> None:
         "test": [30],
     }
     assert np.concatenate(pieces["train"]).sum() == 29210
+
+
+def test_a_batch_of_an_earlier_version_goes_on_with_what_lacks(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "batch"
+    shutil.copytree(GOLDEN / "batch", out)
+    monkeypatch.chdir(root)  # the manifest names prompt and checkpoint as they were given
+    settings = ["--seconds", "2", "--prompt-seconds", "2", "--midi-only", "--engine", "torch", "--out", str(out)]
+    prompt = ["tests/golden/prompt.mid", "--checkpoint", "tests/golden/shortcut"]
+    assert generate.main([*prompt, "--variations", "2", *settings]) == 0
+    assert "0 made, 2 there already" in capsys.readouterr().err
+    before = {path.name: path.read_bytes() for path in (GOLDEN / "batch").iterdir()}
+    assert {path.name: path.read_bytes() for path in out.iterdir() if not path.name.startswith(".")} == before
+    assert generate.main([*prompt, "--variations", "3", *settings]) == 0
+    assert "1 made, 2 there already" in capsys.readouterr().err
+    assert len((out / "manifest.jsonl").read_text().splitlines()) == 3

@@ -19,7 +19,7 @@ from shortcut_gen.errors import CheckpointError, DataError, MediaError
 from shortcut_gen.media import Note, Score
 from shortcut_gen.places import CACHE, Store, Url, place
 from tests.shared.small_models import tiny_speech_checkpoint
-from training import evaluate, prepare
+from training import attention_maps, average, evaluate, evaluate_piano, export, fit, prepare
 from training.corpus.joined import open_corpus
 from training.corpus.remote import Upload
 from training.corpus.shards import Corpus
@@ -63,11 +63,11 @@ def put(folder: Path, url: Url) -> None:
             store.upload(path, path.relative_to(folder).as_posix())
 
 
-def midi_files(folder: Path, count: int = 12) -> Path:
+def midi_files(folder: Path, count: int = 12, length: int = 20) -> Path:
     folder.mkdir()
     for number in range(count):
         draw = random.Random(number)
-        steps = [0.1 * step for step in range(20)]
+        steps = [0.1 * step for step in range(length)]
         notes = tuple(Note(pitch=draw.randint(30, 90), velocity=64, start=t, end=t + 0.3) for t in steps)
         Score(notes=notes).write(folder / f"piece-{number}.mid")
     return folder
@@ -167,6 +167,47 @@ def test_a_corpus_goes_to_a_url_and_is_read_from_there(
         assert evaluate.main([str(tiny_checkpoint), "--data", str(data), "--split", "validation"]) == 0
         judged.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("nll")])
     assert judged[0] == judged[1] and judged[0]
+
+
+def test_the_commands_of_training_take_checkpoints_and_corpora_by_url(
+    root: Url, tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tiny_checkpoint, root / "piano")
+    source, data, piano = midi_files(tmp_path / "midi", 30, 120), str(root / "data"), str(root / "piano")
+    assert prepare.main(["midi-folder", "--source", str(source), "--out", data, "--workers", "1"]) == 0
+    before = files(tiny_checkpoint)
+    assert evaluate.main([piano, "--data", data, "--split", "validation"]) == 0
+    assert "its figures are printed, and not written into it" in capsys.readouterr().err
+    assert fetched(root / "piano", tmp_path / "there") == before
+    assert average.main([piano, str(tiny_checkpoint), "--out", str(tmp_path / "mean")]) == 0
+    assert "mean of the weights of `piano` and" in (tmp_path / "mean/config.json").read_text()
+    few = ["--windows", "2", "--window", "16", "--split", "train", "--means_split", "train"]
+    prompt = str(next(source.glob("*.mid")))
+    assert attention_maps.main([piano, prompt, "--data", data, *few, "--json", str(tmp_path / "use.json")]) == 0
+    assert json.loads((tmp_path / "use.json").read_text())["checkpoint"] == "piano"
+    short = ["--prompts", "2", "--prompt_seconds", "5", "--seconds", "5", "--json", str(tmp_path / "piano.json")]
+    assert evaluate_piano.main([piano, "--data", data, *short]) == 0, capsys.readouterr().err
+    assert json.loads((tmp_path / "piano.json").read_text())["data"] == "data"
+    assert evaluate.main([str(root / "none"), "--data", data]) == 2
+    assert f"error: {root}/none: no config.json there" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
+def test_a_training_reads_a_corpus_and_begins_with_a_checkpoint_by_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE, str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    root, source = Url((tmp_path / "store").as_uri()), midi_files(tmp_path / "midi")
+    assert prepare.main(["midi-folder", "--source", str(source), "--out", str(root / "data"), "--workers", "1"]) == 0
+    run = ["--config", str(Path(__file__).parents[2] / "training/configs/tiny.yaml"), "--data.path", str(root / "data")]
+    assert fit.main([*run, "--name", "first", "--budget.steps", "2"]) == 0
+    assert export.main(["runs/first", "first"]) == 0
+    put(Path("first"), root / "first")
+    assert fit.main([*run, "--name", "second", "--budget.steps", "2", "--init", str(root / "first")]) == 0
+    assert export.main(["runs/second", "second"]) == 0
+    assert '"checkpoint": "first"' in Path("second/config.json").read_text()
 
 
 def test_a_cut_off_preparation_goes_on_and_no_half_corpus_is_seen(

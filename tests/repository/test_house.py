@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -85,7 +86,8 @@ def test_no_file_is_too_large_and_nothing_is_pickled(root: Path) -> None:
 
 def test_no_maestro_file_is_in_the_repo(root: Path) -> None:
     assert [path for path in tracked(root) if "MIDI-Unprocessed" in path.name] == []
-    assert all(path.is_relative_to(root / "ui" / "examples") for path in tracked(root) if path.suffix == ".mid")
+    ours = (root / "ui" / "examples", root / "tests" / "golden")
+    assert all(any(map(path.is_relative_to, ours)) for path in tracked(root) if path.suffix == ".mid")
 
 
 def test_constraints_name_versions_alone(root: Path) -> None:
@@ -157,3 +159,20 @@ def test_the_audit_tells_what_was_found_from_what_was_not_asked(
     # What the document accepts passes; what it holds a bound against does not.
     assert "CVE-2025-69872" in asked and "GHSA-xqrq-4mgf-ff32" in asked
     assert "CVE-2026-58659" not in asked and "CVE-2026-37555" not in asked
+
+
+def test_the_version_and_its_day_are_the_same_everywhere(root: Path) -> None:
+    version = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    sections = re.findall(
+        r"^## \[(\d[^]]*)\] - (\S+)$", (root / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    cited = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
+    assert sections[0] == (version, str(cited["date-released"]))
+    assert cited["version"] == version
+
+
+def test_the_sdist_holds_the_models_that_the_package_brings(root: Path) -> None:
+    lines = (root / "MANIFEST.in").read_text(encoding="utf-8").splitlines()
+    held = {match[1] for line in lines if (match := re.match(r"recursive-include checkpoints/(\S+)", line))}
+    codec = json.loads((root / "checkpoints" / "speech" / "config.json").read_text(encoding="utf-8"))["codec"]["name"]
+    assert held == {"piano", "speech", codec}

@@ -105,6 +105,25 @@ def test_a_shard_of_something_else(corpus: Path) -> None:
         Corpus.open(corpus).split("train")[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        (b"'shape'", b"'shape["),  # no end for numpy's reader of Python
+        (b"'<u2'", b"')u2'"),
+        (b"'<u2'", b"'|O' "),
+        (b"{'descr", b" 'descr"),
+        (b"\x93NUMPY", b"PK\3\4NU"),
+    ],
+)
+def test_a_shard_whose_header_is_damaged(corpus: Path, text: bytes, other: bytes) -> None:
+    shard = corpus / "train/shard-00000.npy"
+    content = shard.read_bytes()
+    assert text in content
+    shard.write_bytes(content.replace(text, other, 1))
+    with pytest.raises(DataError, match="prepare the corpus again"):
+        Corpus.open(corpus).split("train")[0]
+
+
 def test_a_changed_shard(corpus: Path) -> None:
     shard = corpus / "train/shard-00000.npy"
     shard.write_bytes(shard.read_bytes()[:-2] + b"\1\1")

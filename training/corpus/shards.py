@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -218,8 +219,13 @@ class Split(Sequence[tuple[str, NDArray[np.uint16]]]):
 def _map(folder: Path, shard: Shard) -> NDArray[np.uint16]:
     path = folder / shard.file
     try:
-        ids: NDArray[np.uint16] = np.load(path, mmap_mode="r" if shard.tokens else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # Not np.load, which takes a zip for an array too.
+        if shard.tokens:
+            ids: NDArray[np.uint16] = np.lib.format.open_memmap(path, mode="r")
+        else:  # of which there is no map
+            with path.open("rb") as file:
+                ids = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, TokenError) as error:  # a header is read as Python
         raise DataError(f"{path} cannot be read ({error}); prepare the corpus again") from error
     if ids.dtype != DTYPE or ids.shape != (shard.tokens,):
         needed = f"({shard.tokens},) uint16"

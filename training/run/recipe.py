@@ -97,7 +97,7 @@ class RunConfig:
     resume: str | None = None
     """`auto` goes on from the run's last checkpoint, or starts where there is none yet; or a checkpoint file."""
     init: str | None = None
-    """Checkpoint folder whose weights the run starts from, such as checkpoints/piano; random weights if not given."""
+    """Checkpoint folder, or its URL, with the weights that the run starts from; random weights if not given."""
     threads: int = 0
     """CPU threads of torch; 0 leaves its own choice. On two busy cores one thread is often the fastest."""
     report_every: int = 50

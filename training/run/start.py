@@ -16,6 +16,7 @@ from shortcut_gen.checkpoint import load_checkpoint
 from shortcut_gen.errors import ConfigError, ShortcutGenError
 from shortcut_gen.files import reason, write_whole
 from shortcut_gen.modalities import get_tokenizer
+from shortcut_gen.places import place
 from training.corpus.joined import JoinedCorpus
 from training.corpus.shards import Corpus
 from training.run.batches import CorpusDataModule
@@ -27,6 +28,7 @@ from training.run.reporting import Report, Samples
 from training.run.settings import CONFIG, HYPERPARAMETERS, NO_MATTER, TrainingCLI, quiet, read_settings
 from training.run.task import LanguageModelTask
 from training.run.trials import KEY, read_config
+from training.support.command_line import local
 from training.support.machine import denormals_flushed
 
 VERIFIED_BYTES = 2**29
@@ -114,7 +116,7 @@ def _about(
 
 def _start_from(folder: str, task: LanguageModelTask) -> dict[str, Any]:
     """Put a checkpoint's weights into the model; what they are, for the card. Raises CheckpointError, ConfigError."""
-    loaded = load_checkpoint(folder)
+    loaded = load_checkpoint(local(place(folder)))
     free = {"context", "dropout"} if task.config.position == "rotary" else {"dropout"}  # no weight depends on these
     given, wanted = (
         {key: value for key, value in config.to_dict().items() if key not in free}

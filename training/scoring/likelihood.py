@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +21,7 @@ from tqdm import tqdm
 from shortcut_gen.checkpoint import CheckpointInfo
 from shortcut_gen.errors import DataError, SettingsError
 from shortcut_gen.network.model import ShortcutLM
+from shortcut_gen.places import Place
 from training.corpus.joined import JoinedCorpus, describe_ids
 from training.corpus.shards import IGNORED, Corpus, Split, spread
 
@@ -162,7 +162,7 @@ def figures(model: ShortcutLM, split: Split, settings: EvaluationSettings, frame
     return result | {"stride": stride, "precision": settings.precision}
 
 
-def check_ids(corpus: Corpus | JoinedCorpus, checkpoint: Path, info: CheckpointInfo) -> None:
+def check_ids(corpus: Corpus | JoinedCorpus, checkpoint: Place, info: CheckpointInfo) -> None:
     """Raises DataError where a corpus's ids are not those of a checkpoint."""
     codec = {key: value for key, value in (info.codec or {}).items() if key != "num_codebooks"}
     given = {key: value for key, value in (corpus.codec or {}).items() if key != "num_codebooks"}

@@ -11,7 +11,8 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from shortcut_gen.errors import ShortcutGenError
-from shortcut_gen.places import place
+from shortcut_gen.places import Place, Url, place
+from shortcut_gen.remote import at_url
 
 
 def run(
@@ -33,9 +34,14 @@ def run(
     return 0
 
 
-def add_checkpoint(parser: ArgumentParser) -> None:
+def add_checkpoint(parser: ArgumentParser, example: str = "checkpoints/piano") -> None:
     """The argument of a checkpoint to look at."""
-    parser.add_argument("checkpoint", type=Path, help="Checkpoint folder, such as checkpoints/piano.")
+    parser.add_argument("checkpoint", type=place, help=f"Checkpoint folder, such as {example}, or its URL.")
+
+
+def local(checkpoint: Place) -> Path:
+    """The folder of a checkpoint; of one at a URL, its copy in the cache. Raises CheckpointError."""
+    return at_url(checkpoint) if isinstance(checkpoint, Url) else checkpoint
 
 
 def add_data(parser: ArgumentParser, purpose: str, required: bool = True) -> None:
