@@ -127,6 +127,16 @@ def test_a_corpus_is_called_as_its_folder_whatever_the_archive(file: str, tmp_pa
     assert name_of(tmp_path / "my.music") == name_of(tmp_path / file) == "my.music"
 
 
+def test_a_member_of_no_name_is_passed_over(tmp_path: Path) -> None:
+    """zipfile cuts names at a zero byte, and its own question whether that is a folder fails."""
+    path = tmp_path / "some.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name in ("one.mid", "two.mid"):
+            file.writestr(name, b"MThd")
+    path.write_bytes(path.read_bytes().replace(b"two.mid", b"\0wo.mid"))
+    assert list(open_files(path, "it").names()) == ["one.mid"]
+
+
 def test_a_recording_in_a_hidden_folder_is_none() -> None:
     assert is_recording("a/b.wav")
     assert not any(map(is_recording, ["._b.wav", ".trash/b.wav", "__MACOSX/b.wav", "b.txt"]))

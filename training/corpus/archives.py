@@ -201,7 +201,7 @@ class ZipFiles(_Archive):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         skipped = Skipped(path)
-        names = [info.filename for info in self._zip.infolist() if not info.is_dir()]
+        names = [info.filename for info in self._zip.infolist() if info.filename and not info.is_dir()]
         self._names = [name for name in names if not skipped.by_name(name)]
         skipped.say()
 
