@@ -15,6 +15,7 @@ from shortcut_gen import generate
 from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.media import Note, Score
+from shortcut_gen.modalities.speech import SpeechTokenizer
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
 from shortcut_gen.pipeline import Pipeline, Prompt
@@ -85,7 +86,7 @@ def test_the_batch_makes_what_the_pipeline_makes(command: Command, voice: Path, 
     out = tmp_path / "out"
     assert command(voice, "--out", out, "--seconds", 0.5, "--seed", 3, "--batch-size", 1) == 0
     [record] = lines(out)
-    params = SamplingParams(seconds=0.5, seed=3)
+    params = SamplingParams(seconds=0.5, seed=3, guidance=SpeechTokenizer.usual.guidance)
     made = Pipeline.from_pretrained("checkpoints/speech").continue_prompt(Prompt.from_file(voice), params)
     made.audio().write(tmp_path / "direct.wav")
     assert (tmp_path / "direct.wav").read_bytes() == (out / record["wav"]).read_bytes()
