@@ -95,11 +95,11 @@ def test_what_is_heard_is_the_continuation_sample_for_sample(do: SpeechTab, mode
     params = SamplingParams(temperature=1.0, top_p=0.95, seed=7, seconds=3.0, guidance=SpeechTokenizer.usual.guidance)
     audio = models.pipeline().continue_prompt(prompt, params).audio()
     assert audio.samples.shape == (1, 5 * 16000)
-    assert np.abs(live - audio.samples[0, 2 * 16000 :]).max() < 1e-3
+    assert np.abs(live - audio.samples[0, 2 * 16000 :]).max() < 2e-4
     saved, rate = soundfile.read(one)
     assert (rate, soundfile.info(one).subtype) == (16000, "PCM_16")
-    assert np.abs(saved - audio.samples[0]).max() < 1e-3
-    assert np.abs(soundfile.read(two)[0][2 * 16000 :] - live).max() > 1e-3
+    assert np.abs(saved - audio.samples[0]).max() < 2e-4
+    assert np.abs(soundfile.read(two)[0][2 * 16000 :] - live).max() > 5e-4
 
 
 def test_sound_is_there_long_before_the_run_ends(do: SpeechTab) -> None:
