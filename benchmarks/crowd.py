@@ -17,13 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.measuring.timing import about, command, describe, progress, table
-from benchmarks.visitors.person import Person, Visit
+from benchmarks.visitors.person import Person, Visit, tab_of
 from benchmarks.visitors.server import Watched, served, watching
 from shortcut_gen.errors import SettingsError
 from training.corpus.shards import write_json
 
-SPEECH_EVERY = 4
-"""Every so many-th person asks for speech."""
 HEAD = ["people", "answered", "waited", "refused", "lost", "sound, s", "whole, s", "all, s", "GET /, s", "MiB"]
 
 
@@ -51,7 +49,7 @@ class Round:
 
 async def visit(url: str, number: int, seconds: float, begin: asyncio.Barrier, spread: float) -> Visit:
     """One person's visit; all click within a second, once all have the page."""
-    tab = "speech" if number % SPEECH_EVERY == SPEECH_EVERY - 1 else "piano"
+    tab = tab_of(number)
     async with Person.at(url, f"crowd{number}x{time.monotonic_ns():x}") as person:
         await begin.wait()
         await asyncio.sleep(spread)

@@ -21,13 +21,11 @@ from pathlib import Path
 import httpx
 
 from benchmarks.measuring.timing import about, command, describe, table
-from benchmarks.visitors.person import Person, Visit
+from benchmarks.visitors.person import Person, Visit, tab_of
 from benchmarks.visitors.server import Watched, served, watching
 from shortcut_gen.errors import SettingsError
 from training.corpus.shards import write_json
 
-SPEECH_EVERY = 4
-"""Every so many-th person asks for speech."""
 STOP, LEAVE, FETCH = 0.15, 0.1, 0.25
 """Shares of clicks that are stopped, whose page is closed meanwhile, whose first file is fetched."""
 THINK_SECONDS = (1.0, 15.0)
@@ -74,7 +72,7 @@ class Crowd:
     async def _somebody(self, number: int) -> None:
         chance = random.Random(self.seed * 1_000_003 + number)
         await asyncio.sleep(chance.uniform(0, ARRIVE_SECONDS))
-        tab = "speech" if number % SPEECH_EVERY == SPEECH_EVERY - 1 else "piano"
+        tab = tab_of(number)
         while self.left > 0:
             self.opened += 1
             try:

@@ -23,6 +23,8 @@ ENOUGH_SECONDS = 1.5
 """Of sound that a page has ahead, with which it is in no hurry to ask for more (static/live.js)."""
 LOOK_SECONDS = (0.3, 1.0)
 """Between two askings for notes, at first and at most (static/notes.js)."""
+SPEECH_EVERY = 4
+"""Every so many-th person asks for speech."""
 TABS = {"piano": "", "speech": "speech-"}
 _LIVE = re.compile(r"data-live=\\*\"(live/[0-9a-f]+)\\*\" data-rate=\\*\"(\d+)\\*\"(?: data-channels=\\*\"(\d+))?")
 _NOTES = re.compile(r"data-from=\\*\"(notes/[0-9a-f]+)")
@@ -32,6 +34,11 @@ _NOTES = re.compile(r"data-from=\\*\"(notes/[0-9a-f]+)")
 def _context() -> ssl.SSLContext:
     """For all: each takes a tenth of a second to make, and none is used."""
     return ssl.create_default_context()
+
+
+def tab_of(number: int) -> str:
+    """What the person of that number asks for."""
+    return "speech" if number % SPEECH_EVERY == SPEECH_EVERY - 1 else "piano"
 
 
 @dataclass

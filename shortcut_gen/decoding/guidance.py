@@ -6,6 +6,7 @@ models arXiv 2306.17806): l + g * (l - l_twin), g being `SamplingParams.guidance
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,16 @@ from torch import Tensor
 from shortcut_gen.decoding.depth import Seen, surprises
 from shortcut_gen.decoding.engines import Decoding, Engine, Looking
 from shortcut_gen.decoding.sampling import Settings
+
+
+class _Guide(NamedTuple):
+    """How a row is guided."""
+
+    guidance: float = 0.0
+    window: Sequence[int] = ()
+    """What its twin reads."""
+    behind: int = 0
+    """Tokens that the row has read when its twin does."""
 
 
 class GuidedDecoding:
@@ -27,9 +38,7 @@ class GuidedDecoding:
         self._batch = batch
         self._own = engine.decoding(batch)
         self._twins: Decoding | None = None
-        self._guidance = [0.0] * batch
-        self._windows: list[Sequence[int]] = [()] * batch
-        self._behind = [0] * batch
+        self._guides = [_Guide()] * batch
         self.plain: Tensor | None = None
         """Logits of the last `read`, `read_all` or `step` before guidance, (rows, V); the next overwrites them."""
         self.seen: Seen | None = None
@@ -59,7 +68,7 @@ class GuidedDecoding:
     ) -> None:
         """How a row is guided from now on, by 0 not at all. Its twin, with its own taps' gains, reads `window` when the
         row has read so many tokens as `behind`."""
-        self._guidance[row], self._windows[row], self._behind[row] = guidance, window, behind
+        self._guides[row] = _Guide(guidance, window, behind)
         if not guidance:
             return
         if self._twins is None:
@@ -71,29 +80,33 @@ class GuidedDecoding:
         """Read tokens into a row behind its first `start`. Logits, (1, V): guided behind the last token of a window."""
         logits = self._own.read(row, tokens, start=start)
         self.seen, self.plain = _seen(self._own), logits
-        if self._guidance[row] and start + len(tokens) == self._behind[row]:
-            logits = self._guided(logits, [0], [row], self._read_twin(row))
+        guide = self._guides[row]
+        if guide.guidance and start + len(tokens) == guide.behind:
+            logits = self._guided(logits, [row], [0], self._read_twin(row))
         return logits
 
     def read_all(self, rows: Sequence[int], windows: Sequence[Sequence[int]]) -> Tensor:
         """`read` of several rows, one after the other. Logits, (rows, V)."""
         logits = self._own.read_all(rows, windows)
         self.seen, self.plain = _seen(self._own), logits
-        places = [place for place, row in enumerate(rows) if self._guidance[row]]
-        if not places:
-            return logits
-        some = [rows[place] for place in places]
-        return self._guided(logits, places, some, torch.cat([self._read_twin(row) for row in some]))
+        if places := self._places(rows):
+            twins = torch.cat([self._read_twin(rows[place]) for place in places])
+            logits = self._guided(logits, rows, places, twins)
+        return logits
+
+    def _places(self, rows: Sequence[int]) -> list[int]:
+        """Where among some rows those are that are guided."""
+        return [place for place, row in enumerate(rows) if self._guides[row].guidance]
 
     def _read_twin(self, row: int) -> Tensor:
         assert self._twins is not None
-        return self._twins.read(row, self._windows[row]).clone()
+        return self._twins.read(row, self._guides[row].window).clone()
 
     def copy(self, row: int, twin: int) -> None:
         """Make a row hold what another holds, and be guided as it is."""
         self._own.copy(row, twin)
-        self._guidance[row] = self._guidance[twin]
-        if self._guidance[row] and self._twins is not None:
+        self._guides[row] = self._guides[twin]
+        if self._guides[row].guidance and self._twins is not None:
             self._twins.copy(row, twin)
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -102,21 +115,18 @@ class GuidedDecoding:
         if self._twins is not None:
             self._twins.keep(rows)
         self._batch = len(rows)
-        self._guidance = [self._guidance[row] for row in rows]
-        self._windows = [self._windows[row] for row in rows]
-        self._behind = [self._behind[row] for row in rows]
+        self._guides = [self._guides[row] for row in rows]
 
     def step(self, tokens: Sequence[int], rows: Sequence[int] | None = None) -> Tensor:
         """Read one token in each of `rows`. Logits, (rows, V)."""
         logits = self._own.step(tokens, rows)
         self.seen, self.plain = _seen(self._own), logits
         rows = range(self._batch) if rows is None else rows
-        places = [place for place, row in enumerate(rows) if self._guidance[row]]
-        if not places:
-            return logits
-        assert self._twins is not None
-        some = [rows[place] for place in places]
-        return self._guided(logits, places, some, self._twins.step([tokens[place] for place in places], some))
+        if places := self._places(rows):
+            assert self._twins is not None
+            twins = self._twins.step([tokens[place] for place in places], [rows[place] for place in places])
+            logits = self._guided(logits, rows, places, twins)
+        return logits
 
     def draw(
         self,
@@ -127,7 +137,7 @@ class GuidedDecoding:
         rows: Sequence[int] | None = None,
     ) -> list[int]:
         """`step`, and the next id of each of these rows as `Engine.choose` chooses it."""
-        if not any(self._guidance[row] for row in (range(self._batch) if rows is None else rows)):
+        if not self._places(range(self._batch) if rows is None else rows):
             drawn = self._own.draw(tokens, masks, params, uniforms, rows)
             self.seen = _seen(self._own)
             return drawn
@@ -138,12 +148,13 @@ class GuidedDecoding:
         return drawn
 
     @torch.inference_mode()
-    def _guided(self, logits: Tensor, places: Sequence[int], rows: Sequence[int], twins: Tensor) -> Tensor:
+    def _guided(self, logits: Tensor, rows: Sequence[int], places: list[int], twins: Tensor) -> Tensor:
         """Logits with those at some places moved away from their twins'."""
         moved = logits.clone()
-        guidance = torch.tensor([[self._guidance[row]] for row in rows], device=logits.device, dtype=logits.dtype)
-        there = list(places)
-        moved[there] += guidance * (logits[there] - twins)
+        guidance = torch.tensor(
+            [[self._guides[rows[place]].guidance] for place in places], device=logits.device, dtype=logits.dtype
+        )
+        moved[places] += guidance * (logits[places] - twins)
         return moved
 
 

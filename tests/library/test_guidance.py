@@ -1,21 +1,17 @@
 """Guidance by the prompt: what it computes, on every engine, alone and beside others, and what is refused."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
 from shortcut_gen.decoding import native, sampling
 from shortcut_gen.decoding.depth import DepthLog
-from shortcut_gen.decoding.engines import Engine, TorchEngine
-from shortcut_gen.decoding.native import NativeEngine
 from shortcut_gen.decoding.sampler import Row, Sampler, Stream
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.decoding.shared import SharedSampler
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.modalities.piano import PianoTokenizer
-from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
+from tests.shared.streams import ids_of, model, sampler
 
 CONTEXT = 200
 PROMPT = (376, 60, 64, 67, 300, 188, 192, 195, 72) * 30
@@ -24,43 +20,19 @@ ENGINES = ["torch", "static", *(pytest.param(name, marks=needs_library) for name
 
 
 @pytest.fixture(scope="module")
-def model() -> ShortcutLM:
-    torch.manual_seed(3)
-    config = ModelConfig(
-        context=CONTEXT, layers=4, width=16, heads=2, feedforward=32, taps=(1, 2), feature_hidden=16, shortcut_heads=4
-    )
-    lm = ShortcutLM(config)
-    with torch.no_grad():
-        for parameter in lm.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return lm.eval()
-
-
-def sampler(model: ShortcutLM, engine: str = "torch") -> Sampler:
-    made: Engine = TorchEngine(model, graphs=engine == "static")
-    if engine in ("f32", "int8"):
-        made = NativeEngine(model, precision=engine, threads=1)  # type: ignore[arg-type]
-    return Sampler(model, PianoTokenizer(), made)
-
-
-def ids_of(steps: Iterator[tuple[int | None, ...]], streams: int = 1) -> list[list[int]]:
-    made: list[list[int]] = [[] for _ in range(streams)]
-    for step in steps:
-        for ids, token in zip(made, step, strict=True):
-            if token is not None:
-                ids.append(token)
-    return made
+def lm() -> ShortcutLM:
+    return model(CONTEXT)
 
 
 @torch.inference_mode()
-def slowly(model: ShortcutLM, stream: Stream, params: SamplingParams) -> list[int]:
+def slowly(lm: ShortcutLM, stream: Stream, params: SamplingParams) -> list[int]:
     """What guidance is, without a cache: both windows read whole for every id."""
-    row, kept = Row(stream, 0, params, PianoTokenizer()), Sampler(model, PianoTokenizer()).kept
+    row, kept = Row(stream, 0, params, PianoTokenizer()), Sampler(lm, PianoTokenizer()).kept
     window = row.window(CONTEXT, kept)
     twin = row.blind(window)
     row.read = True
     while not row.ended:
-        own, others = (model(torch.tensor([ids]))[0, -1] for ids in (window, twin))
+        own, others = (lm(torch.tensor([ids]))[0, -1] for ids in (window, twin))
         logits = (own + params.guidance * (own - others))[None]
         token = sampling.choose(logits, [row.grammar.allowed()], params, [row.drawing()])[0]
         row.take(token)
@@ -72,20 +44,20 @@ def slowly(model: ShortcutLM, stream: Stream, params: SamplingParams) -> list[in
 
 
 @pytest.mark.parametrize("engine", ENGINES[:3])
-def test_the_ids_are_those_of_both_windows_read_whole(model: ShortcutLM, engine: str) -> None:
+def test_the_ids_are_those_of_both_windows_read_whole(lm: ShortcutLM, engine: str) -> None:
     """Past the end of the window, where both slide."""
     params = SamplingParams(max_tokens=150, top_p=0.9, guidance=1.5)
     stream = Stream(prompt=PROMPT, seed=2)
-    made = ids_of(sampler(model, engine).stream([stream], params))
-    assert made == [slowly(model, stream, params)]
+    made = ids_of(sampler(engine, CONTEXT).stream([stream], params))
+    assert made == [slowly(lm, stream, params)]
     plain = SamplingParams(max_tokens=150, top_p=0.9)
-    assert made != ids_of(sampler(model, engine).stream([stream], plain))
+    assert made != ids_of(sampler(engine, CONTEXT).stream([stream], plain))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_rows_have_their_own_guidance_in_a_shared_batch(model: ShortcutLM, engine: str) -> None:
+def test_rows_have_their_own_guidance_in_a_shared_batch(engine: str) -> None:
     """Of equal prompts too, and from none, where there is nothing to hold to."""
-    one = sampler(model, engine)
+    one = sampler(engine, CONTEXT)
     asked = [
         (Stream(prompt=PROMPT, seed=2), SamplingParams(max_tokens=140, guidance=1.5)),
         (Stream(prompt=PROMPT, seed=2), SamplingParams(max_tokens=140)),
@@ -110,15 +82,15 @@ def test_rows_have_their_own_guidance_in_a_shared_batch(model: ShortcutLM, engin
 
 
 @pytest.mark.parametrize("engine", ["torch", pytest.param("f32", marks=needs_library)])
-def test_the_depth_map_is_the_models_own(model: ShortcutLM, engine: str) -> None:
+def test_the_depth_map_is_the_models_own(lm: ShortcutLM, engine: str) -> None:
     """The surprise of an id is what the model thinks of it, not what guidance makes of that."""
-    log = DepthLog(model.config)
+    log = DepthLog(lm.config)
     prompt = PROMPT[:150]
     stream = Stream(prompt=prompt, seed=2, depth=log)
-    (ids,) = ids_of(sampler(model, engine).stream([stream], SamplingParams(max_tokens=40, guidance=1.5)))
+    (ids,) = ids_of(sampler(engine, CONTEXT).stream([stream], SamplingParams(max_tokens=40, guidance=1.5)))
     depth = log.depth(40)
     with torch.inference_mode():
-        likely = model(torch.tensor([[*prompt, *ids]])).log_softmax(-1)[0]
+        likely = lm(torch.tensor([[*prompt, *ids]])).log_softmax(-1)[0]
     for place, token in enumerate(ids):
         assert depth.surprise[place] == pytest.approx(-float(likely[len(prompt) + place - 1, token]), abs=1e-3)
     assert depth.shares.sum(axis=1) == pytest.approx([1.0] * 40, abs=1e-4)

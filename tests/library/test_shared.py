@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from shortcut_gen import Checkpoint, CheckpointInfo, Note, Pipeline, Prompt, Score
 from shortcut_gen.decoding import native
-from shortcut_gen.decoding.engines import Decoding, Engine, TorchEngine
+from shortcut_gen.decoding.engines import Decoding, Engine
 from shortcut_gen.decoding.native import NativeEngine
 from shortcut_gen.decoding.sampler import Sampler, Stream
 from shortcut_gen.decoding.sampling import SamplingParams
@@ -18,43 +18,12 @@ from shortcut_gen.decoding.shared import Request, SharedSampler
 from shortcut_gen.decoding.turns import COHORT_STEPS, Cohort, pieces
 from shortcut_gen.errors import CheckpointError, SettingsError
 from shortcut_gen.modalities import get_tokenizer
-from shortcut_gen.modalities.piano import PianoTokenizer
-from shortcut_gen.network.config import ModelConfig
-from shortcut_gen.network.model import ShortcutLM
+from tests.shared.streams import ids_of, model, sampler
 
 needs_library = pytest.mark.skipif(native.problem() is not None, reason=native.problem() or "")
 ENGINES = ["torch", "static", *(pytest.param(name, marks=needs_library) for name in ("f32", "bf16", "int8"))]
 PROMPT = (376, 60, 64, 67, 300, 188, 192, 195, 72)
 LONG = PROMPT * 40
-
-
-def model(context: int = 48) -> ShortcutLM:
-    torch.manual_seed(3)
-    config = ModelConfig(
-        context=context, layers=4, width=16, heads=2, feedforward=32, taps=(1, 2), feature_hidden=16, shortcut_heads=4
-    )
-    lm = ShortcutLM(config)
-    with torch.no_grad():
-        for parameter in lm.parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return lm.eval()
-
-
-def sampler(engine: str = "torch", context: int = 48) -> Sampler:
-    lm = model(context)
-    made: Engine = TorchEngine(lm, graphs=engine == "static")
-    if engine in ("f32", "bf16", "int8"):
-        made = NativeEngine(lm, precision=engine, threads=1)  # type: ignore[arg-type]
-    return Sampler(lm, PianoTokenizer(), made)
-
-
-def ids_of(steps: Iterator[tuple[int | None, ...]], streams: int = 1) -> list[list[int]]:
-    made: list[list[int]] = [[] for _ in range(streams)]
-    for step in steps:
-        for ids, token in zip(made, step, strict=True):
-            if token is not None:
-                ids.append(token)
-    return made
 
 
 def finish(request: Request) -> list[list[int]]:

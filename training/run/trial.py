@@ -60,8 +60,7 @@ class Trial:
     @property
     def of_the_stack(self) -> bool:
         """Whether it changes ordinary blocks, not the shortcut block."""
-        parts = ("extra_heads", "added_taps", "depth_attention", "value_embeddings", "head_shares", "head_gates")
-        return self.depth != "none" or any(getattr(self, part) for part in (*parts, "first_input"))
+        return self.depth != "none" or any(getattr(self, part) for part in ("extra_heads", "added_taps", *SWITCHES))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values of what is not at its default."""

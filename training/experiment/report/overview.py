@@ -1,13 +1,11 @@
 """The picture that the report opens with: of each study, how far every arm ends from the baseline."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shortcut_gen.errors import DataError
-from shortcut_gen.files import reason, write_whole
 from training.experiment.arms import is_control
+from training.experiment.report.plots import save
 from training.experiment.report.statistics import summarise
 from training.experiment.report.studies import Study
 from training.experiment.report.tables import label
@@ -50,14 +48,7 @@ def draw_overview(groups: Sequence[Study], words: Mapping[int, str], path: Path)
     for panel, (place, word) in zip(axes.flat, words.items(), strict=False):
         _panel(panel, groups[place], word)
     figure.suptitle("orange: with a shortcut; blue: a plain model; hollow: one seed", fontsize=9)
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=100)
-    plt.close(figure)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{path.parent} cannot be made: {reason(error)}") from error
-    write_whole(path, data.getvalue(), DataError)
+    save(figure, path)
 
 
 def _panel(panel: Any, study: Study, word: str) -> None:

@@ -70,6 +70,13 @@ def draw(study: Study, speeds: Speeds, path: Path) -> None:
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), fontsize=8, frameon=False)
     figure.suptitle(title(study.corpus), fontsize=11)
+    save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure of pyplot's as a PNG, and let go of it. Raises DataError where the file cannot be written."""
+    from matplotlib import pyplot as plt
+
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=100)
     plt.close(figure)
