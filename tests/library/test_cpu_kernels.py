@@ -16,6 +16,15 @@ PROBLEM = cpu_kernels.problem()
 needs_library = pytest.mark.skipif(PROBLEM is not None, reason=str(PROBLEM))
 
 
+def has_tiles() -> bool:
+    """Whether this machine multiplies bfloat16 tiles."""
+    loaded = library.load()
+    return not isinstance(loaded, str) and library.level(loaded) == LEVELS.index("amx")
+
+
+needs_tiles = pytest.mark.skipif(not has_tiles(), reason="the library or the processor's AMX is missing here")
+
+
 def operands(length: int, sources: int, width: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """Queries, keys and values of 2 sequences and 3 heads as views in the order that the model's projections have."""
     query = torch.randn(2, length, 3, width).to(dtype).transpose(1, 2)
@@ -66,8 +75,10 @@ def test_long_prefixes_and_large_scores() -> None:
 
 
 @needs_library
-def test_bfloat16_is_summed_in_float32() -> None:
+@pytest.mark.parametrize("level", LEVELS[:-1])
+def test_bfloat16_is_summed_in_float32(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As exact as rounding the exact result of the rounded operands once."""
+    monkeypatch.setenv(FORCED_LEVEL, level)
     torch.manual_seed(1)
     inputs = operands(90, 4, 16, torch.bfloat16)
     out_grad = torch.randn(2, 3, 90, 16).bfloat16()
@@ -76,6 +87,45 @@ def test_bfloat16_is_summed_in_float32() -> None:
     for ours, exact in zip(results, exactly(inputs, out_grad), strict=True):
         assert ours.dtype == torch.bfloat16
         torch.testing.assert_close(ours.double(), exact, atol=1e-4, rtol=2**-8)
+
+
+@needs_tiles
+@pytest.mark.parametrize("width", functions.WIDTHS)
+@settings(max_examples=12, deadline=None)
+@given(length=st.integers(2, 150), sources=st.integers(1, 5), seed=st.integers(0, 2**31))
+def test_tiles_round_weights_and_nothing_else(width: int, length: int, sources: int, seed: int) -> None:
+    """Weights and their gradients have 8 bits there: results are at most 2^-8 off in the mean, which one key's or one
+    query's share lost would be many times over."""
+    torch.manual_seed(seed)
+    inputs = operands(length, sources, width, torch.bfloat16)
+    out_grad = torch.randn(2, 3, length, width).bfloat16()
+    out = native_attention(*inputs)
+    results = [out, *torch.autograd.grad(out, inputs, out_grad)]
+    for ours, exact in zip(results, exactly(inputs, out_grad), strict=True):
+        assert ours.dtype == torch.bfloat16
+        assert torch.linalg.norm(ours.double() - exact) <= 2**-8 * torch.linalg.norm(exact)
+        torch.testing.assert_close(ours.double(), exact, atol=0.05, rtol=0.05)
+
+
+@needs_tiles
+def test_tiles_bear_large_scores_and_threads() -> None:
+    """Several panels of keys, a softmax that one far key dominates; the same bits with any number of threads."""
+    torch.manual_seed(3)
+    inputs = operands(200, 4, 16, torch.bfloat16)
+    with torch.no_grad():
+        inputs[0].mul_(20)
+        inputs[1].mul_(20)
+    out_grad = torch.randn(2, 3, 200, 16).bfloat16()
+    results: list[list[Tensor]] = []
+    threads = torch.get_num_threads()
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        out = native_attention(*inputs)
+        results.append([out, *torch.autograd.grad(out, inputs, out_grad)])
+    torch.set_num_threads(threads)
+    for one, other, exact in zip(*results, exactly(inputs, out_grad), strict=True):
+        assert torch.equal(one, other)
+        assert torch.linalg.norm(one.double() - exact) <= 2**-6 * torch.linalg.norm(exact)
 
 
 @needs_library

@@ -35,6 +35,8 @@ def takes(query: Tensor, keys: Tensor, values: Tensor) -> bool:
 def native_attention(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """`prefix_attention` in C++, for what `takes` accepts; its sums are in float32 also for bfloat16.
 
+    Where the processor has AMX, weights of bfloat16 operands are rounded to bfloat16 too, as on a GPU.
+
     query: (B, H, T, E); keys, values: (B, H, T, L, E). Returns (B, H, T, E) in the query's dtype. Raises ValueError for
     what `takes` refuses.
     """

@@ -1,5 +1,5 @@
-// What PyTorch is slow at in training on a CPU, forward and backward: attention (attention.h) and GELU (gelu.h). Python
-// (library.py) calls the functions at the end through ctypes.
+// What PyTorch is slow at in training on a CPU, forward and backward: attention (attention.h; of bfloat16 where the
+// processor has AMX tiles.h) and GELU (gelu.h). Python (library.py) calls the functions at the end through ctypes.
 //
 // Attention: query t of every head sees, of each of L sources, the positions up to t.
 // Letters for shapes as in the Python code: B batch, H heads, T queries, L sources, E head width. Keys lie interleaved
@@ -14,6 +14,14 @@
 #include <memory>
 #include <thread>
 #include <vector>
+
+#if defined(__x86_64__) && defined(__linux__)
+#define HAS_TILES
+#include <cpuid.h>
+#include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 // Before a loop that must be unrolled, as its arrays are meant to be registers.
 #if defined(__clang__)
@@ -63,6 +71,21 @@ struct Upstream {
 
 #endif
 
+#if defined(HAS_TILES)
+#define TARGET \
+    __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16")))
+#define WIDTH 16
+#define FN static inline __attribute__((always_inline)) TARGET
+namespace amx {
+#include "../../vectors.h"
+#include "numbers.h"
+#include "tiles.h"
+}  // namespace amx
+#undef FN
+#undef TARGET
+#undef WIDTH
+#endif
+
 namespace {
 
 typedef void (*Forward)(const Head&, float*, float*);
@@ -76,7 +99,7 @@ struct Kernels {
 template <int E>
 Kernels of_level(int level) {
 #if defined(__x86_64__)
-    if (level == 2) return {avx512::forward<E>, avx512::backward<E>};
+    if (level >= 2) return {avx512::forward<E>, avx512::backward<E>};
     if (level == 1) return {avx2::forward<E>, avx2::backward<E>};
 #endif
     return {plain::forward<E>, plain::backward<E>};
@@ -92,6 +115,40 @@ Kernels kernels(int level, int width) {
     return {nullptr, nullptr};
 }
 
+#if defined(HAS_TILES)
+
+typedef void (*TileForward)(const amx::Rows16&, float*, float*);
+typedef void (*TileBackward)(const amx::Rows16&, const amx::Upstream16&, float*, float*, float*);
+
+struct TileKernels {
+    TileForward forward;
+    TileBackward backward;
+};
+
+TileKernels tile_kernels(int width) {
+    switch (width) {
+        case 16: return {amx::forward<16>, amx::backward<16>};
+        case 32: return {amx::forward<32>, amx::backward<32>};
+        case 64: return {amx::forward<64>, amx::backward<64>};
+    }
+    return {nullptr, nullptr};
+}
+
+#endif
+
+// Whether the processor has tiles of bfloat16 and the system lets this process use them.
+bool has_tiles() {
+#if defined(HAS_TILES)
+    constexpr unsigned BF16 = 1u << 22, TILE = 1u << 24;
+    constexpr int REQUEST = 0x1023, TILE_DATA = 18;  // arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)
+    unsigned a, b, c, d;
+    if (!__builtin_cpu_supports("avx512bf16") || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    return (d & BF16) && (d & TILE) && !syscall(SYS_arch_prctl, REQUEST, TILE_DATA);
+#else
+    return false;
+#endif
+}
+
 int machine_level() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -99,7 +156,7 @@ int machine_level() {
     for (bool has : {(bool)__builtin_cpu_supports("avx512f"), (bool)__builtin_cpu_supports("avx512bw"),
                      (bool)__builtin_cpu_supports("avx512dq"), (bool)__builtin_cpu_supports("avx512vl")})
         if (!has) return 1;
-    return 2;
+    return has_tiles() ? 3 : 2;
 #else
     return 0;
 #endif
@@ -110,7 +167,7 @@ void gelu_of(int level, const void* x, const void* grad, void* out, int64_t from
     const T *input = (const T*)x + from, *upstream = (const T*)grad + from;
     T* output = (T*)out + from;
 #if defined(__x86_64__)
-    if (level == 2)
+    if (level >= 2)
         return grad ? avx512::gelu_backward(input, upstream, output, to - from) : avx512::gelu(input, output, to - from);
     if (level == 1)
         return grad ? avx2::gelu_backward(input, upstream, output, to - from) : avx2::gelu(input, output, to - from);
@@ -118,89 +175,7 @@ void gelu_of(int level, const void* x, const void* grad, void* out, int64_t from
     grad ? plain::gelu_backward(input, upstream, output, to - from) : plain::gelu(input, output, to - from);
 }
 
-// A tensor of float32 or bfloat16: rows of E lie together, the strides (in elements) are those of B, H, T and L.
-struct Rows {
-    void* data;
-    const int64_t* strides;
-};
-
-struct Shape {
-    int batch, heads, length, sources, width, half;
-    int keys() const { return length * sources; }
-    int padded() const { return (keys() + PANEL - 1) / PANEL * PANEL; }
-};
-
-// The rows of one head, in order of time and then of source, from or to floats.
-template <bool IN>
-void copy(const Shape& shape, const Rows& rows, int batch, int head, int sources, float* packed) {
-    const int64_t* stride = rows.strides;
-    const int64_t start = batch * stride[0] + head * stride[1];
-    for (int t = 0; t < shape.length; t++)
-        for (int l = 0; l < sources; l++, packed += shape.width) {
-            const int64_t at = start + t * stride[2] + l * stride[3];
-            if (!shape.half) {
-                float* row = (float*)rows.data + at;
-                std::memcpy(IN ? packed : row, IN ? row : packed, sizeof(float) * shape.width);
-                continue;
-            }
-            uint16_t* row = (uint16_t*)rows.data + at;
-            for (int e = 0; e < shape.width; e++) {
-                uint32_t bits;
-                if (IN) {
-                    bits = (uint32_t)row[e] << 16;
-                    std::memcpy(packed + e, &bits, sizeof bits);
-                } else {
-                    std::memcpy(&bits, packed + e, sizeof bits);
-                    row[e] = (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);  // to the nearest, ties to even
-                }
-            }
-        }
-}
-
-// A thread's rows of one head.
-struct Scratch {
-    explicit Scratch(const Shape& shape, bool grads)
-        : queries((size_t)shape.length * shape.width), keys((size_t)shape.padded() * shape.width), values(keys.size()) {
-        if (!grads) return;
-        grad = std::vector<float>(queries.size());
-        grad_queries = std::vector<float>(queries.size());
-        grad_keys = std::vector<float>(keys.size());
-        grad_values = std::vector<float>(keys.size());
-    }
-    std::vector<float> queries, keys, values, grad, grad_queries, grad_keys, grad_values;
-};
-
-// `work` for every head of every sequence, on some threads. False where no memory or no thread is available.
-template <class Work>
-bool for_each_head(const Shape& shape, int threads, bool grads, const Work& work) {
-    std::atomic<int> next{0};
-    std::atomic<bool> good{true};
-    auto run = [&] {
-        try {
-            Scratch scratch(shape, grads);
-            for (int i; good && (i = next++) < shape.batch * shape.heads;)
-                work(scratch, i / shape.heads, i % shape.heads);
-        } catch (const std::bad_alloc&) {
-            good = false;
-        }
-    };
-    std::vector<std::thread> others;
-    try {
-        for (int i = 1; i < std::min(threads, shape.batch * shape.heads); i++) others.emplace_back(run);
-    } catch (...) {  // fewer threads do the same work
-    }
-    run();
-    for (std::thread& other : others) other.join();
-    return good;
-}
-
-Head packed(const Shape& shape, const Rows* in, int batch, int head, Scratch& to) {
-    copy<true>(shape, in[0], batch, head, 1, to.queries.data());
-    copy<true>(shape, in[1], batch, head, shape.sources, to.keys.data());
-    copy<true>(shape, in[2], batch, head, shape.sources, to.values.data());
-    return {to.queries.data(), to.keys.data(), to.values.data(), shape.length, shape.sources,
-            1.0f / std::sqrt((float)shape.width)};
-}
+#include "packing.h"
 
 }  // namespace
 
@@ -215,7 +190,14 @@ EXPORT int attention_forward(int level, int threads, const int* shape_, void* co
     if (!forward) return 1;
     Rows in[3];
     for (int i = 0; i < 3; i++) in[i] = {tensors[i], strides + 4 * i};
-    return !for_each_head(shape, threads, false, [&](Scratch& scratch, int batch, int head) {
+#if defined(HAS_TILES)
+    if (const TileForward tiles = level == 3 && shape.half ? tile_kernels(shape.width).forward : nullptr)
+        return !for_each_head<Scratch16>(shape, threads, false, [&](Scratch16& scratch, int batch, int head) {
+            const size_t row = ((size_t)batch * shape.heads + head) * shape.length;
+            tiles(scratch.packed(shape, in, batch, head, false), out + row * shape.width, log_sum + row);
+        });
+#endif
+    return !for_each_head<Scratch>(shape, threads, false, [&](Scratch& scratch, int batch, int head) {
         const size_t row = ((size_t)batch * shape.heads + head) * shape.length;
         forward(packed(shape, in, batch, head, scratch), out + row * shape.width, log_sum + row);
     });
@@ -233,7 +215,23 @@ EXPORT int attention_backward(int level, int threads, const int* shape_, void* c
     const Rows upstream{grad, grad_strides};
     Shape floats = shape;
     floats.half = 0;
-    return !for_each_head(shape, threads, true, [&](Scratch& scratch, int batch, int head) {
+#if defined(HAS_TILES)
+    if (const TileBackward tiles = level == 3 && shape.half ? tile_kernels(shape.width).backward : nullptr)
+        return !for_each_head<Scratch16>(shape, threads, true, [&](Scratch16& scratch, int batch, int head) {
+            const size_t row = ((size_t)batch * shape.heads + head) * shape.length;
+            const amx::Rows16 values = scratch.packed(shape, in, batch, head, true);
+            copy<true>(floats, upstream, batch, head, 1, scratch.grad_floats.data());
+            amx::round(scratch.grad_floats.data(), scratch.grad_floats.size(), scratch.grad.data());
+            std::fill(scratch.grad_keys.begin(), scratch.grad_keys.end(), 0.0f);
+            std::fill(scratch.grad_values.begin(), scratch.grad_values.end(), 0.0f);
+            tiles(values, {scratch.grad.data(), scratch.grad_floats.data(), out + row * shape.width, log_sum + row},
+                  scratch.grad_queries.data(), scratch.grad_keys.data(), scratch.grad_values.data());
+            copy<false>(shape, in[3], batch, head, 1, scratch.grad_queries.data());
+            copy<false>(shape, in[4], batch, head, shape.sources, scratch.grad_keys.data());
+            copy<false>(shape, in[5], batch, head, shape.sources, scratch.grad_values.data());
+        });
+#endif
+    return !for_each_head<Scratch>(shape, threads, true, [&](Scratch& scratch, int batch, int head) {
         const size_t row = ((size_t)batch * shape.heads + head) * shape.length;
         const Head values = packed(shape, in, batch, head, scratch);
         copy<true>(floats, upstream, batch, head, 1, scratch.grad.data());

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from shortcut_gen import compiled
 
-LEVELS = compiled.LEVELS[:3]
-"""Instruction sets by number, each with those before it."""
+LEVELS = (*compiled.LEVELS[:3], "amx")
+"""Instruction sets by number, each with those before it; amx has products of bfloat16 tiles."""
 
 _FUNCTIONS: compiled.Functions = {
     "kernels_level": (c_int, ()),
