@@ -87,6 +87,7 @@ class Endpoint:
             "variations": plan.count,
             "temperature": params.temperature,
             "top_p": params.top_p,
+            "guidance": params.guidance,
             "seed": params.seed,
         }
         settings |= {} if params.ending is None else {"ending": params.ending}
@@ -178,6 +179,7 @@ def build_midi(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
         checkpoint: str | None = None,
         wav: bool = True,
         ending: bool = False,
+        guidance: float = usual.guidance,
     ) -> tuple[list[FileData], dict]:
         """Continue a piano performance: a MIDI file goes in, MIDI and sound come out, with the ids of the tokens.
 
@@ -192,6 +194,7 @@ def build_midi(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
             checkpoint: Name of the model; the usual one where there is none.
             wav: Whether to render the sound too.
             ending: Whether to go on past the length, by 15 seconds at most, to a chord to end on.
+            guidance: How much further than by itself to hold to the file, from 0 to 2; more than 0 takes twice as long.
 
         Returns:
             the files (for each variation a MIDI file of prompt and continuation and its sound)
@@ -207,6 +210,7 @@ def build_midi(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
             checkpoint=checkpoint,
             wav=wav,
             ending=ending,
+            guidance=guidance,
         )
         files, said, _ = endpoint.make(request, midi, asked)
         return [given(path) for each in files for path in each], said  # type: ignore[misc]
@@ -229,6 +233,7 @@ def build_recording(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
         top_p: float = usual.top_p,
         seed: int | None = None,
         checkpoint: str | None = None,
+        guidance: float = usual.guidance,
     ) -> tuple[list[FileData], dict]:
         """Continue a recording of speech in its voice: a sound file goes in, sound comes out, with the codec's ids.
 
@@ -241,6 +246,7 @@ def build_recording(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
             top_p: Keep the fewest tokens whose probabilities reach this, from 0.05 to 1.
             seed: The same seed gives the same result; a new one is drawn where there is none.
             checkpoint: Name of the model; the usual one where there is none.
+            guidance: How much further than by itself to hold to its voice, from 0 to 2; above 0 it takes twice as long.
 
         Returns:
             the files (for each variation the sound of prompt and continuation)
@@ -254,6 +260,7 @@ def build_recording(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
             top_p=top_p,
             seed=seed,
             checkpoint=checkpoint,
+            guidance=guidance,
         )
         files, said, _ = endpoint.make(request, recording, asked)
         return [given(path) for each in files for path in each], said  # type: ignore[misc]

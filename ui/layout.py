@@ -18,6 +18,7 @@ from ui.settings import (
     LEAST_SECONDS,
     LEAST_TOP_P,
     LEAST_USED,
+    MAX_GUIDANCE,
     MAX_MIN_P,
     MAX_SEED,
     MAX_TEMPERATURE,
@@ -171,17 +172,17 @@ def _settings(do: Tab, models: Models, look: Look, duration: float) -> tuple[Any
         with gr.Row(elem_classes="pair"):
             seed = gr.Number(0, label=form.SEED, minimum=0, maximum=MAX_SEED, **named("seed"))
             fresh = gr.Checkbox(True, label=form.FRESH, container=False, **named("fresh"))
-        temperature, top_p, top_k, min_p = _sampling(do, named)
+        temperature, top_p, *others = _sampling(do, named)
     gains = sliders(models, named, checkpoint)
     drawn = (temperature, top_p)
     daring.input(do.dare, [daring], [*drawn], **QUICK)
     for slider in drawn:
         slider.change(do.dared, [*drawn], [daring], **QUICK)
-    return start, used, (seconds, variations, *drawn, top_k, min_p, fresh, seed, checkpoint, gains, ending), seed, bars
+    return start, used, (seconds, variations, *drawn, *others, fresh, seed, checkpoint, gains, ending), seed, bars
 
 
-def _sampling(do: Tab, named: Callable[[str], dict[str, Any]]) -> tuple[Any, Any, Any, Any]:
-    """The fields of how ids are drawn, by the field's own terms: (temperature, top-p, top-k, min-p)."""
+def _sampling(do: Tab, named: Callable[[str], dict[str, Any]]) -> tuple[Any, ...]:
+    """The fields of how ids are drawn, by the field's own terms: (temperature, top-p, top-k, min-p, guidance)."""
     with gr.Row(elem_classes="pair"):
         temperature = gr.Slider(
             0,
@@ -198,7 +199,16 @@ def _sampling(do: Tab, named: Callable[[str], dict[str, Any]]) -> tuple[Any, Any
     with gr.Row(elem_classes="pair"):
         top_k = gr.Slider(0, MAX_TOP_K, 0, step=1, label=form.TOP_K, info=form.TOP_K_INFO, **named("top-k"))
         min_p = gr.Slider(0, MAX_MIN_P, 0, step=0.01, label=form.MIN_P, info=form.MIN_P_INFO, **named("min-p"))
-    return temperature, top_p, top_k, min_p
+    guidance = gr.Slider(
+        0,
+        MAX_GUIDANCE,
+        do.usual.guidance,
+        step=0.1,
+        label=form.GUIDANCE,
+        info=form.GUIDANCE_INFO,
+        **named("guidance"),
+    )
+    return temperature, top_p, top_k, min_p, guidance
 
 
 def _buttons(prefix: str) -> tuple[Any, Any, Any]:

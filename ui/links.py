@@ -22,7 +22,7 @@ KEPT = 900
 """Characters of what a page remembers of a tab."""
 _NUMBER = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?")
 _NAMES = ("prompt", "start", "used", "seconds", "variations", "temperature", "top_p", "top_k", "min_p", "seed", "model")
-_OPTIONS = ("gains", "ending")
+_OPTIONS = ("guidance", "gains", "ending")
 
 _READ = """(name, most, length) => {
   window.came ??= { link: location.search, tabs: [] };
@@ -79,6 +79,7 @@ def link(run: Run, made: Sequence[Continuation], tab: str) -> str:
         "top_p": params.top_p,
         "top_k": params.top_k or None,
         "min_p": params.min_p or None,
+        "guidance": params.guidance,
         "seed": params.seed,
         "model": model,
         "gains": ",".join(f"{gain:g}" for gain in params.tap_gains) or None,
@@ -138,13 +139,14 @@ def from_link(
             top_p=value("top_p", usual.top_p),
             top_k=value("top_k", 0),
             min_p=value("min_p", 0.0),
+            guidance=value("guidance", usual.guidance),
             fresh="seed" not in values,
             seed=value("seed", 0),
             checkpoint=values.get("model"),
             gains=values.get("gains", ""),
             ending={"1": True, "0": False}.get(given := values.get("ending", "0"), given),
         )
-        plan = planned(asked, most[1], checkpoints, ON_PAGE)
+        plan = planned(asked, most[1], checkpoints, ON_PAGE, usual.guidance)
         used = value("used", None)
         return Fields(
             choice=choice,
@@ -158,6 +160,7 @@ def from_link(
                 plan.params.top_p,
                 plan.params.top_k,
                 plan.params.min_p,
+                plan.params.guidance,
                 asked.fresh,
                 plan.params.seed,
                 plan.checkpoint or next(iter(checkpoints)),
@@ -185,7 +188,7 @@ def from_page(
         asked = Asked.in_order(*settings)
         if not isinstance(asked.gains, str):
             return None
-        planned(asked, most[1], checkpoints, ON_PAGE)
+        planned(asked, most[1], checkpoints, ON_PAGE, 0.0)
         return Fields(
             choice=chosen(choice, refusals.PROMPT, examples),
             upload=upload if isinstance(upload, str) and is_upload(upload) else None,

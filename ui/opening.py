@@ -19,7 +19,16 @@ from ui.performance import Performance, finished
 from ui.prompts import says_take
 from ui.saved import MAX_BYTES, MadeBy, Saved, Step, read
 from ui.sessions import Run
-from ui.settings import FIELDS, LEAST_SECONDS, LEAST_TOP_P, MAX_MIN_P, MAX_SEED, MAX_TEMPERATURE, MAX_TOP_K
+from ui.settings import (
+    FIELDS,
+    LEAST_SECONDS,
+    LEAST_TOP_P,
+    MAX_GUIDANCE,
+    MAX_MIN_P,
+    MAX_SEED,
+    MAX_TEMPERATURE,
+    MAX_TOP_K,
+)
 from ui.steps import Steps
 from ui.text import refusals, runs
 
@@ -86,6 +95,7 @@ class Opening(Steps):
             max(params.top_p, LEAST_TOP_P),
             min(params.top_k, MAX_TOP_K),
             min(params.min_p, MAX_MIN_P),
+            min(params.guidance, MAX_GUIDANCE),
             False,
             min(params.seed, MAX_SEED),
             model,

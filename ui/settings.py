@@ -20,6 +20,8 @@ LEAST_TOP_P = 0.05
 MAX_TEMPERATURE = 2.0
 MAX_TOP_K = 256
 MAX_MIN_P = 0.5
+MAX_GUIDANCE = 2.0
+"""As far as it was tried (docs/experiments.md)."""
 ENDING_SECONDS = 12.0
 """How far past its length a run that is to end looks for the best place."""
 DARING: dict[str, tuple[float, float | None]] = {"safer": (0.9, 0.95), "usual": (1.0, None), "bolder": (1.1, 1.0)}
@@ -38,6 +40,8 @@ class Asked:
     top_p: object
     top_k: object = 0
     min_p: object = 0.0
+    guidance: object = None
+    """How much further than by itself the model is to hold to the prompt; the modality's own where it is None."""
     fresh: object = False
     """Whether a seed is to be drawn."""
     seed: object = None
@@ -69,10 +73,10 @@ class Plan:
 
 
 def planned(
-    asked: Asked, most_seconds: float, checkpoints: Collection[str], said: Mapping[str, str], guidance: float = 0.0
+    asked: Asked, most_seconds: float, checkpoints: Collection[str], said: Mapping[str, str], guidance: float
 ) -> Plan:
     """Check settings. most_seconds: how long a run can be. said: what messages call a value, where not by its name.
-    guidance: that of the modality, which no page asks for.
+    guidance: the modality's own.
 
     Raises SettingsError.
     """
@@ -89,7 +93,7 @@ def planned(
         if switch(asked.fresh, name("fresh"))
         else whole(asked.seed, name("seed"), 0, MAX_SEED),
         seconds=number(asked.seconds, name("seconds"), LEAST_SECONDS, most_seconds),
-        guidance=guidance,
+        guidance=guidance if asked.guidance is None else number(asked.guidance, name("guidance"), 0, MAX_GUIDANCE),
         ending=ENDING_SECONDS if switch(asked.ending, name("ending")) else None,
     )
     count = whole(asked.variations, name("variations"), 1, MAX_VARIATIONS)

@@ -101,6 +101,7 @@ class Tab(Prompts, Opening):
         top_p: float,
         top_k: int,
         min_p: float,
+        guidance: float,
         fresh_seed: bool,
         seed: float | None,
         checkpoint: str | None,
@@ -118,7 +119,7 @@ class Tab(Prompts, Opening):
             run.origin = origin_of(given, None if upload else choice)
             return given
 
-        drawing = (temperature, top_p, top_k, min_p, fresh_seed, seed)
+        drawing = (temperature, top_p, top_k, min_p, guidance, fresh_seed, seed)
         settings = Asked.in_order(seconds, variations, *drawing, checkpoint, gains, ending)
         yield from self._run(token, prompt, settings, request)
 
@@ -132,6 +133,7 @@ class Tab(Prompts, Opening):
         top_p: float,
         top_k: int,
         min_p: float,
+        guidance: float,
         fresh_seed: bool,
         seed: float | None,
         checkpoint: str | None,
@@ -154,7 +156,7 @@ class Tab(Prompts, Opening):
             run.parent = number, variation
             return self._onward(step.made[variation - 1], at, pipeline)
 
-        drawing = (temperature, top_p, top_k, min_p, fresh_seed, seed)
+        drawing = (temperature, top_p, top_k, min_p, guidance, fresh_seed, seed)
         settings = Asked.in_order(seconds, variations, *drawing, checkpoint, gains, ending)
         yield from self._run(token, prompt, settings, request)
 

@@ -15,6 +15,7 @@ SETTINGS: dict[str, Any] = {
     "top_p": 0.95,
     "top_k": 0,
     "min_p": 0.0,
+    "guidance": 0.0,
     "fresh_seed": False,
     "seed": 7,
     "checkpoint": None,

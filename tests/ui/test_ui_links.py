@@ -27,16 +27,17 @@ def query_of(drawing: str) -> str:
 
 
 def test_a_link_sets_what_made_a_take_so_that_it_can_be_made_again(do: PianoTab) -> None:
-    last = list(run(do, start=2.0, used=4.0, variations=2, temperature=0.9, min_p=0.1, seed=12, ending=True))[-1]
+    changes = {"temperature": 0.9, "min_p": 0.1, "guidance": 0.5, "seed": 12, "ending": True}
+    last = list(run(do, start=2.0, used=4.0, variations=2, **changes))[-1]
     query = query_of(last[0])
     assert len(query) < LENGTH
     _, _, line, card, start, used, choice, upload, *fields = do.arrive(query, "", page("friend"))
     assert line == gr.skip()
     assert "J. S. Bach" in card
     assert (start["value"], used["value"], choice, upload) == (2.0, 4.0, FIRST, None)
-    assert fields == [3.0, 2, 0.9, 0.95, 0, 0.1, False, 12.0, "tiny", "", True]
-    names = ("seconds", "variations", "temperature", "top_p", "top_k", "min_p", "fresh_seed", "seed", "checkpoint")
-    names = (*names, "gains", "ending")
+    assert fields == [3.0, 2, 0.9, 0.95, 0, 0.1, 0.5, False, 12.0, "tiny", "", True]
+    names = ("seconds", "variations", "temperature", "top_p", "top_k", "min_p", "guidance", "fresh_seed", "seed")
+    names = (*names, "checkpoint", "gains", "ending")
     list(run(do, key="friend", start=2.0, used=4.0, **dict(zip(names, fields, strict=True))))
     mine, theirs = (do.sessions.steps(key, "piano")[0].made for key in ("page", "friend"))
     assert [each.ids for each in mine] == [each.ids for each in theirs]
@@ -81,7 +82,7 @@ def test_other_queries_and_links_of_other_tabs_set_nothing(do: PianoTab) -> None
 def test_prompt_and_settings_are_there_after_a_reload(do: PianoTab, sessions: Sessions) -> None:
     mine = sessions.uploads / "mine.mid"
     Score(notes=(Note(pitch=60, velocity=80, start=0.0, end=9.0),)).write(mine)
-    kept = [None, str(mine), 1.0, 5.0, 7, 2, 0.8, 0.9, 3, 0.1, True, 4, "tiny", "1,0.5", True]
+    kept = [None, str(mine), 1.0, 5.0, 7, 2, 0.8, 0.9, 3, 0.1, 1.5, True, 4, "tiny", "1,0.5", True]
     _, _, _, card, start, used, choice, upload, *fields = do.arrive("", json.dumps(kept), page())
     assert "mine.mid: 1 note" in card
     assert (start["value"], used["value"], choice, upload, fields) == (1.0, 5.0, None, str(mine), kept[4:])
@@ -95,7 +96,7 @@ ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(ANYTHING, min_size=13, max_size=16).map(json.dumps) | st.text(max_size=50))
+@given(st.lists(ANYTHING, min_size=14, max_size=17).map(json.dumps) | st.text(max_size=50))
 def test_whatever_a_page_remembers_is_read_or_left(kept: str) -> None:
     fields = from_page(kept, EXAMPLES, MOST, ["tiny"], lambda path: False)
     assert fields is None or fields.upload is None

@@ -429,6 +429,7 @@ def test_closing_the_generator_ends_the_run(do: PianoTab) -> None:
         ({"top_p": 0}, "top-p is 0"),
         ({"top_k": 2.5}, "top-k is 2.5; a whole number from 0 to 256"),
         ({"min_p": 1}, "min-p is 1; a number from 0 to 0.5"),
+        ({"guidance": 2.5}, "hold to the prompt is 2.5; a number from 0 to 2"),
         ({"seconds": -3}, "how long to go on is -3"),
         ({"seconds": None}, "how long to go on is empty"),
         ({"seconds": 1e9}, "how long to go on is 1000000000.0; a number from 2 to 120"),

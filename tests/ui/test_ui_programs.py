@@ -93,10 +93,17 @@ def page(models: Models, sessions: Sessions) -> gr.Blocks:
 
 def test_the_same_seed_gives_the_ids_of_the_library(client: Client, folder: Path) -> None:
     files, made = client.predict(
-        midi=handle_file(BACH), prompt_seconds=5, seconds=3, variations=2, seed=7, top_p=0.9, api_name="/continue_midi"
+        midi=handle_file(BACH),
+        prompt_seconds=5,
+        seconds=3,
+        variations=2,
+        seed=7,
+        top_p=0.9,
+        guidance=0.5,
+        api_name="/continue_midi",
     )
     pipeline = Pipeline.from_pretrained(folder / "piano")
-    params = SamplingParams(seconds=3, seed=7, top_p=0.9)
+    params = SamplingParams(seconds=3, seed=7, top_p=0.9, guidance=0.5)
     for progress in pipeline.stream([Prompt.from_file(BACH, 5.0)], params, variations=2):
         expected = progress.continuations
     assert [each["ids"] for each in made["variations"]] == [list(each.ids) for each in expected]
@@ -274,7 +281,7 @@ def test_exactly_these_endpoints_are_for_programs(page: gr.Blocks) -> None:
 
 
 def join(page: gr.Blocks, name: str = "continue_midi", **changes: Any) -> dict[str, Any]:
-    data = [None, 5, 3, 1, 1.0, 0.9, 7, None, False, False]
+    data = [None, 5, 3, 1, 1.0, 0.9, 7, None, False, False, 0.5]
     return {"data": data, "fn_index": Programs(page).events[name], "session_hash": "abc-1"} | changes
 
 

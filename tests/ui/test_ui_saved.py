@@ -72,7 +72,7 @@ def test_a_saved_take_is_opened_heard_gone_on_from_and_made_again(do: PianoTab, 
         assert "made with" not in line
         assert 'data-show="1"' in tree
         assert upload is None
-        assert fields[:8] == [3.0, 1, 1.0, 0.95, 0, 0.0, False, 9]
+        assert fields[:9] == [3.0, 1, 1.0, 0.95, 0, 0.0, 0.0, False, 9]
         opened = sessions.steps("new", "piano")
         saved = do.sessions.steps("page", "piano")
         assert [each.made[0].ids for each in opened] == [each.made[0].ids for each in saved]

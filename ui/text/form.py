@@ -23,6 +23,7 @@ TEMPERATURE, TEMPERATURE_INFO = "Temperature", "Higher is bolder."
 TOP_P, TOP_P_INFO = "Top-p", "Lower is safer."
 TOP_K, TOP_K_INFO = "Top-k", "0 keeps all."
 MIN_P, MIN_P_INFO = "Min-p", "Higher is safer."
+GUIDANCE, GUIDANCE_INFO = "Hold to the prompt", "More keeps its voice or manner; more than 0 takes twice as long."
 ALOUD = "Play the first variation while it is made"
 CONTINUE, STOP = "Continue", "Stop"
 WHERE, GO_ON, SHOW = "Where", "Go on", "Show"
@@ -52,6 +53,7 @@ NAMES = {
     "top_p": "top-p",
     "top_k": "top-k",
     "min_p": "min-p",
+    "guidance": "hold to the prompt",
     "fresh": "a new seed",
     "ending": "to an ending",
 }
