@@ -85,10 +85,12 @@ class Page:
 
     url: str
     key: str = "page1"
+    headers: dict[str, str] = field(default_factory=dict)
+    verify: bool = True
     messages: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.http = httpx.Client(base_url=self.url, timeout=120)
+        self.http = httpx.Client(base_url=self.url, timeout=120, headers=self.headers, verify=self.verify)
         assert self.http.get("/").status_code == 200
         self.config = self.http.get("/config").json()
         self.parts = {each["id"]: each["props"] for each in self.config["components"]}
