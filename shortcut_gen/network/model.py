@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from shortcut_gen.network.attention import cached_attention, prefix_attention
 from shortcut_gen.network.cache import DecodeCache, KVCache
 from shortcut_gen.network.config import ModelConfig
-from shortcut_gen.network.cpu_kernels import gelu
+from shortcut_gen.network.cpu_kernels import gated, gelu, rotated
 from shortcut_gen.network.look import Look
 
 INIT_STD = 0.02
@@ -45,6 +45,8 @@ class Step:
             angles = self.positions.unsqueeze(-1) * frequencies  # (B or 1, T, E/2)
             self._tables[width, dtype] = (angles.cos().unsqueeze(1).to(dtype), angles.sin().unsqueeze(1).to(dtype))
         cos, sin = self._tables[width, dtype]  # (B or 1, 1, T, E/2)
+        if (done := rotated(x, cos, sin)) is not None:
+            return done
         if x.dim() == 5:
             cos, sin = cos.unsqueeze(3), sin.unsqueeze(3)
         first, second = x.chunk(2, dim=-1)
@@ -143,8 +145,7 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        gate, up = self.gate_up(x).chunk(2, dim=-1)  # (..., feedforward) each
-        return self.down(F.silu(gate) * up)
+        return self.down(gated(self.gate_up(x)))
 
 
 class Block(nn.Module):

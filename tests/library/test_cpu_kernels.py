@@ -10,7 +10,8 @@ from torch import Tensor
 from shortcut_gen.compiled import FORCED_LEVEL
 from shortcut_gen.network import cpu_kernels
 from shortcut_gen.network.attention import prefix_attention
-from shortcut_gen.network.cpu_kernels import LEVELS, functions, gelu, library, native_attention, takes
+from shortcut_gen.network.cpu_kernels import LEVELS, functions, gated, gelu, library, native_attention, rotated, takes
+from shortcut_gen.network.model import Step
 
 PROBLEM = cpu_kernels.problem()
 needs_library = pytest.mark.skipif(PROBLEM is not None, reason=str(PROBLEM))
@@ -146,6 +147,64 @@ def test_gelu_is_pytorchs(level: str, dtype: torch.dtype, monkeypatch: pytest.Mo
     torch.testing.assert_close(out.double()[:-2], expected[:-2], **near)
     torch.testing.assert_close(slopes[:-2].double(), expected_slopes[:-2], **near)
     assert torch.isfinite(out).all()
+
+
+@needs_library
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_swiglus_product_is_pytorchs(level: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At every size of number, with several threads; its gradient as one of both halves."""
+    monkeypatch.setenv(FORCED_LEVEL, level)
+    torch.manual_seed(4)
+    x = torch.randn(3, 171, 2, 64) * torch.logspace(-3, 2, 171).unsqueeze(-1).unsqueeze(-1)
+    x[0, 0, 0, :4] = torch.tensor([0.0, 100.0, -100.0, -1e30])
+    x = x.flatten(2).to(dtype).requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    assert x.numel() >= functions.LEAST
+    gate, up = exact.chunk(2, dim=-1)
+    out, expected = gated(x), F.silu(gate) * up
+    assert out.grad_fn is not None and out.grad_fn.name() == "_NativeGatedBackward"
+    grad = torch.randn(out.shape).to(dtype)
+    (slopes,), (expected_slopes,) = (
+        torch.autograd.grad(out, x, grad),
+        torch.autograd.grad(expected, exact, grad.double()),
+    )
+    near = {"atol": 1e-6, "rtol": 2e-5} if dtype == torch.float32 else {"atol": 1e-5, "rtol": 2**-8}
+    torch.testing.assert_close(out.double(), expected, **near)
+    torch.testing.assert_close(slopes.double(), expected_slopes, **near)
+
+
+@needs_library
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [8, 32, 50])
+def test_rotary_positions_are_pytorchs(
+    level: str, dtype: torch.dtype, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queries and several sources of keys, as views in the order of the projections, and from any other order."""
+    monkeypatch.setenv(FORCED_LEVEL, level)
+    torch.manual_seed(5)
+    query, keys, _ = operands(700, 4, width, dtype)
+    step = Step(torch.arange(700).unsqueeze(0), None)
+    for x in (query, keys, keys.detach().contiguous().requires_grad_()):
+        ours = step.rotate(x)
+        exact = x.detach().double().requires_grad_()
+        expected = step.rotate(exact)
+        assert ours.grad_fn is not None and ours.grad_fn.name() == "_NativeRotaryBackward"
+        grad = torch.randn(x.shape).to(dtype)
+        near = {"atol": 1e-6, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 2**-8, "rtol": 2**-8}
+        torch.testing.assert_close(ours.double(), expected, **near)
+        slopes = torch.autograd.grad(ours, x, grad)[0]
+        torch.testing.assert_close(slopes.double(), torch.autograd.grad(expected, exact, grad.double())[0], **near)
+
+
+def test_what_does_not_train_is_computed_by_pytorch_alone() -> None:
+    """Or a prompt would be read with other last bits than the same ids one by one."""
+    x = torch.randn(2, 4, 512, 32)
+    angles = torch.rand(1, 1, 512, 16)
+    assert rotated(x, angles.cos(), angles.sin()) is None
+    gate, up = x.chunk(2, dim=-1)
+    assert torch.equal(gated(x), F.silu(gate) * up)
 
 
 @needs_library

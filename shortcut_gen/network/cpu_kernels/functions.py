@@ -15,6 +15,9 @@ WIDTHS = (8, 16, 32, 64)
 LEAST = 1 << 15
 """Tensors of at least so many numbers go through the GELU in C++: below, the call costs more than it saves."""
 
+REGISTER = 16
+"""Numbers in the widest register: rows of `gated` are a multiple of it."""
+
 _TYPES = (torch.float32, torch.bfloat16)
 
 
@@ -104,6 +107,87 @@ class _NativeGelu(torch.autograd.Function):
         out = torch.empty_like(x)
         _call_gelu(x, grad, out)
         return out
+
+
+def gated(x: Tensor) -> Tensor:
+    """SwiGLU's product, of x (..., 2F): silu of its first half times its second, (..., F). In C++ for training with
+    large float32 and bfloat16 tensors on a CPU, else PyTorch's."""
+    if not _trains(x) or x.shape[-1] % (2 * REGISTER):
+        gate, up = x.chunk(2, dim=-1)
+        return F.silu(gate) * up
+    out = _NativeGated.apply(x)
+    assert isinstance(out, Tensor)
+    return out
+
+
+class _NativeGated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        out = x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
+        _call_gated(x, None, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        grad, out = grad.contiguous(), torch.empty_like(x)
+        _call_gated(x, grad, out)
+        return out
+
+
+def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor | None:
+    """x, (B, H, T, E) or (B, H, T, L, E), turned by angles, (1, 1, T, E/2) cosines and sines in float32: in C++ for
+    training with large float32 and bfloat16 tensors on a CPU, else None."""
+    fits = x.stride(-1) == 1 and x.shape[-1] % 2 == 0 and len(cos) == 1 and cos.dtype == torch.float32
+    if not _trains(x) or not fits:
+        return None
+    out = _NativeRotary.apply(x, cos.contiguous(), sin.contiguous())
+    assert isinstance(out, Tensor)
+    return out
+
+
+class _NativeRotary(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turned(grad if grad.stride(-1) == 1 else grad.contiguous(), cos, sin, -1.0), None, None
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, turn: float) -> Tensor:
+    """In memory in the order in which the projections have it, (B, T, L, H, E), whatever order x has."""
+    five = x if x.dim() == 5 else x.unsqueeze(3)
+    batch, heads, length, sources, width = five.shape
+    out = x.new_empty(batch, length, sources, heads, width).permute(0, 3, 1, 2, 4)
+    lib = load()
+    assert isinstance(lib, ctypes.CDLL)
+    shape = (ctypes.c_int * 6)(batch, heads, length, sources, width, x.dtype == torch.bfloat16)
+    strides = _longs((*five.stride()[:4], *out.stride()[:4]))
+    tables = (x.data_ptr(), cos.data_ptr(), sin.data_ptr())
+    lib.rotary(level(lib), torch.get_num_threads(), shape, strides, *tables, turn, out.data_ptr())
+    return out if x.dim() == 5 else out.squeeze(3)
+
+
+def _trains(x: Tensor) -> bool:
+    """Whether x is worth a call into C++ that only training makes: others compute as PyTorch does, to the bit."""
+    large = x.device.type == "cpu" and x.numel() >= LEAST and x.dtype in _TYPES
+    learns = x.requires_grad and torch.is_grad_enabled()
+    return large and learns and not torch.compiler.is_compiling() and not isinstance(load(), str)
+
+
+def _call_gated(x: Tensor, grad: Tensor | None, out: Tensor) -> None:
+    lib = load()
+    assert isinstance(lib, ctypes.CDLL)
+    upstream = None if grad is None else grad.data_ptr()
+    rows, half = x.numel() // x.shape[-1], x.dtype == torch.bfloat16
+    shape = (level(lib), torch.get_num_threads(), half, rows, x.shape[-1] // 2)
+    lib.gated(*shape, x.data_ptr(), upstream, out.data_ptr())
 
 
 def _call_gelu(x: Tensor, grad: Tensor | None, out: Tensor) -> None:

@@ -1,5 +1,6 @@
 // What PyTorch is slow at in training on a CPU, forward and backward: attention (attention.h; of bfloat16 where the
-// processor has AMX tiles.h) and GELU (gelu.h). Python (library.py) calls the functions at the end through ctypes.
+// processor has AMX tiles.h), GELU (gelu.h), SwiGLU's product (gated.h) and rotary positions (rotary.h). Python (library.py)
+// calls the functions at the end through ctypes.
 //
 // Attention: query t of every head sees, of each of L sources, the positions up to t.
 // Letters for shapes as in the Python code: B batch, H heads, T queries, L sources, E head width. Keys lie interleaved
@@ -162,17 +163,43 @@ int machine_level() {
 #endif
 }
 
+// `call` of the namespace of a level.
+#if defined(__x86_64__)
+#define AT_LEVEL(level, call) \
+    ((level) >= 2 ? avx512::call : (level) == 1 ? avx2::call : plain::call)
+#else
+#define AT_LEVEL(level, call) (plain::call)
+#endif
+
+// `work` for the parts [from, to) of `count`, each a multiple of `step` but the last, on some threads.
+template <class Work>
+void in_parts(int threads, int64_t count, int64_t step, const Work& work) {
+    const int64_t part = std::max<int64_t>((count / std::max(threads, 1) + step - 1) / step * step, step);
+    std::vector<std::thread> others;
+    int64_t start = 0;
+    try {
+        for (; start + part < count; start += part) others.emplace_back(work, start, start + part);
+    } catch (...) {  // this thread does the rest
+    }
+    work(start, count);
+    for (std::thread& other : others) other.join();
+}
+
 template <class T>
 void gelu_of(int level, const void* x, const void* grad, void* out, int64_t from, int64_t to) {
     const T *input = (const T*)x + from, *upstream = (const T*)grad + from;
     T* output = (T*)out + from;
-#if defined(__x86_64__)
-    if (level >= 2)
-        return grad ? avx512::gelu_backward(input, upstream, output, to - from) : avx512::gelu(input, output, to - from);
-    if (level == 1)
-        return grad ? avx2::gelu_backward(input, upstream, output, to - from) : avx2::gelu(input, output, to - from);
-#endif
-    grad ? plain::gelu_backward(input, upstream, output, to - from) : plain::gelu(input, output, to - from);
+    grad ? AT_LEVEL(level, gelu_backward(input, upstream, output, to - from))
+         : AT_LEVEL(level, gelu(input, output, to - from));
+}
+
+template <class T>
+void gated_of(int level, const void* x, const void* grad, void* out, int half, int64_t from, int64_t to) {
+    for (int64_t row = from; row < to; row++) {
+        const T* input = (const T*)x + row * 2 * half;
+        grad ? AT_LEVEL(level, gated_backward(input, (const T*)grad + row * half, half, (T*)out + row * 2 * half))
+             : AT_LEVEL(level, gated(input, half, (T*)out + row * half));
+    }
 }
 
 #include "packing.h"
@@ -247,17 +274,42 @@ EXPORT int attention_backward(int level, int threads, const int* shape_, void* c
 
 // GELU of `count` numbers, float32 or (`half`) bfloat16; with `grad` its gradient times that.
 EXPORT int gelu(int level, int threads, int half, int64_t count, const void* x, const void* grad, void* out) {
-    const int64_t part = std::max<int64_t>((count / std::max(threads, 1) + 63) / 64 * 64, 64);
-    std::vector<std::thread> others;
-    int64_t start = 0;
-    auto run = [=](int64_t from, int64_t to) {
+    in_parts(threads, count, 64, [=](int64_t from, int64_t to) {
         half ? gelu_of<uint16_t>(level, x, grad, out, from, to) : gelu_of<float>(level, x, grad, out, from, to);
-    };
-    try {
-        for (; start + part < count; start += part) others.emplace_back(run, start, start + part);
-    } catch (...) {  // this thread does the rest
-    }
-    run(start, count);
-    for (std::thread& other : others) other.join();
+    });
+    return 0;
+}
+
+// SwiGLU's product of `rows` rows of two times `width`; with `grad` (rows of `width`) its gradient times that.
+EXPORT int gated(int level, int threads, int half, int64_t rows, int width, const void* x, const void* grad, void* out) {
+    in_parts(threads, rows, 1, [=](int64_t from, int64_t to) {
+        half ? gated_of<uint16_t>(level, x, grad, out, width, from, to)
+             : gated_of<float>(level, x, grad, out, width, from, to);
+    });
+    return 0;
+}
+
+// Rotary positions. `shape`: B, H, T, L, E, and 1 if bfloat16; `strides`: four of x, four of `out`, whose rows of E lie
+// together; `cos` and `sin`: T rows of E/2; `turn`: 1, or -1 for the way back.
+EXPORT int rotary(int level, int threads, const int* shape_, const int64_t* strides, const void* x, const float* cos,
+                  const float* sin, float turn, void* out) {
+    const Shape shape{shape_[0], shape_[1], shape_[2], shape_[3], shape_[4], shape_[5]};
+    const int half = shape.width / 2;
+    const int64_t *from = strides, *to = strides + 4;
+    in_parts(threads, (int64_t)shape.batch * shape.length, 1, [=](int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; i++) {
+            const int64_t b = i / shape.length, t = i % shape.length;
+            for (int l = 0; l < shape.sources; l++)
+                for (int h = 0; h < shape.heads; h++) {
+                    const int64_t in_at = b * from[0] + h * from[1] + t * from[2] + l * from[3];
+                    const int64_t out_at = b * to[0] + h * to[1] + t * to[2] + l * to[3];
+                    const float *c = cos + t * half, *s = sin + t * half;
+                    if (shape.half)
+                        AT_LEVEL(level, rotate((const uint16_t*)x + in_at, c, s, turn, half, (uint16_t*)out + out_at));
+                    else
+                        AT_LEVEL(level, rotate((const float*)x + in_at, c, s, turn, half, (float*)out + out_at));
+                }
+        }
+    });
     return 0;
 }

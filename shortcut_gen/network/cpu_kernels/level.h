@@ -9,7 +9,9 @@ namespace LEVEL {
 #include "numbers.h"
 
 #include "attention.h"
+#include "gated.h"
 #include "gelu.h"
+#include "rotary.h"
 
 }  // namespace LEVEL
 

@@ -1,7 +1,7 @@
 """The shared library of kernels.cpp: where it lies, its functions' types, and what the machine can run."""
 
 import ctypes
-from ctypes import c_int, c_int64, c_void_p
+from ctypes import c_float, c_int, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,8 @@ _FUNCTIONS: compiled.Functions = {
         (c_int, c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p),
     ),
     "gelu": (c_int, (c_int, c_int, c_int, c_int64, c_void_p, c_void_p, c_void_p)),
+    "gated": (c_int, (c_int, c_int, c_int, c_int64, c_int, c_void_p, c_void_p, c_void_p)),
+    "rotary": (c_int, (c_int, c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_float, c_void_p)),
 }
 
 
