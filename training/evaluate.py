@@ -20,6 +20,7 @@ from training.cards.model import write_card
 from training.corpus.joined import open_corpus
 from training.scoring.likelihood import EvaluationSettings, check_ids, figures
 from training.support.command_line import add_checkpoint, add_data, device_of, local, run
+from training.support.memory import keep_freed_memory
 
 
 def evaluate(checkpoint: Place, data: Sequence[Path], settings: EvaluationSettings) -> None:
@@ -73,4 +74,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

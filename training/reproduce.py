@@ -1,7 +1,8 @@
 """The paper's experiments: `python -m training.reproduce run --corpora maestro --arms baseline shortcut --seeds 0 1 2`.
 
 `run` trains a grid of arms × corpora × seeds under one budget and adds a line to OUT/results.jsonl for every run that
-is finished; stopped, the same command goes on. `speed` times the arms in turn, apart from the runs, which may share the
+is finished; stopped, the same command goes on. `run --preset paper` is all of the paper, `run --preset quick` a trial
+of minutes. `speed` times the arms in turn, apart from the runs, which may share the
 machine. `keep` adds what both found out to docs/reproduction.jsonl, which is part of the repository: `run` counts the
 runs in it as finished, wherever they ran. `report` writes docs/reproduction.md of them all.
 """
@@ -18,6 +19,7 @@ from training.experiment.arms import ARMS, MATCHED, TRIALS
 from training.experiment.grid import CORPORA, GridConfig, GridRun, corpora_of, plan, runs_of
 from training.experiment.jobs import Job, JobRunner, last_line
 from training.experiment.kept import KEPT, keep
+from training.experiment.presets import FIXED, FOLDER, PRESETS, check_fixed, grids_of
 from training.experiment.report.depth import read_readings, to_line
 from training.experiment.results import RESULTS, append, claimed, finished, kept, read
 from training.experiment.score import SCORE
@@ -28,19 +30,24 @@ from training.support.command_line import run as run_command
 from training.support.machine import commit
 from training.support.memory import keep_freed_memory
 
-FOLDER = Path("runs/reproduce")
+CHOSEN = {"corpora": ["maestro"], "arms": list(ARMS)}
+"""What a grid is of where nothing is chosen."""
 
 
-def run_grid(grid: GridConfig, dry_run: bool = False, held: Path = KEPT) -> int:
-    """Train and score what the grid still lacks. held: records of other machines, which count too.
+def run_grids(grids: Sequence[GridConfig], dry_run: bool = False, held: Path = KEPT) -> int:
+    """Train and score what the grids, of one folder, still lack. held: records of other machines, which count too.
 
-    Returns an exit status: 1 where a run failed, 128 and the signal's number where one stopped it.
+    Seed by seed over all of them. Returns an exit status: 1 where a run failed, 128 and the signal's number where one
+    stopped it.
     """
-    corpora = corpora_of(grid)
-    print(plan(grid, corpora), flush=True)
+    corpora = [corpora_of(grid) for grid in grids]
+    print(plan([corpus for each in corpora for corpus in each]), flush=True)
     if dry_run:
         return 0
-    runs = runs_of(grid, corpora)
+    runs = [run for grid, each in zip(grids, corpora, strict=True) for run in runs_of(grid, each)]
+    seeds = list(dict.fromkeys(run.seed for run in runs))
+    runs.sort(key=lambda run: seeds.index(run.seed))
+    grid = grids[0]
     with claimed(grid.out):
         done = finished([*kept(held), *read(grid.out / RESULTS)], runs)
         todo = {run.folder.name: run for run in runs if run.folder.name not in done}
@@ -99,13 +106,28 @@ def _said(run: GridRun, record: dict[str, Any]) -> str:
 
 def _run_parser() -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, description="Train and score a grid of runs.")
-    _add_grid(parser)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="Seeds; each is all arms' once.")
+    presets = "; ".join(f"{name}, {preset.about}" for name, preset in PRESETS.items())
+    parser.add_argument(
+        "--preset",
+        type=str | None,
+        default=None,
+        help=f"A whole experiment: {presets}. --corpora and --arms then choose among its own, --seeds, --points and "
+        f"--out take the place of its own, and {', '.join(f'--{option}' for option in FIXED)} are refused.",
+    )
+    _add_grid(parser, chosen=False)
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=None, help="Seeds; each is all arms' once; 0 1 2 if not given."
+    )
     parser.add_class_arguments(Budget, "budget")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="Folder of the results, the logs and the runs.")
+    parser.add_argument(
+        "--out",
+        type=Path | None,
+        default=None,
+        help=f"Folder of the results, the logs and the runs; {FOLDER} if not given.",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="Runs at a time; on one GPU they share it.")
     parser.add_argument("--limit", type=int | None, default=None, help="Test pieces to score; all if not given.")
-    parser.add_argument("--points", type=int, default=20, help="Validations of a run: points of its curve.")
+    parser.add_argument("--points", type=int | None, default=None, help="Validations of a run: points of its curve.")
     parser.add_argument("--kept", type=Path, default=KEPT, help="Records that count as finished as well.")
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="Print the plan alone.")
     return parser
@@ -142,15 +164,20 @@ def _report_parser() -> ArgumentParser:
     return parser
 
 
-def _add_grid(parser: ArgumentParser) -> None:
+def _add_grid(parser: ArgumentParser, chosen: bool = True) -> None:
+    """chosen: what is not given has its default at once; else None, as a preset may decide it."""
     names = ", ".join
-    parser.add_argument("--corpora", type=str, nargs="+", default=["maestro"], help=f"Of {names(CORPORA)}.")
+    usual = CHOSEN if chosen else dict.fromkeys(CHOSEN)
+    parser.add_argument(
+        "--corpora", type=str, nargs="+", default=usual["corpora"], help=f"Of {names(CORPORA)}; maestro if not given."
+    )
     parser.add_argument(
         "--arms",
         type=str,
         nargs="+",
-        default=list(ARMS),
-        help=f"Of {names(ARMS)}; trials are {names(TRIALS)}; {MATCHED}NAME is a baseline no smaller than NAME.",
+        default=usual["arms"],
+        help=f"Of {names(ARMS)}, all of these if not given; trials are {names(TRIALS)}; {MATCHED}NAME is a baseline no "
+        "smaller than NAME.",
     )
     parser.add_argument(
         "--overlay",
@@ -160,6 +187,18 @@ def _add_grid(parser: ArgumentParser) -> None:
         help="Configs put behind every corpus's own, such as training/configs/cpu.yaml.",
     )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of a run.")
+
+
+def _grids(values: dict[str, Any]) -> list[GridConfig]:
+    """What `run` is asked for. Raises SettingsError."""
+    name, budget = values.pop("preset"), values.pop("budget")
+    if name is not None:
+        asked = None if all(value is None for value in budget.values()) else budget
+        check_fixed(name, {"overlay": values.pop("overlay"), "budget": asked, "limit": values.pop("limit")})
+        return grids_of(name, **values)
+    usual = {**CHOSEN, "seeds": [0, 1, 2], "points": 20, "out": FOLDER}
+    values |= {key: value for key, value in usual.items() if values[key] is None}
+    return [GridConfig(budget=Budget(**budget), **values)]
 
 
 def _parser() -> ArgumentParser:
@@ -185,8 +224,8 @@ def _do(command: str, values: dict[str, Any]) -> int:
         rounds, steps = values.pop("rounds"), values.pop("steps")
         measure(GridConfig(seeds=(0,), **values), rounds=rounds, steps=steps)
         return 0
-    dry_run, budget, held = (values.pop(key) for key in ("dry_run", "budget", "kept"))
-    return run_grid(GridConfig(budget=Budget(**budget), **values), dry_run, held)
+    dry_run, held = values.pop("dry_run"), values.pop("kept")
+    return run_grids(_grids(values), dry_run, held)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -277,7 +277,15 @@ class ShortcutLM(nn.Module):
 
     def compute(self, tokens: Tensor, step: Step) -> Tensor:
         """`forward` at the positions of a step, through its caches, which count nothing. (B, T) to (B, T, V)."""
-        return self.above(*self.below(tokens, step), step)
+        return self.logits(self.states(tokens, step))
+
+    def states(self, tokens: Tensor, step: Step) -> Tensor:
+        """`compute` up to the output matrix, (B, T) to (B, T, D): for who needs the logits of some positions alone."""
+        return self._top(*self.below(tokens, step), step)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """The logits of `states`, (..., D) to (..., V). The embedding is the output matrix too, as in GPT-2."""
+        return F.linear(states, self.embedding.weight)
 
     def below(self, tokens: Tensor, step: Step) -> tuple[Tensor, list[Tensor]]:
         """`compute` up to the shortcut block: its input, (B, T, D), and the tapped values, L of (B, T, D)."""
@@ -295,12 +303,15 @@ class ShortcutLM(nn.Module):
 
     def above(self, x: Tensor, tapped: list[Tensor], step: Step) -> Tensor:
         """`compute` from what `below` gives on. Returns logits, (B, T, V)."""
+        return self.logits(self._top(x, tapped, step))
+
+    def _top(self, x: Tensor, tapped: list[Tensor], step: Step) -> Tensor:
+        """From what `below` gives to the final norm's output, (B, T, D)."""
         if self.shortcut is not None:
             cache = step.cache
             x = self.shortcut(x, tapped, step, cache.blocks[-1] if cache else None)
             x = self._handed_on(self.config.layers, x)
-        # The embedding is the output matrix too, as in GPT-2.
-        return F.linear(self.norm(x), self.embedding.weight)  # (B, T, V)
+        return self.norm(x)  # (B, T, D)
 
     def _handed_on(self, block: int, x: Tensor) -> Tensor:
         """What block number `block` hands on, (B, T, D): its output, through the residual MLP where it has one."""

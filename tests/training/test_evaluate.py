@@ -15,6 +15,7 @@ from shortcut_gen.network.model import ShortcutLM
 from tests.shared.tiny_runs import CODEC, write_corpus, write_speech
 from training import evaluate
 from training.corpus.shards import Corpus
+from training.scoring import likelihood
 from training.scoring.likelihood import score, windows
 
 PIECES = {"train": [40], "validation": [40], "test": [150, 33, 32, 2, 1, 0]}
@@ -50,8 +51,11 @@ def test_windows_score_every_token_once_with_enough_before_it(length: int, windo
     assert scored == list(range(1, length))
 
 
-@pytest.mark.parametrize("batch_size", [1, 5])
-def test_the_score_is_that_of_one_token_at_a_time(model: ShortcutLM, batch_size: int) -> None:
+@pytest.mark.parametrize(("batch_size", "logits"), [(1, 2**22), (5, 2**22), (5, 7 * 388), (3, 1)])
+def test_the_score_is_that_of_one_token_at_a_time(
+    model: ShortcutLM, batch_size: int, logits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(likelihood, "LOGITS_AT_ONCE", logits)
     rng = np.random.default_rng(0)
     pieces = [rng.integers(0, 388, length).astype(np.uint16) for length in (70, 20, 1)]
     result = score(model, pieces, 32, 8, batch_size, bf16=False)
@@ -68,6 +72,31 @@ def test_the_score_is_that_of_one_token_at_a_time(model: ShortcutLM, batch_size:
     assert result["tokens"] == len(losses) == 69 + 19
     assert result["nll"] == pytest.approx(np.mean(losses), abs=1e-5)
     assert result["accuracy"] == pytest.approx(np.mean(hits))
+
+
+def test_logits_are_made_of_what_is_scored_alone_and_a_few_at_a_time(
+    model: ShortcutLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    original = ShortcutLM.logits
+
+    def counted(self: ShortcutLM, states: torch.Tensor) -> torch.Tensor:
+        rows.append(states.numel() // states.shape[-1])
+        return original(self, states)
+
+    monkeypatch.setattr(ShortcutLM, "logits", counted)
+    monkeypatch.setattr(likelihood, "LOGITS_AT_ONCE", 10 * 388)
+    pieces = [np.arange(length, dtype=np.uint16) for length in (97, 2, 1)]
+    assert score(model, pieces, 32, 16, 4, bf16=False)["tokens"] == sum(rows) == 97
+    assert max(rows) == 10
+
+
+def test_of_ids_that_are_equally_likely_the_first_is_the_likeliest(model: ShortcutLM) -> None:
+    """Logits in bf16 are often equal: an id does not become right by being among several."""
+    with torch.no_grad():
+        model.embedding.weight.zero_()
+    pieces = [np.array([5, 0, 7, 0, 9, 9], dtype=np.uint16)]
+    assert score(model, pieces, 32, 16, 4, bf16=False)["accuracy"] == pytest.approx(2 / 5)
 
 
 def test_the_command_prints_and_writes_its_figures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

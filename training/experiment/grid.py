@@ -241,19 +241,20 @@ def runs_of(grid: GridConfig, corpora: Sequence[GridCorpus]) -> list[GridRun]:
     ]
 
 
-def plan(grid: GridConfig, corpora: Sequence[GridCorpus]) -> str:
-    """The grid as a table, with what it costs."""
-    wide = max([20, *(len(arm) + 2 for arm in grid.arms)])
+def plan(corpora: Sequence[GridCorpus]) -> str:
+    """The runs of some corpora's grids as a table, with what they cost."""
+    wide = max([20, *(len(arm) + 2 for corpus in corpora for arm in corpus.grid.arms)])
     head = f"{'corpus':20}{'arm':{wide}}{'params':>9}{'with emb.':>11}{'MFLOPs/token':>14}{'runs':>6}"
-    lines, cost, count = [head + f"{'M tokens':>10}{'epochs':>8}{'PFLOPs':>10}"], 0.0, len(grid.seeds)
-    notes = []
+    lines, cost, runs = [head + f"{'M tokens':>10}{'epochs':>8}{'PFLOPs':>10}"], 0.0, 0
+    notes: dict[str, None] = {}
     for corpus in corpora:
         try:
             available = corpus.train_tokens()
         except DataError as error:
             available = 0
-            notes.append(f"{corpus.name} cannot run yet: {error}")
-        for arm in grid.arms:
+            notes[f"{corpus.name} cannot run yet: {error}"] = None
+        count = len(corpus.grid.seeds)
+        for arm in corpus.grid.arms:
             own, total, flops = sizes(model_of(arm, corpus.base), corpus.length)
             line = f"{corpus.name:20}{arm:{wide}}{own / 1e6:>7.2f} M{total / 1e6:>9.2f} M{flops / 1e6:>14.1f}{count:>6}"
             if corpus.tokens:
@@ -264,5 +265,6 @@ def plan(grid: GridConfig, corpora: Sequence[GridCorpus]) -> str:
             else:
                 line += f"{f'{corpus.budget.seconds:g} s':>10}"
             lines.append(line)
-    last = f"{len(corpora) * len(grid.arms) * count} runs"
-    return "\n".join([*lines, last + (f", {cost / 1e15:,.1f} PFLOPs of training" if cost else ""), *notes])
+            runs += count
+    last = f"{runs} runs" + (f", {cost / 1e15:,.1f} PFLOPs of training" if cost else "")
+    return "\n".join([*lines, last, *notes])

@@ -25,6 +25,7 @@ from training.run.settings import CONFIG, Settings, quiet, read_settings
 from training.scoring.likelihood import EvaluationSettings, figures
 from training.support.command_line import run
 from training.support.machine import machine
+from training.support.memory import keep_freed_memory
 
 SCORE = "score.json"
 Point = dict[str, float]
@@ -124,4 +125,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

@@ -8,7 +8,6 @@ import dataclasses
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shortcut_gen.errors import ConfigError
@@ -74,12 +73,12 @@ class TrialLM(ShortcutLM):
         for module in added:
             initialise(module, layers)
 
-    def compute(self, tokens: Tensor, step: Step) -> Tensor:
-        """As the library's, (B, T) to (B, T, V). Raises ConfigError where the step has caches."""
+    def states(self, tokens: Tensor, step: Step) -> Tensor:
+        """As the library's, (B, T) to (B, T, D). Raises ConfigError where the step has caches."""
         if step.cache is not None:
             raise ConfigError("a trial reads whole windows; it has no decode cache, so nothing can be sampled from it")
         if not self.config.trial.of_the_stack:
-            return super().compute(tokens, step)
+            return super().states(tokens, step)
         x = self.embedding(tokens)  # (B, T, D)
         if self.positions is not None:
             x = x + self.positions(step.positions)
@@ -91,7 +90,7 @@ class TrialLM(ShortcutLM):
             assert isinstance(block, Block)
             below.outputs.append(self._block(number, block, below, step))
         (x,) = self._sums(len(self.blocks), below.outputs)
-        return F.linear(self.norm(x), self.embedding.weight)  # (B, T, V)
+        return self.norm(x)  # (B, T, D)
 
     def _sums(self, number: int, outputs: list[Tensor]) -> list[Tensor]:
         """What is handed to block `number`, or to the final norm: the newest output, or one or three sums of all."""

@@ -20,10 +20,14 @@ from tqdm import tqdm
 
 from shortcut_gen.checkpoint import CheckpointInfo
 from shortcut_gen.errors import DataError, SettingsError
-from shortcut_gen.network.model import ShortcutLM
+from shortcut_gen.network.model import ShortcutLM, Step
 from shortcut_gen.places import Place
 from training.corpus.joined import JoinedCorpus, describe_ids
 from training.corpus.shards import IGNORED, Corpus, Split, spread
+
+LOGITS_AT_ONCE = 2**22
+"""Logits that are held at a time, 16 MiB in f32, whatever the vocabulary and the batch: a large vocabulary's of a whole
+batch are gigabytes, which cost more to write and read again than to compute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +102,12 @@ def score(
     with bar, torch.inference_mode(), autocast:
         while batch := [job for _, job in zip(range(batch_size), jobs, strict=False)]:
             inputs, targets = (tensor.to(device) for tensor in _stack(batch))
-            logits = model(inputs).flatten(0, 1).float()  # (B*T, V)
-            wanted = targets.flatten()
-            losses = F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="none")
-            scored = int((wanted != IGNORED).sum())
+            step = Step(torch.arange(inputs.shape[1], device=device).unsqueeze(0), None)
+            places = targets != IGNORED  # (B, T): half of them, where windows overlap by half
+            losses, hit = _judged(model, model.states(inputs, step)[places], targets[places])
+            scored = len(losses)
             total += float(losses.double().sum())
-            hits += int((logits.argmax(-1) == wanted).sum())
+            hits += hit
             count += scored
             if frame > 1:
                 _add_levels(levels, losses, targets)
@@ -115,11 +119,25 @@ def score(
     return result | ({"nll_by_level": (levels[0] / levels[1]).tolist()} if frame > 1 else {})
 
 
+def _judged(model: ShortcutLM, states: Tensor, wanted: Tensor) -> tuple[Tensor, int]:
+    """The loss of each wanted id, (S,), after states, (S, D), and how many of them are the likeliest id."""
+    losses, hits = [], 0
+    rows = max(LOGITS_AT_ONCE // model.config.vocab_size, 1)
+    for part, targets in zip(states.split(rows), wanted.split(rows), strict=True):
+        logits = model.logits(part).float()  # (rows, V)
+        losses.append(F.cross_entropy(logits, targets, reduction="none"))
+        # Finding the greatest takes far less than finding where it is: that is asked only where the id may be it.
+        best = logits.gather(1, targets.unsqueeze(1)).squeeze(1) >= logits.amax(-1)
+        hits += int((logits[best].argmax(-1) == targets[best]).sum())
+    return (torch.cat(losses) if losses else wanted.new_zeros(0, dtype=torch.float32)), hits
+
+
 def _add_levels(levels: Tensor, losses: Tensor, targets: Tensor) -> None:
-    """Add losses, (B*T,), to the sums and counts of the place in a frame that each target, (B, T), has: (2, Q)."""
+    """Add the losses, (S,), of the targets, (B, T), that are scored to the sums and counts of their places in a frame,
+    (2, Q)."""
     scored = (targets != IGNORED).cpu()
     places = (torch.arange(1, targets.shape[1] + 1) % levels.shape[1]).expand(targets.shape)[scored]
-    values = losses.cpu().double()[scored.flatten()]
+    values = losses.cpu().double()
     levels.index_add_(1, places, torch.stack((values, torch.ones_like(values))))
 
 
