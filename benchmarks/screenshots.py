@@ -15,9 +15,10 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -66,14 +67,18 @@ VIEWS = (
 )
 
 
-def start(checkpoints: Path) -> tuple[subprocess.Popen[str], str]:
-    """The server, once it answers, and its address."""
+def start(
+    checkpoints: Path, flags: Sequence[str] = (), log: IO[str] | None = None, **environment: str
+) -> tuple[subprocess.Popen[str], str]:
+    """The server, once it answers, and its address. flags: more for its command line. log: where what it has to say
+    goes. environment: more for its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     command = [sys.executable, "-m", "ui", "--checkpoints", str(checkpoints), "--port", address.rpartition(":")[2]]
     began = time.monotonic()
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    around = os.environ | environment
+    server = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=log, text=True, env=around)
     assert server.stdout is not None
     if not any(address in line for line in server.stdout):  # a library may print a line of its own first
         raise SystemExit(server.wait())

@@ -123,7 +123,7 @@ def listen(
     from shortcut_gen.decoding.engines import resolve
     from shortcut_gen.media import render
     from ui.app import application
-    from ui.clients import LOOPBACK, within
+    from ui.clients import HERE, within
     from ui.ending import drain
     from ui.guard import UPLOADED_SECONDS
     from ui.models import Models, find_checkpoints
@@ -150,7 +150,7 @@ def listen(
         raise SettingsError(f"--mcp cannot be served: {page.mcp_error}")
 
     class Limited(Connection):
-        exempt = staticmethod(lambda peer: within(peer, (*LOOPBACK, *operation.proxies)))
+        exempt = staticmethod(lambda peer: within(peer, (*HERE, *operation.proxies)))
 
     server = uvicorn.Server(
         uvicorn.Config(

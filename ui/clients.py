@@ -22,6 +22,8 @@ from ui.bodies import RefusalError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+HERE: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.1/32"), ipaddress.ip_network("::1/128"))
+"""Where a proxy on this machine comes from that nobody has named."""
 CLIENTS = 10_000
 """Whose requests are counted; the one unheard for longest is forgotten first."""
 KEPT_SECONDS = 2 * 3600.0
@@ -30,6 +32,9 @@ UPLOADS_WITHIN = 3600.0
 UPLOADS_AT_ONCE = 8
 """Over all clients: each is a file that grows."""
 UPLOADS_OF_CLIENT = 3
+LISTENING_OF_CLIENT = 200
+"""Answers that last as long as there is something to tell: a page has one or two, and each holds a connection, also
+behind a proxy, whose own connections are not counted (`ui.serving`)."""
 LINES = 20
 """Of the log, within a minute, about refusals of one client."""
 BURST = 0.25
@@ -149,6 +154,7 @@ class Clients:
         self._key = secrets.token_bytes(16)
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
         self._uploading: Counter[str] = Counter()
+        self._listening: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def pseudonym(self, name: str) -> str:
@@ -209,13 +215,31 @@ class Clients:
                 line = "too many files arrive right now; try again in a moment"
                 raise RefusalError(429 if limited else 503, line, headers={"Retry-After": "5"})
             self._uploading[name] += 1
+        with self._counted(self._uploading, name):
+            yield
+
+    @contextmanager
+    def listening(self, name: str) -> Iterator[None]:
+        """While an answer lasts. Raises RefusalError where too many do."""
+        with self._lock:
+            if self.limits.rate is not None and self._listening[name] >= LISTENING_OF_CLIENT:
+                line = "too many pages are open at your address; close some"
+                # The connection goes too, as it is connections that there are too few of.
+                raise RefusalError(429, line, headers={"Retry-After": "30", "Connection": "close"})
+            self._listening[name] += 1
+        with self._counted(self._listening, name):
+            yield
+
+    @contextmanager
+    def _counted(self, among: Counter[str], name: str) -> Iterator[None]:
+        """What was counted there is over with the block."""
         try:
             yield
         finally:
             with self._lock:
-                self._uploading[name] -= 1
-                if not self._uploading[name]:
-                    del self._uploading[name]
+                among[name] -= 1
+                if not among[name]:
+                    del among[name]
 
     def note_upload(self, name: str, size: int) -> None:
         """An upload has come, of so many bytes."""

@@ -26,7 +26,7 @@ from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,6 +43,8 @@ COOKIE = "shortcut-gen"
 API = "/gradio_api"
 TEXT_LENGTH = 1000
 """Of a value in it."""
+PATH_BYTES, PART_BYTES = 4000, 255
+"""Of an address and of a name in it; no file can have a longer one, and Gradio fails at looking for it."""
 PAGES = 10_000
 """Pages whose browser is remembered; the one unused for longest is forgotten first, and must be reloaded."""
 FIRST = b'<script src="static/alive.js"></script>'
@@ -58,6 +60,8 @@ _READ = re.compile(
     r"|results/[0-9a-f]+/[^/]+|why/[0-9a-f]+/[0-9]{1,2}/[0-9]{1,7}|alive/[0-9A-Za-z-]+"
     rf"|{API[1:]}/(config/?|info/?|theme\.css|startup-events|app_id/?|upload_progress|queue/data|heartbeat/[^/]+|file=.*))?"
 )
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::[0-9]{0,5})?")
+"""A name and a port: as an address of a browser's would be read, evil.example@127.0.0.1 is 127.0.0.1 too."""
 _ALIVE = "/alive/"
 _SPEAKS = (f"{API}/heartbeat/", _ALIVE)
 """Addresses that end in a page's name."""
@@ -181,12 +185,12 @@ class Guard:
             raise RefusalError(
                 421, f"{host[:100]!r} is no name of this server; start it with --allowed-hosts to give it one"
             )
-        if not _same_site(headers, host):
+        if not same_site(headers, host):
             raise RefusalError(403, "the request comes from another site's page")
         reads = method in ("GET", "HEAD")
         program = self._programs.caller(scope, headers, browser) if self._programs is not None else None
         known = bool((_READ if reads else _WRITE).fullmatch(path)) and (reads or method == "POST")
-        if not known and not (program and self._programs and self._programs.answers(method, path)):
+        if (not known and not (program and self._programs and self._programs.answers(method, path))) or _is_long(path):
             raise RefusalError(404, "there is nothing at this address")
         pages = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [])
         if path.startswith(_SPEAKS):
@@ -275,14 +279,18 @@ class Guard:
 
 
 def _name(host: str) -> str:
-    """The name or address in a Host header, without its port; "" where there is none."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
+    """The name or address in a Host header, without its port; "" where there is none, or more than that."""
+    found = _HOST.fullmatch(host)
+    return found[1].strip("[]").lower() if found else ""
 
 
-def _same_site(headers: Headers, host: str) -> bool:
+def _is_long(path: str) -> bool:
+    """Whether no file can have such a path."""
+    whole = path.encode("utf-8", "replace")
+    return len(whole) > PATH_BYTES or any(len(part) > PART_BYTES for part in whole.split(b"/"))
+
+
+def same_site(headers: Headers, host: str) -> bool:
     """Whether a request comes from a page of this server, or from no page: a program, or an address typed in."""
     origin = headers.get("origin")
     if origin is not None:

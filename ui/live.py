@@ -21,6 +21,8 @@ POLL_SECONDS = 0.02
 """How often an answer looks for more; well under what a page has buffered."""
 WAIT_SECONDS = 0.5
 """How long an answer goes on."""
+PIECE_BYTES = 64 * 1024
+"""Of sound that are handed on at a time, the next once these were taken: what nobody takes is held but once."""
 _PLACE = re.compile(r"[0-9]{1,12}")
 FULL_SCALE = 32767
 """What 1.0 is as a 16-bit sample, as in the WAV files."""
@@ -55,10 +57,11 @@ class LiveSound:
         with self._lock:
             self._samples = bytearray()
 
-    def after(self, position: int) -> tuple[bytes, bool]:
-        """The bytes there are from a position on, and whether these are the last."""
+    def after(self, position: int, most: int | None = None) -> tuple[bytes, bool]:
+        """The bytes there are from a position on, `most` of them, and whether no more will come."""
+        end = None if most is None else position + most
         with self._lock:
-            return bytes(self._samples[position:]), self._closed
+            return bytes(self._samples[position:end]), self._closed
 
 
 def address(token: str) -> str:
@@ -78,10 +81,11 @@ def route(find: Callable[[str], LiveSound | None]) -> Route:
     async def pieces(sound: LiveSound, position: int, seconds: float) -> AsyncIterator[bytes]:
         until = time.monotonic() + seconds
         while True:
-            piece, last = sound.after(position)
+            piece, last = sound.after(position, PIECE_BYTES)
             position += len(piece)
             if piece:
                 yield piece
+                continue
             if last or time.monotonic() >= until:
                 return
             await asyncio.sleep(POLL_SECONDS)
@@ -94,13 +98,12 @@ def route(find: Callable[[str], LiveSound | None]) -> Route:
         if place is None:
             return Response("from is no place in the sound", status_code=400, media_type="text/plain")
         position = int(place[0])
-        piece, last = sound.after(position)
+        piece, last = sound.after(position, 1)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"} | ({"X-Last": "1"} if last else {})
         if last and not piece:
             sound.forget()
-        if last or request.query_params.get("wait") == "0":
-            return Response(piece, media_type="application/octet-stream", headers=headers)
-        body = pieces(sound, position, WAIT_SECONDS)
+        seconds = 0.0 if last or request.query_params.get("wait") == "0" else WAIT_SECONDS
+        body = pieces(sound, position, seconds)
         return StreamingResponse(body, media_type="application/octet-stream", headers=headers)
 
     return Route(f"/{address('{token}')}", answer)

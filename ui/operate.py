@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from ui.auth import Accounts
 from ui.bodies import RefusalError, refused
 from ui.clients import INSIDE, LOOPBACK, Client, Clients, Limits, Network, client_of, within
 from ui.ending import RETRY_SECONDS, ending
-from ui.guard import API, Policy
+from ui.guard import API, Policy, same_site
 from ui.metrics import CONTENT_TYPE, Metrics
 from ui.sessions import Sessions
 
@@ -197,7 +197,9 @@ class _Asked:
         if front._sessions.draining and ((self.kind in ("upload", "mcp", "call") and not reads) or self.kind == "page"):
             raise ending()
         if reads:
-            return await front._app(scope, self._receive, self.send)
+            lasts = self.kind in ("news", "sound") and not inside
+            with front.clients.listening(self.client.name) if lasts else nullcontext():
+                return await front._app(scope, self._receive, self.send)
         upload = self.kind == "upload"
         self._most = self.operation.most_upload + FORM_BYTES if upload else 16 * 1024**2
         self._until = self.began + BODY_SECONDS
@@ -241,6 +243,10 @@ class _Asked:
         front = self.front
         if not front._policy.knows(self.headers.get("host", "")):
             raise RefusalError(421, "this is no name of this server; start it with --allowed-hosts to give it one")
+        if self.scope["method"] not in ("GET", "HEAD"):
+            raise RefusalError(405, "this is asked for by GET", headers={"Allow": "GET, HEAD"})
+        if self.kind == "metrics" and not same_site(self.headers, self.headers.get("host", "")):
+            raise RefusalError(403, "the request comes from another site's page")
         if self.kind == "health":
             response = front.ready(self.client)
         elif front.reads(self.client):

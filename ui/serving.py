@@ -1,6 +1,7 @@
 """Connections: how long one may take to say what it wants or to read its answer, and how many there may be."""
 
 import asyncio
+import socket
 from collections import Counter
 from typing import Any, ClassVar
 
@@ -10,11 +11,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEAD_SECONDS = 20.0
 """Within which a request's headers must have come, counted from its first byte or from the connection's."""
 READ_SECONDS = 60.0
-"""Within which a client that takes none of its answer any more must go on to."""
+"""Within which a client must take more of its answer, and however little it takes is enough for as long again."""
+UNSENT_BYTES = 64 * 1024
+"""Of an answer that the system holds for a client beyond what is on its way; megabytes if it is not told."""
 CONNECTIONS = 1000
 """At a time; one more is closed at once."""
 CONNECTIONS_OF_PEER = 200
 """From one address, unless it is this machine's or a proxy's. A browser opens six."""
+
+_UNIX = getattr(socket, "AF_UNIX", None)
 
 
 class Connection(H11Protocol):
@@ -25,6 +30,8 @@ class Connection(H11Protocol):
     _peers: ClassVar[Counter[str]] = Counter()
     _late: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None
+    _unsent = 0
+    """Bytes of the answer that wait here, when that was last looked at."""
     _peer = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -37,6 +44,11 @@ class Connection(H11Protocol):
         if many or len(self.connections) > CONNECTIONS:
             transport.abort()
             return
+        # Also the last bytes of an answer are watched, which a closed connection would hold for ever.
+        transport.set_write_buffer_limits(high=0)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and hasattr(socket, "TCP_NOTSENT_LOWAT") and connection.family != _UNIX:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -64,7 +76,8 @@ class Connection(H11Protocol):
         """The client takes no more for now."""
         super().pause_writing()
         if self._stuck is None:
-            self._stuck = self.loop.call_later(READ_SECONDS, self.transport.abort)
+            self._unsent = self.transport.get_write_buffer_size()
+            self._stuck = self.loop.call_later(READ_SECONDS, self._look_at_unsent)
 
     def resume_writing(self) -> None:
         """It goes on."""
@@ -72,6 +85,15 @@ class Connection(H11Protocol):
         if self._stuck is not None:
             self._stuck.cancel()
             self._stuck = None
+
+    def _look_at_unsent(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent >= self._unsent:  # nothing is added while there is some
+            self._stuck = None
+            self.transport.abort()
+            return
+        self._unsent = unsent
+        self._stuck = self.loop.call_later(READ_SECONDS, self._look_at_unsent)
 
     def _expect_head(self) -> None:
         if self._late is None:

@@ -103,10 +103,12 @@ class Person:
 
     @classmethod
     @asynccontextmanager
-    async def at(cls, url: str, key: str) -> AsyncIterator[Self]:
-        """Someone new opens the page. It says now and then that it is open, and in the end that it is closed."""
+    async def at(cls, url: str, key: str, source: str | None = None) -> AsyncIterator[Self]:
+        """Someone new opens the page. It says now and then that it is open, and in the end that it is closed. source:
+        the address that they come from, where this machine has several."""
         limits = httpx.Limits(max_connections=6)  # as browsers have them
-        async with httpx.AsyncClient(base_url=url, timeout=LIMIT, limits=limits, verify=_context()) as browser:
+        way = httpx.AsyncHTTPTransport(limits=limits, verify=_context(), local_address=source)
+        async with httpx.AsyncClient(base_url=url, timeout=LIMIT, transport=way) as browser:
             (await browser.get("/")).raise_for_status()
             person = cls(browser, Page((await browser.get("/config")).json()), key)
             stays = asyncio.create_task(person._stay())

@@ -6,10 +6,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 from benchmarks.screenshots import start
@@ -36,9 +37,11 @@ class Watched:
 
 
 @contextmanager
-def served(checkpoints: Path) -> Iterator[tuple[int, str]]:
-    """(process, address) of a server, which ends with the block."""
-    server, url = start(checkpoints)
+def served(
+    checkpoints: Path, flags: Sequence[str] = (), log: IO[str] | None = None, **environment: str
+) -> Iterator[tuple[int, str]]:
+    """(process, address) of a server, which ends with the block; all else as of `start`."""
+    server, url = start(checkpoints, flags, log, **environment)
     try:
         yield server.pid, url
     finally:

@@ -63,7 +63,18 @@ def test_addresses_of_this_machine_are_answered(uploads: Path, host: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "", "[::1", "localhost.evil"]
+    "host",
+    [
+        "evil.example",
+        "evil.example:7860",
+        "127.0.0.1.evil.example",
+        "",
+        "[::1",
+        "localhost.evil",
+        "evil.example@127.0.0.1",
+        "evil/@localhost",
+        "a b",
+    ],
 )
 def test_names_of_others_are_not(uploads: Path, host: str) -> None:
     answer = browser(made(uploads)).get("/", headers={"Host": host})
@@ -174,6 +185,8 @@ def test_a_pages_hash_alone_is_not_enough_to_speak_for_it(
         ("PUT", "/"),
         ("DELETE", "/gradio_api/upload"),
         ("POST", "/"),
+        *[("GET", f"{base}{'a' * 256}") for base in ("/static/", "/assets/", "/gradio_api/file=/tmp/")],
+        ("GET", "/assets/" + "a/" * 2500),
     ],
 )
 def test_what_the_page_does_not_use_is_not_there(uploads: Path, method: str, path: str) -> None:

@@ -143,6 +143,30 @@ def test_what_was_not_asked_for_comes_back_with_time() -> None:
         clients.count("a")
 
 
+def test_one_client_does_not_take_all_connections_by_listening(
+    sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also behind a proxy, which may have any number of them."""
+    monkeypatch.setattr("ui.clients.LISTENING_OF_CLIENT", 2)
+    clients = Clients(Limits(rate=1000))
+    with clients.listening("a"), clients.listening("a"):
+        with pytest.raises(RefusalError, match="too many pages"), clients.listening("a"):
+            pass
+        with clients.listening("b"):
+            pass
+    with clients.listening("a"):
+        pass
+    app = front(sessions, limits=Limits(rate=1000))
+    with app.clients.listening("203.0.113.5"), app.clients.listening("203.0.113.5"):
+        one = asks(app, "203.0.113.5")
+        refused = one.get("/gradio_api/heartbeat/page1")
+        assert (refused.status_code, refused.headers["connection"]) == (429, "close")
+        assert one.get("/").status_code == 200
+        assert asks(app, "203.0.113.6").get("/gradio_api/heartbeat/page1").status_code == 200
+    with clients.listening("a"), Clients(Limits()).listening("a"):  # for oneself there is no limit
+        pass
+
+
 def test_uploads_of_a_client_are_few_and_small_together(sessions: Sessions) -> None:
     app = front(sessions, limits=Limits(uploads=3, stored=1000))
     one = asks(app, "203.0.113.5")
@@ -304,6 +328,12 @@ def test_health_is_for_all_and_figures_for_those_who_were_named(sessions: Sessio
     # A proxy on this machine that nobody named does not lend its address to those behind it.
     assert here.get("/metrics", headers={"X-Forwarded-For": "203.0.113.5"}).status_code == 404
     assert here.get("/metrics", headers={"Host": "evil.example"}).status_code == 421
+    # Nor does a browser on this machine to a page that it shows.
+    assert here.get("/metrics", headers={"Origin": "https://evil.example"}).status_code == 403
+    assert (
+        here.get("/metrics", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}).status_code == 403
+    )
+    assert {here.options("/metrics").status_code, here.options("/healthz").status_code} == {405}
     sessions.draining = True
     ending = here.get("/healthz")
     assert (ending.status_code, ending.json()["status"]) == (503, "draining")

@@ -16,13 +16,13 @@ from ui.serving import Connection
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """A megabyte again and again at /much, a word elsewhere."""
+    """A megabyte again and again at /much, a tenth of one at /some, a word elsewhere."""
     if scope["type"] != "http":
         return
     await send({"type": "http.response.start", "status": 200, "headers": []})
     for _ in range(64 if scope["path"] == "/much" else 0):
         await send({"type": "http.response.body", "body": bytes(1024**2), "more_body": True})
-    await send({"type": "http.response.body", "body": b"word"})
+    await send({"type": "http.response.body", "body": bytes(100_000) if scope["path"] == "/some" else b"word"})
 
 
 @pytest.fixture
@@ -100,6 +100,32 @@ def test_who_reads_slowly_is_served_and_who_does_not_read_is_not(address: tuple[
             got += len(piece)
             time.sleep(0.03)  # two seconds in all
     assert got == 64 * 1024**2 + 4
+
+
+def test_who_takes_a_little_now_and_then_is_served(address: tuple[str, int]) -> None:
+    with opened(address, b"GET /much HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n") as connection:
+        got = 0
+        for _ in range(12):  # a piece takes longer than the server waits for one who takes nothing
+            got += len(connection.recv(100_000))
+            time.sleep(0.5)
+        while piece := connection.recv(2**20):
+            got += len(piece)
+    assert got > 64 * 1024**2
+
+
+@pytest.mark.parametrize("said", [b"", b"Connection: close\r\n"])
+def test_the_last_bytes_of_an_answer_are_not_kept_for_ever(address: tuple[str, int], said: bytes) -> None:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        connection.settimeout(30)
+        connection.connect(address)
+        connection.sendall(b"GET /some HTTP/1.1\r\nHost: a\r\n" + said + b"\r\n")
+        time.sleep(5)
+        got = 0
+        with contextlib.suppress(ConnectionError):
+            while piece := connection.recv(2**20):
+                got += len(piece)
+    assert got < 100_000
 
 
 def test_one_address_has_so_many_connections_unless_it_is_a_proxys(

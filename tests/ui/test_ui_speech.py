@@ -1,5 +1,6 @@
 """The speech tab, and the sound that is heard while it is made, without a browser."""
 
+import asyncio
 import json
 import re
 import threading
@@ -27,7 +28,7 @@ from tests.shared.tabs import SETTINGS as PIANO
 from ui.__main__ import usable
 from ui.app import footer, header
 from ui.examples.listing import load_examples
-from ui.live import LiveSound, route
+from ui.live import PIECE_BYTES, LiveSound, route
 from ui.models import Entry, Models, find_checkpoints
 from ui.prompts import NO_PROMPT
 from ui.registry import TABS, VOICES
@@ -381,6 +382,26 @@ def test_the_route_gives_sound_as_it_grows() -> None:
     assert client.get("/live/abd").status_code == 404
     for wrong in ("-1", "x", "9" * 400, ""):
         assert client.get("/live/abc", params={"from": wrong}).status_code == 400
+
+
+def test_what_nobody_takes_of_a_sound_is_held_but_once() -> None:
+    """Two hundred who ask for minutes of it and read nothing would otherwise take all memory."""
+    sound = LiveSound()
+    sound.push(np.zeros(500_000, np.float32))
+    sound.close()
+    sizes: list[int] = []
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(60)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sizes.append(len(message.get("body", b"")))
+
+    scope = {"type": "http", "method": "GET", "path": "/live/abc", "query_string": b"wait=0", "headers": []}
+    asyncio.run(Starlette(routes=[route({"abc": sound}.get)])(scope, receive, send))
+    assert max(sizes) == PIECE_BYTES
+    assert sum(sizes) == 1_000_000
 
 
 def test_a_missing_codec_leaves_the_tab_out_or_is_said(
