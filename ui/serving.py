@@ -8,7 +8,10 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 20.0
-"""Within which a request's headers must have come, counted from its first byte or from the connection's."""
+"""Within which a request's headers must have come, counted from its first byte."""
+SILENT_SECONDS = 60.0
+"""Within which that byte must have come: browsers open connections before they need them, and a busy machine's clients
+are late."""
 READ_SECONDS = 60.0
 """Within which a client that takes none of its answer any more must go on to."""
 CONNECTIONS = 1000
@@ -26,6 +29,8 @@ class Connection(H11Protocol):
     _late: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None
     _peer = ""
+    _begun = False
+    """Some of a request's headers have come."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection is there."""
@@ -37,7 +42,7 @@ class Connection(H11Protocol):
         if many or len(self.connections) > CONNECTIONS:
             transport.abort()
             return
-        self._expect_head()
+        self._expect_head(SILENT_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
@@ -56,8 +61,12 @@ class Connection(H11Protocol):
             self.transport.abort()  # a body that nobody reads, of a request that was answered
             return
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
-            self._expect_head()
+            if not self._begun:
+                self._begun = True
+                self._cancel()
+            self._expect_head(HEAD_SECONDS)
         else:
+            self._begun = False
             self._cancel()
 
     def pause_writing(self) -> None:
@@ -73,9 +82,9 @@ class Connection(H11Protocol):
             self._stuck.cancel()
             self._stuck = None
 
-    def _expect_head(self) -> None:
+    def _expect_head(self, seconds: float) -> None:
         if self._late is None:
-            self._late = self.loop.call_later(HEAD_SECONDS, self._give_up)
+            self._late = self.loop.call_later(seconds, self._give_up)
 
     def _give_up(self) -> None:
         self._late = None
