@@ -1,4 +1,4 @@
-"""Many people at once, through the real server: `python -m benchmarks.crowd [--people 1 8 25 60 100] [--json FILE]`.
+"""Many people at once, through the real server: `python -m benchmarks.crowd [--people '[1,8]'] [--json FILE]`.
 
 Starts the demo on the shipped checkpoints. So many people, each with a browser of their own, open the page and ask
 within a second for a continuation: three of four of piano, one of speech. They speak to the server as the page's

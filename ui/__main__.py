@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import gc
 import importlib.util
 import logging
 import os
@@ -23,7 +24,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 from shortcut_gen import shipped
 from shortcut_gen.errors import SettingsError, ShortcutGenError
-from ui import logs
+from ui import logs, memory
 from ui.options import check, is_open, operation_of, parse_args, policy_of
 from ui.sessions import Sessions
 from ui.storage import TEMPORARY_SECONDS, Tidying, remove_dead
@@ -81,6 +82,7 @@ def serve(arguments: argparse.Namespace) -> None:
         check_mcp()
     check_port(arguments.host, arguments.port)
     check(arguments)
+    memory.few_heaps()  # before there are threads
     policy, operation = policy_of(arguments), operation_of(arguments)
     removed = remove_dead()
     stored = int(arguments.max_stored * 1024**2)
@@ -171,6 +173,7 @@ def listen(
     thread.start()
     client = None
     tidying = Tidying(lambda: sessions.tidy(UPLOADED_SECONDS, TEMPORARY_SECONDS))
+    freeing = Tidying(memory.GivingBack(), memory.LOOK_SECONDS)
     try:
         while not server.started and thread.is_alive():
             time.sleep(0.02)
@@ -193,6 +196,7 @@ def listen(
         if client is not None:
             client.close()  # its threads would keep the process
         tidying.close()
+        freeing.close()
         sessions.stop_all()  # a thread that still computes would keep the process, or take it down with a message
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # answers that end now are no fault
         server.should_exit = True
@@ -206,6 +210,9 @@ def go_ahead(app: "Front", address: str) -> None:
         importlib.import_module("matplotlib")  # Gradio imports it at the first click
     if app.render is not None:
         asyncio.run(app.render(address.partition("//")[2]))
+    # Half a million objects that stay: looking through them for what is gone would hold everything up again and again.
+    gc.collect()
+    gc.freeze()
 
 
 def say(arguments: argparse.Namespace, line: str) -> None:

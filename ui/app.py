@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Mapping
+from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import gradio as gr
 from fastapi import FastAPI
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
 from shortcut_gen.media.render import renderer_name
 from ui import alive, api, keyboard, live, notes, results, why
@@ -42,6 +43,9 @@ SCRIPTS = (
 STYLES = ("page.css", "takes.css", "keyboard.css")
 QUEUE = 256
 """Of Gradio's own queue, or more where more may wait. `Sessions.ask` refuses long before, in words."""
+STATUS_SECONDS = 10.0
+"""Between two messages to each who waits in it of how many are before: unless that is said, Gradio sends one to each
+whenever one is served, on the thread that answers all requests."""
 
 
 def header(names: list[str]) -> str:
@@ -101,7 +105,11 @@ def build(models: Mapping[str, Models], sessions: Sessions) -> gr.Blocks:
 
         page.unload(unload)
     page.state_session_capacity = PAGES
-    page.queue(max_size=max(QUEUE, sessions.runs + sessions.most_waiting + 40), default_concurrency_limit=sessions.runs)
+    page.queue(
+        status_update_rate=STATUS_SECONDS,
+        max_size=max(QUEUE, sessions.runs + sessions.most_waiting + 40),
+        default_concurrency_limit=sessions.runs,
+    )
     return page
 
 
@@ -151,6 +159,21 @@ def _scripts() -> str:
         f"(() => {{ const words = {told}; {fill} const starts = [\n{functions}\n];"
         f" const begin = () => {{ {start} }}; {ready} }})();"
     )
+
+
+def let_in(app: FastAPI) -> None:
+    """Spare Gradio, mounted in an application, its own look at who comes, for which each request goes to a thread and
+    back: who may come was settled before (`ui.operate`).
+    """
+
+    async def anybody() -> None:
+        pass
+
+    for mounted in (route.app for route in app.routes if isinstance(route, Mount)):
+        if isinstance(mounted, FastAPI):
+            for look in (look for route in mounted.routes for look in getattr(route, "dependencies", ())):
+                if getattr(look.dependency, "__name__", "") == "login_check":
+                    mounted.dependency_overrides[look.dependency] = anybody
 
 
 def application(
@@ -204,9 +227,11 @@ def application(
         run_history=False,
         show_error=True,
     )
+    let_in(app)
 
+    @cache
     def inputs() -> dict[int, list[bool]]:
-        # Those without a function are the page's script's alone.
+        # Those without a function are the page's script's alone. Asked for with every click, and always the same.
         return {number: files_of(event.inputs) for number, event in page.fns.items() if event.fn is not None}
 
     starts = {

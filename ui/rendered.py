@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 KEPT = ("/", "/config", "/config/", "/gradio_api/config", "/gradio_api/config/")
 """Addresses whose answers are kept."""
+ANY = "/gradio_api/app_id"
+"""One of Gradio's other addresses: with the first request of one it works all of them out, for a second."""
 ADDRESSES = 32
 """Of them, with the names by which the server was called, that are kept: one of `KEPT` takes some 250 kB."""
 _NAMED = frozenset((b"host", b"x-forwarded-host", b"x-forwarded-proto"))
@@ -57,11 +59,12 @@ class Rendered:
         await send({"type": "http.response.body", "body": answer.body})
 
     async def render(self, host: str) -> None:
-        """Have everything rendered for who calls the server so, before anybody does."""
-        for path in KEPT[:2]:
+        """Have everything rendered for who calls the server so, before anybody does, and all addresses worked out."""
+        for path in (*KEPT[:2], ANY):
             headers = [(b"host", host.encode())]
             scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", "path": path}
-            await self._answer(_addressed(scope | {"raw_path": path.encode(), "headers": headers}))
+            told = _addressed(scope | {"raw_path": path.encode(), "headers": headers})
+            await (self._answer(told) if path in KEPT else self._app(told, _nothing, _Answer().take))
 
     async def _answer(self, scope: dict[str, Any]) -> _Answer:
         key = (scope["path"], scope["scheme"], tuple(scope["headers"]))

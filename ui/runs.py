@@ -3,6 +3,7 @@
 import enum
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,16 @@ class Admission(enum.Enum):
     SERVED = enum.auto()
     WAITS = enum.auto()
     REFUSED = enum.auto()
+
+
+class Missing(enum.Enum):
+    """Why a click on Continue that comes to its turn has no place."""
+
+    TOLD = enum.auto()
+    """It was refused, or the page's next click took it: the page has that one's line."""
+    GIVEN_BACK = enum.auto()
+    """By Stop, whose own answer may come later than this."""
+    GONE = enum.auto()
 
 
 @dataclass(eq=False)
@@ -78,6 +89,32 @@ class Run:
         """A zip of some of its files; where the page finds it."""
         self.results[name] = Result(self.folder / name, together(parts, made), light=True)
         return address(self.folder.name, name)
+
+
+class Lapsed:
+    """Places that went before their turn came. Gradio still holds their clicks; the last of them are known here."""
+
+    def __init__(self, most: int = 1000) -> None:
+        self._most = most
+        self._browsers: OrderedDict[tuple[str, str, str], str | None] = OrderedDict()
+        """By page, tab and token; None where the place was given back."""
+
+    def note(self, key: tuple[str, str], run: Run) -> None:
+        """A place goes, given back or of a page of which nothing was heard."""
+        self._browsers[*key, run.folder.name] = None if run.stop.is_set() else run.browser
+        while len(self._browsers) > self._most:
+            self._browsers.popitem(last=False)
+
+    def take(self, key: tuple[str, str], token: str) -> str | None:
+        """The page is there after all: its browser. None where it gave the place back, or never had it."""
+        browser = self._browsers.get((*key, token))
+        if browser is not None:
+            del self._browsers[*key, token]
+        return browser
+
+    def knows(self, key: tuple[str, str], token: str) -> bool:
+        """Whether a place was one of these."""
+        return (*key, token) in self._browsers
 
 
 class Watch:

@@ -9,7 +9,10 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 20.0
-"""Within which a request's headers must have come, counted from its first byte or from the connection's."""
+"""Within which a request's headers must have come, counted from its first byte."""
+SILENT_SECONDS = 60.0
+"""Within which that byte must have come: browsers open connections before they need them, and a busy machine's clients
+are late."""
 READ_SECONDS = 60.0
 """Within which a client must take more of its answer, and however little it takes is enough for as long again."""
 UNSENT_BYTES = 64 * 1024
@@ -33,6 +36,8 @@ class Connection(H11Protocol):
     _unsent = 0
     """Bytes of the answer that wait here, when that was last looked at."""
     _peer = ""
+    _begun = False
+    """Some of a request's headers have come."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection is there."""
@@ -49,7 +54,7 @@ class Connection(H11Protocol):
         connection = transport.get_extra_info("socket")
         if connection is not None and hasattr(socket, "TCP_NOTSENT_LOWAT") and connection.family != _UNIX:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-        self._expect_head()
+        self._expect_head(SILENT_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
@@ -68,8 +73,12 @@ class Connection(H11Protocol):
             self.transport.abort()  # a body that nobody reads, of a request that was answered
             return
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
-            self._expect_head()
+            if not self._begun:
+                self._begun = True
+                self._cancel()
+            self._expect_head(HEAD_SECONDS)
         else:
+            self._begun = False
             self._cancel()
 
     def pause_writing(self) -> None:
@@ -95,9 +104,9 @@ class Connection(H11Protocol):
         self._unsent = unsent
         self._stuck = self.loop.call_later(READ_SECONDS, self._look_at_unsent)
 
-    def _expect_head(self) -> None:
+    def _expect_head(self, seconds: float) -> None:
         if self._late is None:
-            self._late = self.loop.call_later(HEAD_SECONDS, self._give_up)
+            self._late = self.loop.call_later(seconds, self._give_up)
 
     def _give_up(self) -> None:
         self._late = None

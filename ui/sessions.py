@@ -14,7 +14,7 @@ from shortcut_gen.errors import SettingsError
 from shortcut_gen.pipeline import Continuation
 from ui.live import LiveSound
 from ui.results import Made, Result, address
-from ui.runs import PROGRAM, Admission, Run, Watch
+from ui.runs import PROGRAM, Admission, Lapsed, Missing, Run, Watch
 from ui.storage import claim, remove_cut, size, tidy
 from ui.text import refusals
 
@@ -88,6 +88,7 @@ class Sessions:
         """When an open page last said that it is."""
         self._prompts: dict[tuple[str, str], tuple[str, str, Result]] = {}
         """The source of each, its token, its sound."""
+        self._lapsed = Lapsed()
         self.over = False
         self._lock = threading.Lock()
         self._readings = threading.BoundedSemaphore(READINGS_AT_ONCE)
@@ -144,7 +145,8 @@ class Sessions:
         """The run of the place that was asked for, or a new one without a token.
 
         None where the place was refused or given up, or another click of the page took it, or the server ends, or the
-        client has all that it may have.
+        client has all that it may have. A page that was not heard of while it waited has lost its place, and is served
+        all the same if it is there when its turn comes.
         """
         key = (page, tab)
         with self._lock:
@@ -155,6 +157,8 @@ class Sessions:
                 if self._is_full(client, others):
                     return None
             run = self._runs.get(key) if token else self._new_run(key)
+            if run is None and token and (browser := self._lapsed.take(key, token)) is not None:
+                run = self._new_run(key, browser, token)
             if run is None or (token and run.folder.name != token):
                 return None
             run.client = client or run.client
@@ -178,8 +182,11 @@ class Sessions:
             for key in [key for key, other in self._runs.items() if other is run]:
                 self._discard(key)
 
-    def _new_run(self, key: tuple[str, str], browser: str = "") -> Run:
-        """Its predecessor is stopped, and stays among its older ones where it has made something."""
+    def _new_run(self, key: tuple[str, str], browser: str = "", token: str = "") -> Run:
+        """Its predecessor is stopped, and stays among its older ones where it has made something.
+
+        token: of the place that it had; a new one if not said.
+        """
         self._sweep(key, browser == PROGRAM)
         before = self._runs.pop(key, None)
         if before is not None:
@@ -191,7 +198,7 @@ class Sessions:
             if not each.made:
                 shutil.rmtree(each.folder, ignore_errors=True)
         # An unguessable name: whoever has not been given the address of a file cannot ask for it.
-        run = Run(self.results / secrets.token_hex(16), kept)
+        run = Run(self.results / (token or secrets.token_hex(16)), kept)
         run.number = kept[0].number + 1 if kept else 1
         run.folder.mkdir(parents=True)
         run.browser = browser
@@ -221,6 +228,7 @@ class Sessions:
         """A run is done: it becomes its page's newest step, and the one that is shown. The oldest make room."""
         with self._lock:
             run.made, run.drawing = tuple(made), drawing
+            run.making = ()
             for key in [key for key, other in self._runs.items() if other is run]:  # maybe not the page that began it
                 self._shown[key] = run.number
             while len(run.older) >= KEEP_STEPS:
@@ -283,6 +291,16 @@ class Sessions:
                     run.closed_at = None
                     return False
             return bool(mine)
+
+    def missing(self, page: str, tab: str, token: str | None) -> Missing:
+        """Why there is no run of a place."""
+        key = (page, tab)
+        with self._lock:
+            run = self._runs.get(key)
+            if token == REFUSED or (run is not None and run.folder.name != token):
+                return Missing.TOLD
+            back = run is not None or self._lapsed.knows(key, token or "")
+            return Missing.GIVEN_BACK if back else Missing.GONE
 
     def stop(self, page: str, tab: str = "") -> bool:
         """The tab's run is to end and keep what it has. Whether it had begun."""
@@ -435,6 +453,8 @@ class Sessions:
     def _discard(self, key: tuple[str, str]) -> None:
         self._shown.pop(key, None)
         if run := self._runs.pop(key, None):
+            if run.asked:
+                self._lapsed.note(key, run)
             run.stop.set()
             run.sound.close()
             for each in (run, *run.older):

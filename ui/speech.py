@@ -66,6 +66,7 @@ class Voice:
         held = self._sound.finish()
         self._keep(held)
         self.analysis.finish()
+        del self._sound  # what the codec needed to go on; the step stays
         return held
 
     @property

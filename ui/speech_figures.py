@@ -8,6 +8,7 @@ import base64
 import json
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -42,21 +43,27 @@ def hop_of(sample_rate: int) -> int:
     return max(sample_rate // COLUMNS_PER_SECOND, 1)
 
 
+@lru_cache(8)
+def _tapered(sample_rate: int, window: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A window of so many samples, and what makes levels of mel bands of its spectrum, (window // 2 + 1, BANDS): the
+    same for all sounds of a rate."""
+    # torchaudio is slow to import, and a page without speech does without it.
+    from shortcut_gen.codec.torchaudio_loader import torchaudio
+
+    taper = np.hanning(window + 1)[:-1].astype(np.float32)
+    highest = min(HIGHEST, sample_rate / 2)
+    filters = torchaudio.functional.melscale_fbanks(window // 2 + 1, LOWEST, highest, BANDS, sample_rate)
+    return taper, filters.numpy() / taper.sum()
+
+
 class Analysis:
     """Loudness and spectrum of sound that grows: what was once worked out is not worked out again."""
 
     def __init__(self, sample_rate: int) -> None:
-        # torchaudio is slow to import, and a page without speech does without it.
-        from shortcut_gen.codec.torchaudio_loader import torchaudio
-
         self.sample_rate = sample_rate
         self.hop = hop_of(sample_rate)
         self.window = max(round(WINDOW_SECONDS * sample_rate), self.hop)
-        self._taper = np.hanning(self.window + 1)[:-1].astype(np.float32)
-        filters = torchaudio.functional.melscale_fbanks(
-            self.window // 2 + 1, LOWEST, min(HIGHEST, sample_rate / 2), BANDS, sample_rate
-        )
-        self._filters: NDArray[np.float32] = filters.numpy() / self._taper.sum()
+        self._taper, self._filters = _tapered(sample_rate, self.window)
         # Each column is in the middle of its window, so the first window begins before the sound.
         self._rest = np.zeros((self.window - self.hop) // 2, np.float32)
         self._before = len(self._rest)

@@ -22,6 +22,7 @@ from ui.links import from_link, from_page
 from ui.opening import Opening
 from ui.performance import Performance, finished
 from ui.prompts import NO_PROMPT, Prompts
+from ui.runs import Missing
 from ui.saving import origin_of
 from ui.sessions import Admission, Run
 from ui.settings import FIELDS, ON_PAGE, Asked, pair_of, part, planned, word_of
@@ -181,9 +182,8 @@ class Tab(Prompts, Opening):
         """A run, from its place in the queue to its end."""
         page = page_of(request)
         run = self.sessions.start_run(page, self.name, token, address_of(request))
-        if run is None:  # `begin` or `stop` has said why, or the server ends
-            said = (status(self.sessions.parting, "error"), gr.skip(), *buttons(running=False))
-            yield (gr.skip(), *said, gr.skip()) if self.sessions.parting else (gr.skip(),) * 6
+        if run is None:
+            yield self._not_begun(page, token)
             return
         try:
             plan = planned(settings, self.most_seconds, self.models.names, ON_PAGE, self.usual.guidance)
@@ -201,6 +201,18 @@ class Tab(Prompts, Opening):
             yield gr.skip(), run.outcome, gr.skip(), *buttons(running=False), gr.skip()
         finally:
             self.sessions.end_run(run)
+
+    def _not_begun(self, page: str, token: str | None) -> tuple[Any, ...]:
+        """What a run yields that has no place: a line why, where the page has no newer one."""
+        lines = {
+            Missing.TOLD: "",
+            Missing.GIVEN_BACK: status(runs.STOPPED_BEFORE),
+            Missing.GONE: status(runs.GONE, "error"),
+        }
+        line = lines[self.sessions.missing(page, self.name, token)]
+        if self.sessions.parting:
+            line = status(self.sessions.parting, "error")
+        return (gr.skip(), line, gr.skip(), *buttons(running=False), gr.skip()) if line else (gr.skip(),) * 6
 
     def _perform(
         self,

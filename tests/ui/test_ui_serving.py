@@ -29,6 +29,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 def address(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
     """Of a server that waits for a request as long as the test says."""
     monkeypatch.setattr(serving, "HEAD_SECONDS", getattr(request, "param", 60.0))
+    monkeypatch.setattr(serving, "SILENT_SECONDS", 3 * serving.HEAD_SECONDS)
     monkeypatch.setattr(serving, "READ_SECONDS", 2.0)
     monkeypatch.setattr(serving, "CONNECTIONS_OF_PEER", 5)
     with socket.socket() as probe:
@@ -67,6 +68,15 @@ def ended(connection: socket.socket) -> bool:
 def test_who_does_not_say_what_it_wants_is_not_waited_for(address: tuple[str, int], said: bytes) -> None:
     with opened(address, said) as connection:
         assert ended(connection)
+
+
+@pytest.mark.parametrize("address", [1.0], indirect=True)
+def test_who_comes_late_with_a_request_is_answered(address: tuple[str, int]) -> None:
+    """A busy client may have its connection long before it says what it wants."""
+    with opened(address) as connection:
+        time.sleep(1.5)
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"200" in connection.recv(4096)
 
 
 @pytest.mark.parametrize("address", [0.5], indirect=True)

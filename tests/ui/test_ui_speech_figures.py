@@ -90,3 +90,10 @@ def test_a_column_is_told_once_and_a_common_prompt_with_the_first_variation() ->
         levels = np.frombuffer(text[place].encode(), np.uint8).reshape(-1, BANDS) - FIRST
         assert np.abs(levels.astype(int) - columns(each).levels).max() <= 1
         assert levels.max() < LEVELS
+
+
+def test_sounds_of_a_rate_share_what_their_pictures_are_made_with() -> None:
+    """A step keeps its sounds for as long as it is kept itself."""
+    one, two, other = Analysis(16000), Analysis(16000), Analysis(24000)
+    assert one._filters is two._filters
+    assert one._filters.shape[0] < other._filters.shape[0]

@@ -6,6 +6,7 @@ READING = "Reading the prompt."
 GENERATING = "Generating. Stop keeps what is done."
 STOPPING = "Stopping."
 STOPPED_BEFORE = "Stopped before it began."
+GONE = "The place in line is gone; Continue asks for another one."
 FULL = "Too many wait for their turn; try again in a minute."
 BEGINS_ITSELF = "The model begins by itself."
 
