@@ -36,6 +36,17 @@ def _context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
+class _Browser(httpx.AsyncHTTPTransport):
+    """Asks once more where a connection was closed before it answered, as browsers do with one that was kept open: a
+    server closes it after a while, maybe just then."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            return await super().handle_async_request(request)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            return await super().handle_async_request(request)
+
+
 def tab_of(number: int) -> str:
     """What the person of that number asks for."""
     return "speech" if number % SPEECH_EVERY == SPEECH_EVERY - 1 else "piano"
@@ -107,7 +118,7 @@ class Person:
         """Someone new opens the page. It says now and then that it is open, and in the end that it is closed. source:
         the address that they come from, where this machine has several."""
         limits = httpx.Limits(max_connections=6)  # as browsers have them
-        way = httpx.AsyncHTTPTransport(limits=limits, verify=_context(), local_address=source)
+        way = _Browser(limits=limits, verify=_context(), local_address=source)
         async with httpx.AsyncClient(base_url=url, timeout=LIMIT, transport=way) as browser:
             (await browser.get("/")).raise_for_status()
             person = cls(browser, Page((await browser.get("/config")).json()), key)
@@ -155,11 +166,12 @@ class Person:
                 mine.placed = "yours begins" in mine.said
                 named = {"session_hash": self.key, "event_data": None, "trigger_id": None}
                 body = {"data": self.page.values(runs, str(token), changes), "fn_index": runs["id"], **named}
-                (await self.browser.post(f"{API}/queue/join", json=body)).raise_for_status()
+                joined = await self.browser.post(f"{API}/queue/join", json=body)
+                event = str(joined.raise_for_status().json()["event_id"])
                 stops = asyncio.create_task(self._stop(mine, stop_after))
                 try:
                     async with asyncio.timeout(leave_after):
-                        await self._follow(clicked, mine)
+                        await self._follow(event, clicked, mine)
                 finally:
                     await _end(stops)
         except TimeoutError:
@@ -174,16 +186,16 @@ class Person:
             line, *_ = await self.press(self.page.of(f"{TABS[mine.tab]}stop"))
             mine.said = plain(str(line))
 
-    async def _follow(self, clicked: float, mine: Visit) -> None:
-        """Read what comes until the run is over; hear and look at it meanwhile."""
+    async def _follow(self, event: str, clicked: float, mine: Visit) -> None:
+        """Read what comes until the run of that event is over; hear and look at it meanwhile."""
         tasks: list[asyncio.Task[None]] = []
         hears = looks = False
         try:
             async with self.browser.stream("GET", f"{API}/queue/data", params={"session_hash": self.key}) as answer:
                 answer.raise_for_status()
                 async for line in answer.aiter_lines():
-                    if not line.startswith("data:"):
-                        continue
+                    if not line.startswith("data:") or ("event_id" in line and event not in line):
+                        continue  # of an earlier click, whose stream broke off
                     if not hears and (live := _LIVE.search(line)):
                         hears = True
                         rate = int(live[2]) * int(live[3] or 1) * 2
