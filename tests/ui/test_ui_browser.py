@@ -50,7 +50,7 @@ def test_an_example_is_continued_heard_and_downloaded(page: Any, tmp_path: Path)
     page.wait_for_function("document.querySelector('#prompt').textContent.includes('Joplin')")
     shorter(page)
     finish(page)
-    assert page.evaluate(NEW_NOTES) > 0
+    page.wait_for_function(f"({NEW_NOTES})() > 0")
     page.evaluate("document.querySelector('.take audio').preload = 'metadata'")  # as it would on being played
     duration = page.wait_for_function("document.querySelector('.take audio').duration").json_value()
     assert duration > 7
