@@ -58,6 +58,8 @@ class PianoEvaluation:
     """Keep the fewest ids whose probabilities reach p; 1 keeps all."""
     min_p: float = 0.0
     """Keep ids at least this share as likely as the likeliest; 0 keeps all."""
+    guidance: float = PianoTokenizer.usual.guidance
+    """How much further than by itself the model is to hold to the prompt; more than 0 takes twice as long."""
     longest_note: float = MAX_NOTE_SECONDS
     """Seconds after which the grammar ends a note that the model has not."""
     seed: int = 0
@@ -96,7 +98,7 @@ class PianoEvaluation:
     @property
     def params(self) -> SamplingParams:
         """The sampler's part."""
-        names = ("temperature", "top_p", "min_p", "seed", "seconds")
+        names = ("temperature", "top_p", "min_p", "guidance", "seed", "seconds")
         return SamplingParams(**{name: getattr(self, name) for name in names})
 
     @property
