@@ -179,7 +179,7 @@ def test_a_long_prompt_holds_the_others_up_by_a_piece_at_a_time() -> None:
     with shared.submit([Stream(prompt=PROMPT)], SamplingParams(max_tokens=100)) as playing:
         playing.take()
         with shared.submit([Stream(prompt=LONG)], SamplingParams(max_tokens=5)) as long:
-            long.take()
+            until(lambda: long.take()[0][0])  # it may say nothing yet where a busy machine takes its time
     pieces_read = [at for at, (what, count) in enumerate(slow.done) if what == "read" and count > len(PROMPT)]
     assert len(pieces_read) == 23  # 360 tokens
     for before, after in zip(pieces_read[:-1], pieces_read[1:], strict=True):
@@ -239,7 +239,7 @@ def test_a_request_that_nobody_takes_from_is_paused_and_goes_on(monkeypatch: pyt
     assert len(finish(shared.submit([Stream(prompt=PROMPT)], SamplingParams(max_tokens=9)))[0]) == 9
     assert finish(request) == want
     with shared.submit([Stream(prompt=PROMPT)], params) as eager:
-        assert len(eager.take(1000)[0][0]) >= 20  # more than is ever there at once
+        until(lambda: len(eager.take(1000)[0][0]) >= 20)  # asked for more than is ever there at once
 
 
 def test_an_error_ends_its_row_alone() -> None:
