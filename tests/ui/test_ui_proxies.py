@@ -77,13 +77,11 @@ def behind(words: list[str], folder: Path, port: int) -> Iterator[str]:
             process.terminate()
 
 
-@pytest.mark.parametrize("proxy", [nginx, caddy])
-def test_the_demo_stands_behind_a_proxy(
-    proxy: object,
-    slow_model: Path,
-    tmp_path: Path,
-) -> None:
-    name = getattr(proxy, "__name__", "")
+PROXIES = {"nginx": nginx, "caddy": caddy}
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_the_demo_stands_behind_a_proxy(name: str, slow_model: Path, tmp_path: Path) -> None:
     if shutil.which(name) is None or shutil.which("openssl") is None:
         pytest.skip(f"{name} or openssl is not installed")
     flags = ["--https", "--proxies", "127.0.0.1", "--engine", "torch", "--max-upload", "1", "--per-client", "1"]
@@ -92,8 +90,10 @@ def test_the_demo_stands_behind_a_proxy(
         port = probe.getsockname()[1]
     with started(slow_model, tmp_path, *flags) as server:
         demo = int(server.url.rpartition(":")[2])
-        words = {"nginx": nginx, "caddy": caddy}[name](tmp_path, port, demo)
-        with behind(words, tmp_path, port) as url, httpx.Client(base_url=url, verify=False) as visitor:
+        with (
+            behind(PROXIES[name](tmp_path, port, demo), tmp_path, port) as url,
+            httpx.Client(base_url=url, verify=False) as visitor,
+        ):
             cookie = visitor.get("/").headers["set-cookie"].lower()
             assert "secure" in cookie and "httponly" in cookie
             assert visitor.get("/metrics").status_code == 404

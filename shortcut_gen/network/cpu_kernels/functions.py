@@ -83,8 +83,7 @@ class _NativeAttention(torch.autograd.Function):
 
 def gelu(x: Tensor) -> Tensor:
     """GELU by tanh of any shape: in C++ for large float32 and bfloat16 tensors on a CPU, else PyTorch's."""
-    small = x.device.type != "cpu" or x.numel() < LEAST or x.dtype not in _TYPES
-    if small or torch.compiler.is_compiling() or isinstance(load(), str):
+    if not _pays(x):
         return F.gelu(x, approximate="tanh")
     out = _NativeGelu.apply(x)
     assert isinstance(out, Tensor)
@@ -97,7 +96,7 @@ class _NativeGelu(torch.autograd.Function):
         x = x.contiguous()
         ctx.save_for_backward(x)
         out = torch.empty_like(x)
-        _call_gelu(x, None, out)
+        _call_flat("gelu", x, None, out, x.numel())
         return out
 
     @staticmethod
@@ -105,7 +104,7 @@ class _NativeGelu(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         grad = grad.contiguous()
         out = torch.empty_like(x)
-        _call_gelu(x, grad, out)
+        _call_flat("gelu", x, grad, out, x.numel())
         return out
 
 
@@ -126,14 +125,14 @@ class _NativeGated(torch.autograd.Function):
         x = x.contiguous()
         ctx.save_for_backward(x)
         out = x.new_empty(*x.shape[:-1], x.shape[-1] // 2)
-        _call_gated(x, None, out)
+        _call_flat("gated", x, None, out, *_rows(x))
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         grad, out = grad.contiguous(), torch.empty_like(x)
-        _call_gated(x, grad, out)
+        _call_flat("gated", x, grad, out, *_rows(x))
         return out
 
 
@@ -165,8 +164,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, turn: float) -> Tensor:
     five = x if x.dim() == 5 else x.unsqueeze(3)
     batch, heads, length, sources, width = five.shape
     out = x.new_empty(batch, length, sources, heads, width).permute(0, 3, 1, 2, 4)
-    lib = load()
-    assert isinstance(lib, ctypes.CDLL)
+    lib = _library()
     shape = (ctypes.c_int * 6)(batch, heads, length, sources, width, x.dtype == torch.bfloat16)
     strides = _longs((*five.stride()[:4], *out.stride()[:4]))
     tables = (x.data_ptr(), cos.data_ptr(), sin.data_ptr())
@@ -174,34 +172,40 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, turn: float) -> Tensor:
     return out if x.dim() == 5 else out.squeeze(3)
 
 
-def _trains(x: Tensor) -> bool:
-    """Whether x is worth a call into C++ that only training makes: others compute as PyTorch does, to the bit."""
+def _pays(x: Tensor) -> bool:
+    """Whether x is large enough, and of a kind, for a call into C++ to pay."""
     large = x.device.type == "cpu" and x.numel() >= LEAST and x.dtype in _TYPES
-    learns = x.requires_grad and torch.is_grad_enabled()
-    return large and learns and not torch.compiler.is_compiling() and not isinstance(load(), str)
+    return large and not torch.compiler.is_compiling() and not isinstance(load(), str)
 
 
-def _call_gated(x: Tensor, grad: Tensor | None, out: Tensor) -> None:
+def _trains(x: Tensor) -> bool:
+    """Whether a call pays that only training makes: others compute as PyTorch does, to the bit."""
+    return x.requires_grad and torch.is_grad_enabled() and _pays(x)
+
+
+def _rows(x: Tensor) -> tuple[int, int]:
+    """How many rows `gated` makes of x, and how wide each is."""
+    return x.numel() // x.shape[-1], x.shape[-1] // 2
+
+
+def _library() -> ctypes.CDLL:
+    """The library, where it was looked for before."""
     lib = load()
     assert isinstance(lib, ctypes.CDLL)
-    upstream = None if grad is None else grad.data_ptr()
-    rows, half = x.numel() // x.shape[-1], x.dtype == torch.bfloat16
-    shape = (level(lib), torch.get_num_threads(), half, rows, x.shape[-1] // 2)
-    lib.gated(*shape, x.data_ptr(), upstream, out.data_ptr())
+    return lib
 
 
-def _call_gelu(x: Tensor, grad: Tensor | None, out: Tensor) -> None:
-    lib = load()
-    assert isinstance(lib, ctypes.CDLL)
+def _call_flat(name: str, x: Tensor, grad: Tensor | None, out: Tensor, *sizes: int) -> None:
+    """A function of contiguous x, or with `grad` its gradient times that."""
+    lib = _library()
     upstream = None if grad is None else grad.data_ptr()
-    half = x.dtype == torch.bfloat16
-    lib.gelu(level(lib), torch.get_num_threads(), half, x.numel(), x.data_ptr(), upstream, out.data_ptr())
+    how = (level(lib), torch.get_num_threads(), x.dtype == torch.bfloat16, *sizes)
+    getattr(lib, name)(*how, x.data_ptr(), upstream, out.data_ptr())
 
 
 def _call(name: str, tensors: tuple[Tensor, ...], *others: Any) -> None:
     """Queries, keys, values (and gradients like them) with their strides, then the function's other arguments."""
-    lib = load()
-    assert isinstance(lib, ctypes.CDLL)
+    lib = _library()
     batch, heads, length, sources, width = tensors[1].shape
     shape = (ctypes.c_int * 6)(batch, heads, length, sources, width, tensors[0].dtype == torch.bfloat16)
     strides = [s for x in tensors for s in ((*x.stride()[:3], 0) if x.dim() == 4 else x.stride()[:4])]

@@ -220,12 +220,12 @@ EXPORT int attention_forward(int level, int threads, const int* shape_, void* co
 #if defined(HAS_TILES)
     if (const TileForward tiles = level == 3 && shape.half ? tile_kernels(shape.width).forward : nullptr)
         return !for_each_head<Scratch16>(shape, threads, false, [&](Scratch16& scratch, int batch, int head) {
-            const size_t row = ((size_t)batch * shape.heads + head) * shape.length;
+            const size_t row = shape.row(batch, head);
             tiles(scratch.packed(shape, in, batch, head, false), out + row * shape.width, log_sum + row);
         });
 #endif
     return !for_each_head<Scratch>(shape, threads, false, [&](Scratch& scratch, int batch, int head) {
-        const size_t row = ((size_t)batch * shape.heads + head) * shape.length;
+        const size_t row = shape.row(batch, head);
         forward(packed(shape, in, batch, head, scratch), out + row * shape.width, log_sum + row);
     });
 }
@@ -245,30 +245,24 @@ EXPORT int attention_backward(int level, int threads, const int* shape_, void* c
 #if defined(HAS_TILES)
     if (const TileBackward tiles = level == 3 && shape.half ? tile_kernels(shape.width).backward : nullptr)
         return !for_each_head<Scratch16>(shape, threads, true, [&](Scratch16& scratch, int batch, int head) {
-            const size_t row = ((size_t)batch * shape.heads + head) * shape.length;
+            const size_t row = shape.row(batch, head);
             const amx::Rows16 values = scratch.packed(shape, in, batch, head, true);
             copy<true>(floats, upstream, batch, head, 1, scratch.grad_floats.data());
             amx::round(scratch.grad_floats.data(), scratch.grad_floats.size(), scratch.grad.data());
-            std::fill(scratch.grad_keys.begin(), scratch.grad_keys.end(), 0.0f);
-            std::fill(scratch.grad_values.begin(), scratch.grad_values.end(), 0.0f);
+            scratch.gradients.clear();
             tiles(values, {scratch.grad.data(), scratch.grad_floats.data(), out + row * shape.width, log_sum + row},
-                  scratch.grad_queries.data(), scratch.grad_keys.data(), scratch.grad_values.data());
-            copy<false>(shape, in[3], batch, head, 1, scratch.grad_queries.data());
-            copy<false>(shape, in[4], batch, head, shape.sources, scratch.grad_keys.data());
-            copy<false>(shape, in[5], batch, head, shape.sources, scratch.grad_values.data());
+                  scratch.gradients.queries.data(), scratch.gradients.keys.data(), scratch.gradients.values.data());
+            scratch.gradients.write(shape, in + 3, batch, head);
         });
 #endif
     return !for_each_head<Scratch>(shape, threads, true, [&](Scratch& scratch, int batch, int head) {
-        const size_t row = ((size_t)batch * shape.heads + head) * shape.length;
+        const size_t row = shape.row(batch, head);
         const Head values = packed(shape, in, batch, head, scratch);
         copy<true>(floats, upstream, batch, head, 1, scratch.grad.data());
-        std::fill(scratch.grad_keys.begin(), scratch.grad_keys.end(), 0.0f);
-        std::fill(scratch.grad_values.begin(), scratch.grad_values.end(), 0.0f);
-        backward(values, {scratch.grad.data(), out + row * shape.width, log_sum + row}, scratch.grad_queries.data(),
-                 scratch.grad_keys.data(), scratch.grad_values.data());
-        copy<false>(shape, in[3], batch, head, 1, scratch.grad_queries.data());
-        copy<false>(shape, in[4], batch, head, shape.sources, scratch.grad_keys.data());
-        copy<false>(shape, in[5], batch, head, shape.sources, scratch.grad_values.data());
+        scratch.gradients.clear();
+        backward(values, {scratch.grad.data(), out + row * shape.width, log_sum + row}, scratch.gradients.queries.data(),
+                 scratch.gradients.keys.data(), scratch.gradients.values.data());
+        scratch.gradients.write(shape, in + 3, batch, head);
     });
 }
 

@@ -10,6 +10,8 @@ struct Shape {
     int batch, heads, length, sources, width, half;
     int keys() const { return length * sources; }
     int padded() const { return (keys() + PANEL - 1) / PANEL * PANEL; }
+    size_t row(int batch, int head) const { return ((size_t)batch * heads + head) * length; }  // the head's first
+    float scale() const { return 1.0f / std::sqrt((float)width); }
 };
 
 // The rows of one head, in order of time and then of source, from or to floats.
@@ -39,17 +41,33 @@ void copy(const Shape& shape, const Rows& rows, int batch, int head, int sources
         }
 }
 
+// A thread's gradients of one head, as floats.
+struct Gradients {
+    Gradients(const Shape& shape, bool wanted) {
+        if (!wanted) return;
+        queries = std::vector<float>((size_t)shape.length * shape.width);
+        keys = values = std::vector<float>((size_t)shape.padded() * shape.width);
+    }
+    // Those of keys and values are sums.
+    void clear() {
+        std::fill(keys.begin(), keys.end(), 0.0f);
+        std::fill(values.begin(), values.end(), 0.0f);
+    }
+    void write(const Shape& shape, const Rows* to, int batch, int head) {
+        copy<false>(shape, to[0], batch, head, 1, queries.data());
+        copy<false>(shape, to[1], batch, head, shape.sources, keys.data());
+        copy<false>(shape, to[2], batch, head, shape.sources, values.data());
+    }
+    std::vector<float> queries, keys, values;
+};
+
 // A thread's rows of one head.
 struct Scratch {
     explicit Scratch(const Shape& shape, bool grads)
-        : queries((size_t)shape.length * shape.width), keys((size_t)shape.padded() * shape.width), values(keys.size()) {
-        if (!grads) return;
-        grad = std::vector<float>(queries.size());
-        grad_queries = std::vector<float>(queries.size());
-        grad_keys = std::vector<float>(keys.size());
-        grad_values = std::vector<float>(keys.size());
-    }
-    std::vector<float> queries, keys, values, grad, grad_queries, grad_keys, grad_values;
+        : queries((size_t)shape.length * shape.width), keys((size_t)shape.padded() * shape.width), values(keys.size()),
+          grad(grads ? queries.size() : 0), gradients(shape, grads) {}
+    std::vector<float> queries, keys, values, grad;
+    Gradients gradients;
 };
 
 // `work` for every head of every sequence, on some threads. False where no memory or no thread is available.
@@ -98,24 +116,18 @@ void turn(const std::vector<uint16_t>& rows, int width, std::vector<uint16_t>& t
 struct Scratch16 {
     Scratch16(const Shape& shape, bool grads)
         : queries((size_t)shape.length * shape.width), keys((size_t)shape.padded() * shape.width), values(keys.size()),
-          turned(keys.size()) {
-        if (!grads) return;
-        grad = std::vector<uint16_t>(queries.size());
-        grad_floats = std::vector<float>(queries.size());
-        grad_queries = std::vector<float>(queries.size());
-        grad_keys = std::vector<float>(keys.size());
-        grad_values = std::vector<float>(keys.size());
-    }
+          turned(keys.size()), grad(grads ? queries.size() : 0), grad_floats(grad.size()), gradients(shape, grads) {}
     amx::Rows16 packed(const Shape& shape, const Rows* in, int batch, int head, bool grads) {
         copy_halves(shape, in[0], batch, head, 1, queries.data());
         copy_halves(shape, in[1], batch, head, shape.sources, keys.data());
         copy_halves(shape, in[2], batch, head, shape.sources, values.data());
         turn(grads ? keys : values, shape.width, turned);
         return {queries.data(), keys.data(), values.data(), turned.data(), shape.length, shape.sources,
-                shape.padded(), 1.0f / std::sqrt((float)shape.width)};
+                shape.padded(), shape.scale()};
     }
     std::vector<uint16_t> queries, keys, values, turned, grad;
-    std::vector<float> grad_floats, grad_queries, grad_keys, grad_values;
+    std::vector<float> grad_floats;
+    Gradients gradients;
 };
 
 #endif
@@ -125,5 +137,5 @@ Head packed(const Shape& shape, const Rows* in, int batch, int head, Scratch& to
     copy<true>(shape, in[1], batch, head, shape.sources, to.keys.data());
     copy<true>(shape, in[2], batch, head, shape.sources, to.values.data());
     return {to.queries.data(), to.keys.data(), to.values.data(), shape.length, shape.sources,
-            1.0f / std::sqrt((float)shape.width)};
+            shape.scale()};
 }
