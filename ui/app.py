@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from ui.tab import Tab
 from ui.text import page as words
 from ui.text import script
 from ui.values import take_as_sent
+from ui.waiting import waiting_clients
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = (
@@ -249,5 +250,5 @@ def application(
     guard = Guard(rendered, policy, sessions.uploads, inputs, programs, begins, uploaded_bytes)
     sessions.watch = metrics = Metrics(sessions, models)
     front = Front(guard, sessions, metrics, operation, policy, models)
-    front.render = rendered.render
+    front.render, front.waiting = rendered.render, partial(waiting_clients, page)
     return front, page

@@ -35,6 +35,9 @@ UPLOADS_OF_CLIENT = 3
 LISTENING_OF_CLIENT = 200
 """Answers that last as long as there is something to tell: a page has one or two, and each holds a connection, also
 behind a proxy, whose own connections are not counted (`ui.serving`)."""
+WAITING_OF_CLIENT = 40
+"""Events in Gradio's queue that have no turn yet, or as many as the runs of a client where that is more. All that come
+behind them wait for them, also for those that are refused in their turn."""
 LINES = 20
 """Of the log, within a minute, about refusals of one client."""
 BURST = 0.25
@@ -229,6 +232,13 @@ class Clients:
             self._listening[name] += 1
         with self._counted(self._listening, name):
             yield
+
+    def check_waiting(self, name: str, waiting: Sequence[str]) -> None:
+        """Whether one more event may wait, where those of these clients do. Raises RefusalError."""
+        if self.limits.rate is None or waiting.count(name) < max(WAITING_OF_CLIENT, self.limits.runs or 0):
+            return
+        line = "too many clicks from your address wait already; try again in a moment"
+        raise RefusalError(429, line, headers={"Retry-After": "5"})
 
     @contextmanager
     def _counted(self, among: Counter[str], name: str) -> Iterator[None]:

@@ -8,7 +8,6 @@ how large and how slow a request may be, and what becomes of one while the serve
 import asyncio
 import hmac
 import logging
-import re
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -25,7 +24,8 @@ from ui.auth import Accounts
 from ui.bodies import RefusalError, refused
 from ui.clients import INSIDE, LOOPBACK, Client, Clients, Limits, Network, client_of, within
 from ui.ending import RETRY_SECONDS, ending
-from ui.guard import API, Policy, same_site
+from ui.guard import Policy, same_site
+from ui.kinds import kind_of
 from ui.metrics import CONTENT_TYPE, Metrics
 from ui.sessions import Sessions
 
@@ -41,31 +41,6 @@ which more of it must come."""
 BODY_RATE = 64 * 1024
 LINGER_SECONDS = 2.0
 """For which the rest of an upload that was refused is read, so that its sender sees the answer."""
-
-_KINDS = (
-    ("page", re.compile(r"/")),
-    ("health", re.compile(r"/healthz")),
-    ("metrics", re.compile(r"/metrics")),
-    ("upload", re.compile(rf"{API}/upload/?")),
-    ("mcp", re.compile(rf"{API}/mcp/?")),
-    ("call", re.compile(rf"{API}/call/.*")),
-    ("event", re.compile(rf"{API}/(queue/join|run/predict|cancel|reset)/?")),
-    ("news", re.compile(rf"{API}/(queue/data|heartbeat/.*|upload_progress)|/alive/.*")),
-    ("sound", re.compile(r"/live/.*")),
-    ("notes", re.compile(r"/(notes|why)/.*")),
-    ("result", re.compile(rf"/results/.*|{API}/file=.*")),
-    (
-        "asset",
-        re.compile(
-            rf"/(assets|static|svelte|keyboard)/.*|/(config|theme\.css|manifest\.json|favicon\.ico)|{API}/(info|config|theme\.css|startup-events|app_id).*"
-        ),
-    ),
-)
-
-
-def kind_of(path: str) -> str:
-    """What a request is for, in a word of a fixed list."""
-    return next((kind for kind, pattern in _KINDS if pattern.fullmatch(path)), "other")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +80,8 @@ class Front:
         """When the last answer ended that brought something of a run."""
         self.render: Callable[[str], Coroutine[Any, Any, None]] | None = None
         """Has the page rendered for who calls the server by a name, as `ui.rendered` does."""
+        self.waiting: Callable[[], Sequence[str]] = tuple
+        """Whose events wait in Gradio's queue, as `ui.waiting` finds them."""
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -200,6 +177,8 @@ class _Asked:
             lasts = self.kind in ("news", "sound") and not inside
             with front.clients.listening(self.client.name) if lasts else nullcontext():
                 return await front._app(scope, self._receive, self.send)
+        if self.kind == "event" and not inside and scope["path"].rstrip("/").endswith("join"):
+            front.clients.check_waiting(self.client.name, front.waiting())
         upload = self.kind == "upload"
         self._most = self.operation.most_upload + FORM_BYTES if upload else 16 * 1024**2
         self._until = self.began + BODY_SECONDS

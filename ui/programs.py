@@ -27,6 +27,7 @@ from ui.api import PLACE
 from ui.bodies import BODY_BYTES, RefusalError
 from ui.clients import INSIDE
 from ui.guard import API, TEXT_LENGTH
+from ui.waiting import waiting_clients
 
 WAITING = 6
 """Calls that wait for their turn at most; one more is refused. Gradio's own queue is shared with the pages."""
@@ -141,12 +142,11 @@ class Programs:
     def _check_room(self, number: int, caller: str) -> None:
         if self._page.fns[number].concurrency_id != PLACE:
             return
-        queue = self._page._queue.event_queue_per_concurrency_id.get(PLACE)
-        waiting = [] if queue is None else list(queue.queue)
+        waiting = waiting_clients(self._page, PLACE)
         if len(waiting) >= WAITING:
             line = f"{WAITING} calls wait already; try again in a minute"
             raise RefusalError(503, line, headers={"Retry-After": "60"})
-        mine = sum(caller == named(getattr(getattr(event.request, "client", None), "host", "")) for event in waiting)
+        mine = sum(caller == named(client) for client in waiting)
         if self._of_client and caller != named(INSIDE) and mine >= self._of_client:
             line = f"{self._of_client} calls from your address wait already; try again in a minute"
             raise RefusalError(429, line, headers={"Retry-After": "60"})

@@ -25,7 +25,7 @@ from tests.shared.tabs import run
 from ui import auth, logs, operate, options, settings, storage
 from ui.auth import Accounts, line_for
 from ui.bodies import RefusalError
-from ui.clients import Clients, Limits, client_of, networks
+from ui.clients import WAITING_OF_CLIENT, Clients, Limits, client_of, networks
 from ui.ending import drain
 from ui.guard import Policy
 from ui.metrics import Metrics
@@ -165,6 +165,22 @@ def test_one_client_does_not_take_all_connections_by_listening(
         assert asks(app, "203.0.113.6").get("/gradio_api/heartbeat/page1").status_code == 200
     with clients.listening("a"), Clients(Limits()).listening("a"):  # for oneself there is no limit
         pass
+
+
+def test_one_client_does_not_fill_the_queue_before_all_others(sessions: Sessions) -> None:
+    app = front(sessions, limits=Limits(rate=1000, runs=4))
+    mine, school = "203.0.113.5", "203.0.113.6"
+    app.waiting = lambda: [mine] * WAITING_OF_CLIENT + [school] * (WAITING_OF_CLIENT - 1)
+    refused = asks(app, mine).post(JOIN, json={})
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+    assert "too many clicks" in refused.text
+    assert asks(app, mine).post(JOIN.replace("queue/join", "cancel"), json={}).status_code == 200  # what waits can go
+    assert asks(app, school).post(JOIN, json={}).status_code == 200
+    # An operator who lets one address have more runs lets as many of them wait.
+    app.clients.limits = Limits(rate=1000, runs=WAITING_OF_CLIENT + 1)
+    assert asks(app, mine).post(JOIN, json={}).status_code == 200
+    app.clients.limits = Limits()  # for oneself there is no limit
+    assert asks(app, mine).post(JOIN, json={}).status_code == 200
 
 
 def test_uploads_of_a_client_are_few_and_small_together(sessions: Sessions) -> None:

@@ -20,8 +20,10 @@ import gradio as gr
 import httpx
 import pytest
 import soundfile
+from gradio.queueing import Event
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from shortcut_gen.decoding.sampling import SamplingParams
@@ -35,11 +37,13 @@ from ui import guard as guard_module
 from ui import programs as programs_module
 from ui.api import Call, Endpoint
 from ui.app import build
+from ui.bodies import RefusalError
 from ui.guard import Guard, Policy
 from ui.models import Models
 from ui.piano import PianoTab
 from ui.programs import Programs, files_of
 from ui.sessions import KEEP_PROGRAMS, Sessions
+from ui.waiting import waiting_clients
 
 ROOT = Path(__file__).resolve().parents[2]
 BACH = ROOT / "ui" / "examples" / "bach-prelude-c.mid"
@@ -383,6 +387,21 @@ def test_programs_are_held_to_their_share(
     said = [program(guarded, other).post("/gradio_api/call/cancel", json={"data": []}).status_code for _ in range(5)]
     assert said == [200, 200, 200, 429, 429]
     assert program(guarded, "10.0.0.8").post("/gradio_api/call/cancel", json={"data": []}).status_code == 200
+
+
+def test_who_waits_in_gradios_queue_is_known_by_address(page: gr.Blocks) -> None:
+    fn = page.fns[Programs(page).events["continue_midi"]]
+    page._queue.create_event_queue_for_fn(fn)  # as on serving
+    queue = page._queue.event_queue_per_concurrency_id[fn.concurrency_id].queue
+    for address in ("203.0.113.5", "203.0.113.6"):
+        queue.append(Event("page", fn, Request({"type": "http", "client": (address, 1), "headers": []}), None))
+    assert waiting_clients(page) == waiting_clients(page, fn.concurrency_id) == ["203.0.113.5", "203.0.113.6"]
+    assert waiting_clients(page, "another") == []
+    # The same address may have so many calls wait, and no more.
+    asked = json.loads(json.dumps(join(page)))
+    with pytest.raises(RefusalError, match="1 calls from your address"):
+        Programs(page, of_client=1).joined(JOIN, asked, "program at 203.0.113.6")
+    queue.clear()
 
 
 # MCP
