@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PORT ?= 7860
+# Test files run at a time by `make test`. A file of them may use a second processor and a gigabyte.
+JOBS ?= 2
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # Spinning threads slow two busy cores down many times over (see docs/architecture.md).
@@ -45,7 +47,7 @@ demo: $(READY)  ## Set everything up and serve the demo at 127.0.0.1:7860 (PORT=
 
 test: $(READY)  ## Set everything up and pass the tests
 	@.ci/system-packages fluidsynth chromium
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 quick: $(READY)  ## The tests that take under two minutes in all, by what each took here before
 	$(BIN)/python -m pytest --quick 80

@@ -20,6 +20,7 @@ from benchmarks.measuring.timing import Figure, about, alternate, command, descr
 from benchmarks.measuring.workers import WorkerError, started
 from shortcut_gen.errors import SettingsError
 from shortcut_gen.media import Score, midi_bytes, read_score, render
+from shortcut_gen.media.synthesizer import soundfont, warm_up
 from training.corpus.shards import write_json
 
 SELF = "benchmarks.render"
@@ -45,7 +46,7 @@ def long_score(path: Path, seconds: float) -> Score:
 def worker(engine: str, score: str, seconds: float, threads: int) -> Callable[..., dict[str, Any]]:
     """Renders the whole score at a call."""
     wanted = long_score(Path(score), seconds)
-    font = render._soundfont(compressed=True)
+    font = soundfont(compressed=True)
     makers = {"fluidsynth": _command_line, "pretty_midi": _pretty_midi, "pretty_midi, soundfont kept": _pretty_midi}
     if engine.startswith("ours"):
         take = _ours(wanted, engine == "ours")
@@ -62,7 +63,7 @@ def worker(engine: str, score: str, seconds: float, threads: int) -> Callable[..
 
 def _ours(score: Score, whole: bool) -> Callable[[], float]:
     """The seconds of sound that our own rendering makes."""
-    render.warm_up()
+    warm_up()
     if whole:
         return lambda: render.render(score, sample_rate=SAMPLE_RATE).duration
     return lambda: sum(block.duration for block in render.render_stream(score, sample_rate=SAMPLE_RATE))

@@ -61,7 +61,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if _seconds:
+    if _seconds and not hasattr(session.config, "workerinput"):  # of the processes of -n the first one writes
         session.config.cache.set(TIMES, session.config.cache.get(TIMES, {}) | _seconds)
 
 

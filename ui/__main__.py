@@ -123,7 +123,7 @@ def listen(
     import uvicorn
 
     from shortcut_gen.decoding.engines import resolve
-    from shortcut_gen.media import render
+    from shortcut_gen.media import synthesizer
     from ui.app import application
     from ui.clients import HERE, within
     from ui.ending import drain
@@ -143,7 +143,7 @@ def listen(
         raise SettingsError(f"{folder} holds checkpoints for {', '.join(found)}; the page shows {' and '.join(TABS)}")
     models = usable(models, {name: TABS[name].warm_up for name in models})
     # Two seconds that the first who listens does not wait for.
-    threading.Thread(target=render.warm_up, daemon=True).start()
+    threading.Thread(target=synthesizer.warm_up, daemon=True).start()
     app, page = application(models, sessions, policy, arguments.mcp, operation, uploaded_bytes)
     logging.getLogger().addHandler(app.metrics.faults)
     app.starting = arguments.mcp

@@ -38,8 +38,6 @@ MAX_EVENTS = 200_000
 WHOLE_SECONDS = 90.0
 """Up to this length a prompt is drawn and heard whole, else the part to use with AROUND_SECONDS before and behind."""
 AROUND_SECONDS = 10.0
-BEFORE_SECONDS = 30.0
-"""How much of what comes before is rendered in silence: no note lasts longer, and its echo is gone."""
 RATE = 44100
 """Samples a second of what is heard, in Hz."""
 PIECE_SECONDS = 0.1
@@ -80,8 +78,7 @@ class PianoPerformance(Performance):
     def _begin(self, render: GrowingRender, first: Continuation) -> None:
         """What the prompt leaves ringing is heard under the first new notes; the prompt itself is not."""
         if self._rendered is None:
-            render.skip(max(first.seam_seconds - BEFORE_SECONDS, 0.0))
-            render.until(first.score, first.seam_seconds)
+            render.begin(first.score, first.seam_seconds)
 
     def finish(self, made: Sequence[Continuation]) -> None:
         """As in `Performance`."""

@@ -1,15 +1,18 @@
 """Files of results that are made when they are first asked for: most are never, and Stop is to end all work at once."""
 
 import contextlib
+import os
 import re
 import threading
 import unicodedata
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
 from urllib.parse import quote
 
+import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
@@ -104,36 +107,50 @@ def address(token: str, name: str) -> str:
     return f"results/{token}/{quote(name)}"
 
 
-class _File(FileResponse):
-    """A file that may go, with its step, just when it is to be sent."""
+class _Opened(FileResponse):
+    """A file that is held open, as it may go, with its step, before it is sent."""
+
+    def __init__(self, path: Path, file: BufferedReader, kind: str, headers: Mapping[str, str]) -> None:
+        super().__init__(
+            path,
+            media_type=kind,
+            filename=path.name,
+            content_disposition_type="inline",
+            headers=headers,
+            stat_result=os.fstat(file.fileno()),
+        )
+        self._file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
+        with self._file:
             await super().__call__(scope, receive, send)
-        except RuntimeError:  # Starlette looks for it first, and says so when it is not there
-            if Path(self.path).is_file():
-                raise
-            await PlainTextResponse(refusals.RESULT_GONE, 404)(scope, receive, send)
+
+    @contextlib.asynccontextmanager
+    async def _open_file(self) -> AsyncIterator[anyio.AsyncFile[bytes]]:
+        # Starlette would open the path here, behind the headers that promise its bytes.
+        yield anyio.wrap_file(self._file)
 
 
 def route(find: Callable[[str, str], Result | None], made: Made) -> Route:
     """Serves the result that `find` gives for a run's token and a name: whole or in ranges; 404 where there is none."""
 
+    def opened(result: Result) -> tuple[Path, BufferedReader]:
+        path = result.path()
+        file = path.open("rb")
+        made.used(path)
+        return path, file
+
     async def answer(request: Request) -> Response:
-        name = request.path_params["name"]
-        result = find(request.path_params["token"], name)
+        result = find(request.path_params["token"], request.path_params["name"])
+        if result is None:
+            return PlainTextResponse(refusals.RESULT_GONE, 404)
         try:
-            path = await run_in_threadpool(result.path) if result else None
+            path, file = await run_in_threadpool(opened, result)
         except FileNotFoundError:
-            path = None
+            return PlainTextResponse(refusals.RESULT_GONE, 404)
         except ShortcutGenError as error:  # such as a full disk
             return PlainTextResponse(str(error), 507)
-        if path is not None:
-            made.used(path)
-        else:
-            return PlainTextResponse(refusals.RESULT_GONE, 404)
-        headers = {"Cache-Control": "no-store" if result and result.fresh else "private, max-age=3600"}
-        kind = _KINDS.get(path.suffix, "application/octet-stream")
-        return _File(path, media_type=kind, filename=name, content_disposition_type="inline", headers=headers)
+        headers = {"Cache-Control": "no-store" if result.fresh else "private, max-age=3600"}
+        return _Opened(path, file, _KINDS.get(path.suffix, "application/octet-stream"), headers)
 
     return Route("/results/{token}/{name}", answer)
