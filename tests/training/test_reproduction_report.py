@@ -399,16 +399,19 @@ def looked_at(folder: Path, name: str, rise: float, low: float, taps: float) -> 
 
 
 def test_claim_6_is_judged_by_what_was_measured_on_checkpoints(studied: Studied, tmp_path: Path) -> None:
-    """Needed is what surely costs something, and a tenth of what the taps are worth; the worst checkpoint counts."""
+    """Needed is what surely costs something, and a tenth of what the taps are worth; the worst checkpoint counts of
+    those to which its taps are worth something."""
     needed = looked_at(tmp_path, "good", 0.005, 0.003, 0.035)
     unsure = looked_at(tmp_path, "unsure", 0.005, -0.001, 0.035)
     little = looked_at(tmp_path, "little", 0.003, 0.002, 0.035)
+    unused = looked_at(tmp_path, "unused", 0.0001, -0.0001, 0.0099)
     found = studied(grid({"baseline": 2.5, "shortcut": 2.4}))
     words = [
         claims(found, Speeds(), tmp_path, read_readings(files))[-1].verdict
-        for files in ([needed], [needed, unsure], [little], [])
+        for files in ([needed], [needed, unsure], [little], [], [unused], [needed, unused])
     ]
-    assert [verdict.word for verdict in words] == [HOLDS, FAILS, FAILS, UNTESTED]
+    assert [verdict.word for verdict in words] == [HOLDS, FAILS, FAILS, UNTESTED, UNTESTED, HOLDS]
+    assert all("+0.0001 (-0.0001 to +0.0003) of the 0.0099" in each.why for each in words[4:])
     assert "good on maestro: +0.0050 (+0.0030 to +0.0070) of the 0.0350" in words[1].why
 
 

@@ -14,7 +14,7 @@ from training.experiment.report.compare import (
     of_equal_size,
     savings,
 )
-from training.experiment.report.depth import LEAST_SHARE, Reading
+from training.experiment.report.depth import LEAST_SHARE, LEAST_WORTH, Reading
 from training.experiment.report.paper import SOONER, modality
 from training.experiment.report.statistics import pooled_sd, summarise
 from training.experiment.report.studies import Speeds, Study
@@ -52,7 +52,8 @@ RULES = (
     "Claim 6 is about checkpoints, and judged by `training.attention_maps`: the last block's share of each tap is "
     "fixed to its mean at the position in the window, whatever the token. It holds on a checkpoint where that raises "
     f"the NLL by at least {LEAST_SHARE:.0%} of what all taps are worth to it (the rise with their features replaced by "
-    "their means), with the 95% interval above 0; the worst checkpoint counts.",
+    "their means), with the 95% interval above 0; the worst checkpoint counts. One to which its taps are worth less "
+    f"than {LEAST_WORTH:g} nats a token has not learnt to use them, and is left out.",
     "Over several corpora the worst verdict counts, leaving out those without a test. Where one corpus ran under "
     "several settings, the one of the most tokens counts.",
 )
@@ -110,8 +111,10 @@ def _attention(folder: Path, readings: Sequence[Reading]) -> Verdict:
         return Verdict(
             UNTESTED, f"these runs cannot tell; `training.attention_maps` measures it on a checkpoint{place}"
         )
-    word = HOLDS if all(reading.needed for reading in readings) else FAILS
-    seen = "; ".join(f"{reading} ({HOLDS if reading.needed else FAILS})" for reading in readings)
+    telling = [reading for reading in readings if reading.tells]
+    word = UNTESTED if not telling else HOLDS if all(reading.needed for reading in telling) else FAILS
+    words = {True: HOLDS, False: FAILS}
+    seen = "; ".join(f"{each} ({words[each.needed] if each.tells else 'too little to tell'})" for each in readings)
     return Verdict(word, f"with depth fixed by position the NLL rises, {seen}{place}")
 
 

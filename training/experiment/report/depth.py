@@ -14,6 +14,8 @@ from training.experiment.kept import ATTENTION_KEY, lines_of
 
 LEAST_SHARE = 0.1
 """Of what the taps are worth, what the choice of depth by token must be to count as needed."""
+LEAST_WORTH = 0.01
+"""In nats per token: what the taps must be worth to a checkpoint for it to say anything of how they are used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,11 @@ class Reading:
     """What all taps are worth: the rise of the NLL with their features replaced by their means."""
     by_position: tuple[float, float, float]
     """The rise with the share of each tap fixed by position alone, and its 95% interval."""
+
+    @property
+    def tells(self) -> bool:
+        """Whether the checkpoint has learnt to use its taps at all."""
+        return self.taps >= LEAST_WORTH
 
     @property
     def needed(self) -> bool:
