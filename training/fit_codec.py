@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
+from shortcut_gen.codec.folder import load_model, read_codec_info
 from shortcut_gen.codec.harmonic.config import FRAME, SAMPLE_RATE, HarmonicConfig
 from shortcut_gen.errors import CheckpointError, ConfigError, ShortcutGenError
 from shortcut_gen.files import reason, write_whole
@@ -40,7 +41,8 @@ class CodecRunConfig:
     resume: str | None = None
     """`auto` goes on from the run's last checkpoint, or starts where there is none yet; or a checkpoint file."""
     init: str | None = None
-    """A run's .ckpt file whose codec the run starts from, noise channels or not; random weights if not given."""
+    """A run's .ckpt file or a codec's folder, from whose codec the run starts, noise channels or not; random weights
+    if not given."""
     corpus: str = "recordings"
     """What the recordings are called on the codec's card."""
     licence: str = "not stated"
@@ -148,12 +150,12 @@ class CodecRun:
             if self.options.resume != "auto":
                 raise ConfigError(f"{path}: no checkpoint to resume from; `auto` or a run's .ckpt file is needed")
         if self.options.init:
-            state = read_run_checkpoint(Path(self.options.init))
+            weights, before = _start(Path(self.options.init))
             try:
-                self.task.take(state["state_dict"]["codec"])
+                self.task.take(weights)
             except ConfigError as error:
                 raise ConfigError(f"{self.options.init}: {error}") from error
-            self.about["before"] = [*state["run"].get("before", []), _phase(state)]
+            self.about["before"] = [*before.get("before", []), _phase(before)]
 
     def _resume(self, path: Path, state: dict[str, Any]) -> None:
         self._same_codec(path, state)
@@ -165,7 +167,7 @@ class CodecRun:
             key for key in ("losses", "optimizer", "data", "seed", "precision") if state["run"][key] != self.about[key]
         ]
         if changed:
-            self.about.setdefault("before", []).append(_phase(state))
+            self.about.setdefault("before", []).append(_phase(state["run"]))
             print(f"note: {', '.join(changed)} changed: from here on it is another run", flush=True)
         print(f"resumed after step {self.step:,}", flush=True)
 
@@ -265,10 +267,24 @@ class CodecRun:
         print(text, flush=True)
 
 
-def _phase(state: dict[str, Any]) -> dict[str, Any]:
+def _start(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The weights to start from, and what their run was. Raises ShortcutGenError."""
+    if not path.is_dir():
+        state = read_run_checkpoint(path)
+        if "codec" not in state["state_dict"]:
+            raise ConfigError(f"{path} is of a language model's run; a codec's .ckpt file or folder is needed")
+        return state["state_dict"]["codec"], state["run"]
+    info = read_codec_info(path)
+    if info.architecture != "harmonic":
+        raise ConfigError(f"{path} is a codec of another kind, {info.architecture}; a harmonic one is needed")
+    weights: dict[str, torch.Tensor] = load_model(path).state_dict()
+    return weights, info.recipe
+
+
+def _phase(run: dict[str, Any]) -> dict[str, Any]:
     """What an earlier part of a run was, for the card."""
     kept = ("losses", "optimizer", "data", "seed", "precision", "spent")
-    return {key: state["run"].get(key) for key in kept}
+    return {key: run.get(key) for key in kept}
 
 
 def parser() -> ArgumentParser:

@@ -106,6 +106,33 @@ def test_a_second_stage_leaves_what_ids_mean(recordings: Path, tmp_path: Path) -
     assert "noise_channels" in (tmp_path / "codec-second/README.md").read_text()
 
 
+def test_a_codec_without_its_run_is_trained_further(recordings: Path, tmp_path: Path) -> None:
+    """From its folder alone, as it is shipped: the ids stay what they were, and the card tells both parts."""
+    assert main(options(recordings, tmp_path, "--budget.steps=6", "--codec.noise_channels=3")) == 0
+    assert export([str(tmp_path / "c"), str(tmp_path / "shipped")]) == 0
+    more = ("--budget.steps=2", f"--init={tmp_path}/shipped", "--losses.freeze_encoder=true", "--name=further")
+    assert main(options(recordings, tmp_path, *more, "--codec.noise_channels=3")) == 0
+    assert export([str(tmp_path / "further"), str(tmp_path / "new")]) == 0
+    before, after = (open_codec(tmp_path / name) for name in ("shipped", "new"))
+    assert before.identity()["sha256"] == after.identity()["sha256"]
+    recipe = json.loads((tmp_path / "new" / "config.json").read_text())["recipe"]
+    assert [part["spent"]["steps"] for part in recipe["before"]] == [6] and recipe["steps"] == 2
+
+
+def test_what_no_codec_starts_from_is_said(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"run": {}, "state_dict": {"model.x": torch.zeros(1)}}, tmp_path / "model.ckpt")
+    (tmp_path / "empty").mkdir()
+    for given, said in (
+        ("model.ckpt", "is of a language model's run"),
+        ("empty", "config.json"),
+        ("no", "no such file"),
+    ):
+        assert main(options(recordings, tmp_path, "--budget.steps=1", f"--init={tmp_path / given}")) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_the_log_tells_how_the_run_goes(recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(options(recordings, tmp_path, "--budget.steps=8", "--licence=CC BY 4.0")) == 0
     lines = [json.loads(line) for line in (tmp_path / "c" / "metrics.jsonl").read_text().splitlines()]
