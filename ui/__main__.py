@@ -89,8 +89,8 @@ def serve(arguments: argparse.Namespace) -> None:
     sessions = Sessions(arguments.runs, arguments.max_queue, operation.limits.runs, stored // 2)
     sessions.most_seconds = arguments.max_seconds
     # Uploads lie beside the results, so that all of it goes when the server ends; gradio reads this when imported.
-    os.environ["GRADIO_TEMP_DIR"] = str(sessions.uploads)
-    tempfile.tempdir = str(sessions.temporary)  # what libraries write in passing goes with it
+    os.environ["GRADIO_TEMP_DIR"] = str(sessions.files.uploads)
+    tempfile.tempdir = str(sessions.files.temporary)  # what libraries write in passing goes with it
     sys.setswitchinterval(SWITCH_SECONDS)
     signals = Signals()
     before = signal.signal(signal.SIGTERM, signals)

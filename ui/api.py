@@ -111,7 +111,7 @@ class Endpoint:
             return Prompt.empty()
         path = Path(str(file["path"] if isinstance(file, dict) else getattr(file, "path", "")))
         # The guard and Gradio have looked by now; what is read is checked where it is read.
-        if not self.sessions.is_upload(path):
+        if not self.sessions.files.is_upload(path):
             raise PromptError("the file is not there any more; upload it again")
         prompt = self.do.read_prompt(None, str(path))
         said = {"used": "prompt_seconds"}
@@ -276,7 +276,7 @@ def _offer(function: Callable[..., Any]) -> None:
 def build(models: Mapping[str, Models], sessions: Sessions) -> None:
     """The endpoints for the models there are, by tokenizer, within the page."""
     # Results are served from where they lie: Gradio would keep a copy of each among the uploads.
-    gr.set_static_paths([sessions.results])
+    gr.set_static_paths([sessions.files.results])
     if "piano" in models:
         from ui import harp
         from ui.piano import PianoTab

@@ -218,7 +218,7 @@ def application(
         theme=theme(),
         css_paths=[STATIC / name for name in STYLES],
         head='<script src="static/page.js"></script>',
-        allowed_paths=[str(sessions.results), str(VOICES)],
+        allowed_paths=[str(sessions.files.results), str(VOICES)],
         max_file_size=operation.most_upload,
         root_path=operation.root_path or None,
         footer_links=[],
@@ -247,7 +247,7 @@ def application(
 
     programs = Programs(page, mcp, operation.limits.runs)
     rendered = Rendered(app)
-    guard = Guard(rendered, policy, sessions.uploads, inputs, programs, begins, uploaded_bytes)
+    guard = Guard(rendered, policy, sessions.files.uploads, inputs, programs, begins, uploaded_bytes)
     sessions.watch = metrics = Metrics(sessions, models)
     front = Front(guard, sessions, metrics, operation, policy, models)
     front.render, front.waiting = rendered.render, partial(waiting_clients, page)

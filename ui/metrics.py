@@ -131,7 +131,7 @@ class _State(Collector):
                     }
         yield _gauge("rows", "Rows of a model's batch", ["model", "state"], rows)
         if time.monotonic() - self._looked > STORED_SECONDS:
-            self._stored, self._looked = self._sessions.stored(), time.monotonic()
+            self._stored, self._looked = self._sessions.files.stored(), time.monotonic()
         kept: dict[tuple[str, ...], float] = {(name,): size for name, size in self._stored.items()}
         yield _gauge("stored_bytes", "Bytes of files that are kept", ["what"], kept)
         yield _gauge("draining", "1 once the server is about to end", [], {(): float(self._sessions.draining)})

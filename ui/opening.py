@@ -61,7 +61,7 @@ class Opening(Steps):
         try:
             if self.sessions.busy(page, self.name):
                 raise PromptError(refusals.RUN_GOES_ON)
-            with self.sessions.reading():
+            with self.sessions.files.reading():
                 saved, pipelines, others = open_file(upload, self.name, self.models, self.most_opened)
             made = into_runs(saved, pipelines, lambda: self.sessions.add(page, self.name, browser), self._drawn_again)
             shown = next(run for run, step in zip(made, saved.steps, strict=True) if step.number == saved.shown)

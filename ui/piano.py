@@ -203,7 +203,7 @@ class PianoTab(Tab):
             drawn = piano_roll(replace(whole, thin=True)) + piano_roll(near)
         facts = runs.notes_and_length(len(score.notes), pictures.clock(score.duration))
         part = score if last - first >= score.duration else score.slice(first, last)
-        sound = self.sessions.keep_prompt(
+        sound = self.sessions.prompts.keep(
             page,
             self.name,
             f"{source} {first} {last}",

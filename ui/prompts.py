@@ -71,7 +71,7 @@ class Prompts(ABC):
         self._encoded_lock = threading.Lock()
 
     def _read_in_turn(self, path: str) -> Prompt:
-        with self.sessions.reading():
+        with self.sessions.files.reading():
             return self.read_file(path)
 
     @abstractmethod

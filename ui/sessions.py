@@ -6,17 +6,13 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
-from shortcut_gen.errors import SettingsError
 from shortcut_gen.pipeline import Continuation
+from ui.folders import Folders, Prompts
 from ui.live import LiveSound
-from ui.results import Made, Result, address
+from ui.results import Made, Result
 from ui.runs import PROGRAM, Admission, Lapsed, Missing, Run, Watch
-from ui.storage import claim, remove_cut, size, tidy
-from ui.text import refusals
 
 RUNS_AT_ONCE = 8
 """Over all tabs. They share the batch of their model, so that none waits for another's length."""
@@ -30,10 +26,6 @@ TAKEN_WITHIN = 15.0
 """Seconds for which a place is held for a page of which nothing is heard any more."""
 REFUSED = "refused"
 """In place of a run's token."""
-READINGS_AT_ONCE = 2
-"""Files that are read and drawn at a time, over all pages."""
-READING_WAIT = 8.0
-"""Seconds that a file waits for its turn; then the page says that the server is busy."""
 KEEP_RUNS = 96
 """Tabs of pages whose steps are kept; the one unused for longest goes first."""
 KEEP_STEPS = 200
@@ -42,8 +34,6 @@ MADE_BYTES = 2 * 1024**3
 """Of files that were made from them; those unused for longest are made again when they are asked for."""
 KEEP_PROGRAMS = 8
 """Runs for programs whose results are kept; a program fetches its files at once."""
-KEEP_PROMPTS = 32
-"""Prompts whose sound is kept to be played, over all pages; one holds some 30 MB at most."""
 END_SECONDS = 3.0
 """What a run that is stopped may take to end when the server does."""
 GRACE_SECONDS = 600.0
@@ -76,22 +66,17 @@ class Sessions:
         """
         self.runs, self.of_client = runs, of_client
         self._waiting = waiting
-        self.root, self._lives = claim()
-        self.results, self.uploads, self.temporary = (self.root / name for name in ("results", "uploads", "temporary"))
-        for folder in (self.results, self.uploads, self.temporary):
-            folder.mkdir()
+        self.files = Folders()
+        self.prompts = Prompts(self.files.results)
         self._runs: dict[tuple[str, str], Run] = {}
         self.made = Made(made_bytes)
         self._shown: dict[tuple[str, str], int] = {}
         """The number of the step that a page shows."""
         self._alive: dict[str, float] = {}
         """When an open page last said that it is."""
-        self._prompts: dict[tuple[str, str], tuple[str, str, Result]] = {}
-        """The source of each, its token, its sound."""
         self._lapsed = Lapsed()
         self.over = False
         self._lock = threading.Lock()
-        self._readings = threading.BoundedSemaphore(READINGS_AT_ONCE)
         atexit.register(self.clear)
 
     @property
@@ -198,7 +183,7 @@ class Sessions:
             if not each.made:
                 shutil.rmtree(each.folder, ignore_errors=True)
         # An unguessable name: whoever has not been given the address of a file cannot ask for it.
-        run = Run(self.results / (token or secrets.token_hex(16)), kept)
+        run = Run(self.files.results / (token or secrets.token_hex(16)), kept)
         run.number = kept[0].number + 1 if kept else 1
         run.folder.mkdir(parents=True)
         run.browser = browser
@@ -343,16 +328,10 @@ class Sessions:
             for key in late:
                 self._discard(key)
 
-    def stored(self) -> dict[str, int]:
-        """Bytes that are kept, by what they are."""
-        return {folder.name: size(folder) for folder in (self.results, self.uploads, self.temporary)}
-
     def tidy(self, upload_seconds: float, temporary_seconds: float) -> None:
         """What is older goes, whether or not anyone asks for anything."""
         self.sweep()
-        tidy(self.uploads, upload_seconds)
-        remove_cut(self.uploads)
-        tidy(self.temporary, temporary_seconds)
+        self.files.tidy(upload_seconds, temporary_seconds)
 
     def stop_all(self) -> None:
         """Every run is to end, and no other begins: the server ends. Waits a while for those that compute."""
@@ -365,51 +344,12 @@ class Sessions:
         while time.monotonic() < until and any(not run.ended and not run.asked for run in list(self._runs.values())):
             time.sleep(0.02)
 
-    def is_upload(self, path: str | Path) -> bool:
-        """Whether a path is that of an upload that is there."""
-        try:
-            there = Path(path).resolve()
-            return there.is_relative_to(self.uploads.resolve()) and there.is_file()
-        except (OSError, RuntimeError, ValueError):
-            return False
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """A turn to read a file. Raises SettingsError where others take too long."""
-        if not self._readings.acquire(timeout=READING_WAIT):
-            raise SettingsError(refusals.BUSY_FILES)
-        try:
-            yield
-        finally:
-            self._readings.release()
-
-    def keep_prompt(self, page: str, tab: str, source: str, name: str, write: Callable[[Path], None]) -> str:
-        """Where the page finds the sound of its prompt, made when first asked for; that of the one before it goes.
-
-        source: what tells prompts apart. name: of the file.
-        """
-        key = (page, tab)
-        with self._lock:
-            before = self._prompts.pop(key, None)
-            if before is None or before[0] != source:
-                old = [] if before is None else [before]
-                while len(self._prompts) >= KEEP_PROMPTS:
-                    old.append(self._prompts.pop(next(iter(self._prompts))))
-                for _, token, _ in old:
-                    shutil.rmtree(self.results / token, ignore_errors=True)
-                folder = self.results / secrets.token_hex(16)
-                folder.mkdir(parents=True)
-                before = source, folder.name, Result(folder / name, write)
-            self._prompts[key] = before
-            return address(before[1], name)
-
     def result(self, token: str, name: str) -> Result | None:
         """A file of the run, or the prompt, of that token."""
         with self._lock:
-            prompts = (held for _, kept, held in self._prompts.values() if kept == token and held.name == name)
             runs = (each for run in self._runs.values() for each in (run, *run.older))
             found = (each.results.get(name) for each in runs if each.folder.name == token)
-            return next(prompts, None) or next(found, None)
+            return self.prompts.find(token, name) or next(found, None)
 
     def close(self, page: str) -> None:
         """The page was closed: its runs end, their results go a while later."""
@@ -427,8 +367,7 @@ class Sessions:
         with self._lock:
             for key in list(self._runs):
                 self._discard(key)
-            shutil.rmtree(self.root, ignore_errors=True)
-            self._lives.release()
+            self.files.clear()
         atexit.unregister(self.clear)
 
     def _sweep(self, keep: tuple[str, str], program: bool) -> None:

@@ -176,7 +176,7 @@ class SpeechTab(Tab):
 
     def check(self, prompt: Prompt, used: float) -> None:
         """As in `Tab`. Encoding is quick, and so a silent recording says so at once, not after a click on Continue."""
-        with self.sessions.reading():
+        with self.sessions.files.reading():
             self.encoded(self.models.pipeline(), replace(prompt, seconds=used))
 
     def first_sound(self, prompt: Prompt) -> float:
@@ -195,7 +195,7 @@ class SpeechTab(Tab):
         assert isinstance(audio, Audio)
         used = prompt.seconds or audio.duration
         length = runs.sound_length(audio.duration, audio.duration >= SHOWN_SECONDS)
-        sound = self.sessions.keep_prompt(page, self.name, source, f"{slug(prompt.name)}.wav", audio.write)
+        sound = self.sessions.prompts.keep(page, self.name, source, f"{slug(prompt.name)}.wav", audio.write)
         rest = prompt.start > 0 or used < audio.duration
         facts = runs.file(prompt.name, length, self.sees(prompt))
         figure = prompt_drawing(audio, prompt.start, used)

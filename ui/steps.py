@@ -48,7 +48,7 @@ class Steps:
     def drawn(self, step: Run) -> str:
         """What the page shows of a step; one that was opened from a file is drawn now. Raises ShortcutGenError."""
         if step.draw is not None:
-            with self.sessions.reading():
+            with self.sessions.files.reading():
                 step.drawing, step.draw = step.draw(), None
         return step.drawing
 

@@ -69,7 +69,7 @@ class Tab(Prompts, Opening):
             fields = from_link(query or "", self.name, choices, self.usual, most, models)
         except ShortcutGenError as error:
             fields, line = None, status(str(error), "error")
-        fields = fields or from_page(kept or "", choices, most, models, self.sessions.is_upload)
+        fields = fields or from_page(kept or "", choices, most, models, self.sessions.files.is_upload)
         if fields is None or not (fields.choice or fields.upload):
             return *before, line, *(gr.skip(),) * (5 + len(FIELDS))
         shown = self.show(page_of(request), fields.choice, fields.upload, fields.start, fields.used)

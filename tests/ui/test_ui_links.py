@@ -80,7 +80,7 @@ def test_other_queries_and_links_of_other_tabs_set_nothing(do: PianoTab) -> None
 
 
 def test_prompt_and_settings_are_there_after_a_reload(do: PianoTab, sessions: Sessions) -> None:
-    mine = sessions.uploads / "mine.mid"
+    mine = sessions.files.uploads / "mine.mid"
     Score(notes=(Note(pitch=60, velocity=80, start=0.0, end=9.0),)).write(mine)
     kept = [None, str(mine), 1.0, 5.0, 7, 2, 0.8, 0.9, 3, 0.1, 1.5, True, 4, "tiny", "1,0.5", True]
     _, _, _, card, start, used, choice, upload, *fields = do.arrive("", json.dumps(kept), page())
@@ -88,7 +88,7 @@ def test_prompt_and_settings_are_there_after_a_reload(do: PianoTab, sessions: Se
     assert (start["value"], used["value"], choice, upload, fields) == (1.0, 5.0, None, str(mine), kept[4:])
     # A link goes before; and what is not there any more is left alone.
     assert do.arrive("?seed=5", json.dumps(kept), page())[6] == FIRST
-    for gone in ("/etc/passwd", str(sessions.uploads / "gone.mid"), "\0", ["x"], "x" * 5000):
+    for gone in ("/etc/passwd", str(sessions.files.uploads / "gone.mid"), "\0", ["x"], "x" * 5000):
         assert do.arrive("", json.dumps([None, gone, *kept[2:]]), page())[3] == gr.skip()
 
 

@@ -519,28 +519,28 @@ def test_only_what_a_dead_server_of_ours_has_left_is_removed(tmp_path: Path, mon
     elsewhere.symlink_to(other)
     assert storage.remove_dead() == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        path.name for path in (alive.root, begins, elsewhere, other)
+        path.name for path in (alive.files.root, begins, elsewhere, other)
     )
     assert (other / "results" / "a.wav").exists()
     alive.clear()
-    assert not alive.root.exists()
+    assert not alive.files.root.exists()
 
 
 def test_files_are_bounded_in_age(sessions: Sessions, monkeypatch: pytest.MonkeyPatch) -> None:
-    (sessions.uploads / "abc").mkdir()
-    (sessions.uploads / "abc" / "old.mid").write_bytes(b"12345")
-    (sessions.temporary / "cut").write_bytes(b"123")
-    (sessions.uploads / "tmpabc").write_bytes(b"1")
-    storage.remove_cut(sessions.uploads)
-    assert (sessions.uploads / "tmpabc").exists()  # it may still come
-    os.utime(sessions.uploads / "tmpabc", (0, 0))
-    storage.remove_cut(sessions.uploads)
-    assert sessions.stored() == {"results": 0, "uploads": 5, "temporary": 3}
+    (sessions.files.uploads / "abc").mkdir()
+    (sessions.files.uploads / "abc" / "old.mid").write_bytes(b"12345")
+    (sessions.files.temporary / "cut").write_bytes(b"123")
+    (sessions.files.uploads / "tmpabc").write_bytes(b"1")
+    storage.remove_cut(sessions.files.uploads)
+    assert (sessions.files.uploads / "tmpabc").exists()  # it may still come
+    os.utime(sessions.files.uploads / "tmpabc", (0, 0))
+    storage.remove_cut(sessions.files.uploads)
+    assert sessions.files.stored() == {"results": 0, "uploads": 5, "temporary": 3}
     sessions.tidy(3600, 3600)
-    assert sessions.stored()["uploads"] == 5
+    assert sessions.files.stored()["uploads"] == 5
     sessions.tidy(-1, -1)
-    assert sessions.stored() == {"results": 0, "uploads": 0, "temporary": 0}
-    assert list(sessions.uploads.iterdir()) == []
+    assert sessions.files.stored() == {"results": 0, "uploads": 0, "temporary": 0}
+    assert list(sessions.files.uploads.iterdir()) == []
     run = sessions.add("page", "piano", "browser")
     assert run is not None
     sessions.sweep()

@@ -322,7 +322,7 @@ def test_the_oldest_steps_make_room(do: PianoTab, monkeypatch: pytest.MonkeyPatc
     for _ in range(4):
         list(run(do))
     assert [step.number for step in do.sessions.steps("page", "piano")] == [3, 4]
-    assert len(list(do.sessions.results.iterdir())) == 2
+    assert len(list(do.sessions.files.results.iterdir())) == 2
 
 
 def test_a_variation_is_gone_on_from_with_the_ids_it_has(do: PianoTab) -> None:
@@ -550,8 +550,8 @@ def test_a_part_is_encoded_once_for_its_card_and_its_run(
 def test_a_reading_that_gets_no_turn_says_so(
     do: PianoTab, sessions: Sessions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sessions_module, "READING_WAIT", 0.05)
-    with sessions.reading(), sessions.reading():
+    monkeypatch.setattr("ui.folders.READING_WAIT", 0.05)
+    with sessions.files.reading(), sessions.files.reading():
         card = do.choose_upload(late(tmp_path), FIRST, 0.0, 20.0, page())[0]
     assert "the server is busy" in card
     assert "late.mid" in do.choose_upload(late(tmp_path), FIRST, 0.0, 20.0, page())[0]
@@ -636,7 +636,7 @@ def test_the_server_ends_with_its_runs(do: PianoTab, sessions: Sessions) -> None
     next(steps)
     sessions.stop_all()
     list(steps)
-    assert list(sessions.results.glob("*/*.wav")) == []
+    assert list(sessions.files.results.glob("*/*.wav")) == []
     assert sessions.start_run("page", "piano") is None
 
 
@@ -686,7 +686,7 @@ def test_results_of_closed_pages_go_and_old_runs_make_room(sessions: Sessions, m
     assert not runs[4].folder.is_dir()
     sessions.stop("nobody")
     sessions.clear()
-    assert not sessions.root.exists()
+    assert not sessions.files.root.exists()
 
 
 def test_a_damaged_checkpoint_is_left_out_and_an_empty_folder_refused(

@@ -78,7 +78,7 @@ def test_a_place_that_was_given_back_begins_nothing_and_says_so_once_more(
 def test_the_last_of_those_places_are_remembered(sessions: Sessions) -> None:
     lapsed = Lapsed(2)
     for name in "abc":
-        lapsed.note((name, "piano"), Run(sessions.results / name, [], browser="browser"))
+        lapsed.note((name, "piano"), Run(sessions.files.results / name, [], browser="browser"))
     assert [lapsed.knows((name, "piano"), name) for name in "abc"] == [False, True, True]
     assert [lapsed.take((name, "piano"), name) for name in "abc"] == [None, "browser", "browser"]
     assert lapsed.take(("c", "piano"), "c") is None  # once

@@ -241,15 +241,15 @@ def asked(**changes: Any) -> Call:
 def test_a_call_that_fails_leaves_nothing(models: Models, sessions: Sessions) -> None:
     endpoint = Endpoint(PianoTab(models, sessions), models, sessions)
     request: Any = SimpleNamespace(session_hash="a")
-    (sessions.uploads / "no.mid").write_bytes(b"MThd, but no more")
+    (sessions.files.uploads / "no.mid").write_bytes(b"MThd, but no more")
     for file, changes in (
         (None, {"seconds": 1}),
-        ({"path": str(sessions.uploads / "no.mid")}, {}),
+        ({"path": str(sessions.files.uploads / "no.mid")}, {}),
         ({"path": str(BACH)}, {}),  # it is there, but nobody uploaded it
     ):
         with pytest.raises(gr.Error):
             endpoint.make(request, file, asked(**changes))
-    assert list(sessions.results.iterdir()) == []
+    assert list(sessions.files.results.iterdir()) == []
     assert endpoint.make(request, None, asked())[0][0][0].is_file()
 
 
@@ -272,7 +272,7 @@ def guarded(page: gr.Blocks, sessions: Sessions) -> Guard:
     def inputs() -> dict[int, list[bool]]:
         return {number: files_of(event.inputs) for number, event in page.fns.items()}
 
-    return Guard(everything, Policy(), sessions.uploads, inputs, programs=Programs(page))
+    return Guard(everything, Policy(), sessions.files.uploads, inputs, programs=Programs(page))
 
 
 def program(app: Guard, address: str = "10.0.0.1") -> TestClient:
@@ -333,7 +333,7 @@ def test_a_program_cannot_speak_for_a_page_nor_for_another_program(guarded: Guar
 
 def test_a_programs_body_is_what_the_endpoint_takes(guarded: Guard, page: gr.Blocks, sessions: Sessions) -> None:
     asking, data = program(guarded), join(page)["data"]
-    (sessions.uploads / "mine.mid").write_bytes(b"MThd")
+    (sessions.files.uploads / "mine.mid").write_bytes(b"MThd")
 
     def file(path: str) -> dict[str, Any]:
         return {"path": path, "meta": {"_type": "gradio.FileData"}}
@@ -346,7 +346,7 @@ def test_a_programs_body_is_what_the_endpoint_takes(guarded: Guard, page: gr.Blo
         {"data": [*data, 1]},
         {"data": [file("/etc/passwd"), *data[1:]]},
         {"data": [file("http://example.org/x.mid"), *data[1:]]},
-        {"data": [*data[:-1], file(str(sessions.uploads / "mine.mid"))]},
+        {"data": [*data[:-1], file(str(sessions.files.uploads / "mine.mid"))]},
         {"data": [*data[:-1], "x" * 2000]},
         {"data": data, "oauth_token": "x"},
     ):
@@ -356,25 +356,25 @@ def test_a_programs_body_is_what_the_endpoint_takes(guarded: Guard, page: gr.Blo
     assert asking.post(CALL.replace("call", "call/v2"), json={"nothing": 3}).status_code == 422
     assert asking.post(CALL, content=b"[" * 70_000).status_code == 413
     # MCP's clients name an upload by its address: it becomes the file, and nothing is fetched.
-    ours = f"http://any.name/gradio_api/file={sessions.uploads}/mine.mid"
+    ours = f"http://any.name/gradio_api/file={sessions.files.uploads}/mine.mid"
     sent = asking.post(CALL, json={"data": [file(ours), *data[1:]]})
-    assert json.loads(sent.json()["body"])["data"][0]["path"] == str(sessions.uploads / "mine.mid")
+    assert json.loads(sent.json()["body"])["data"][0]["path"] == str(sessions.files.uploads / "mine.mid")
 
 
 def test_programs_are_held_to_their_share(
     guarded: Guard, page: gr.Blocks, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (sessions.uploads / "big").write_bytes(bytes(3000))
+    (sessions.files.uploads / "big").write_bytes(bytes(3000))
     monkeypatch.setattr(guard_module, "UPLOADED_BYTES", 5000)
     browser = program(guarded)
     browser.get("/")
     files = {"files": b"1"}
     assert program(guarded).post("/gradio_api/upload", files=files).status_code == 507
     assert browser.post("/gradio_api/upload", files=files).status_code == 200
-    os.utime(sessions.uploads / "big")
+    os.utime(sessions.files.uploads / "big")
     monkeypatch.setattr(guard_module, "UPLOADED_SECONDS", -1)
     assert program(guarded).post("/gradio_api/upload", files=files).status_code == 200  # what is old has gone
-    assert not (sessions.uploads / "big").exists()
+    assert not (sessions.files.uploads / "big").exists()
 
     page._queue.create_event_queue_for_fn(page.fns[Programs(page).events["continue_midi"]])  # as on serving
     monkeypatch.setattr(programs_module, "WAITING", 0)
@@ -412,7 +412,7 @@ def tool(values: object) -> dict[str, Any]:
 
 
 def test_mcp_takes_no_file_of_the_servers_own(page: gr.Blocks, sessions: Sessions) -> None:
-    app = Guard(everything, Policy(), sessions.uploads, dict, programs=Programs(page, mcp=True))
+    app = Guard(everything, Policy(), sessions.files.uploads, dict, programs=Programs(page, mcp=True))
     asking, address = program(app), "/gradio_api/mcp/"
     assert asking.get(address).status_code == 405
     assert asking.post(address, json=[tool({})]).status_code == 422

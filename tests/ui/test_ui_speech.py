@@ -279,7 +279,7 @@ def test_an_uploaded_file_is_heard_as_what_was_read_of_it(do: SpeechTab, tmp_pat
     result = do.sessions.result(*found.groups())
     assert result is not None
     played = result.path()
-    assert played.is_relative_to(do.sessions.results)
+    assert played.is_relative_to(do.sessions.files.results)
     samples, rate = soundfile.read(played)
     assert (rate, len(samples)) == (16000, SHOWN_SECONDS * 16000)
     assert do.change_part(None, str(path), 0.0, 3.0, page()).count(found[0]) == 1  # it is not written again
