@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Literal, Protocol, get_args, runtime_checkable
 
@@ -94,6 +94,25 @@ class Looking(Decoding, Protocol):
     def seen(self) -> Seen | None:
         """Of the rows of the last `read`, `read_all`, or `draw`, in their order; None where no row is watched. The
         next of them overwrites it."""
+        ...
+
+
+@runtime_checkable
+class DrawsGuided(Decoding, Protocol):
+    """A decoding that takes the logits of its rows' twins itself when it draws (`shortcut_gen.decoding.guidance`)."""
+
+    def draw_guided(
+        self,
+        tokens: Sequence[int],
+        masks: Sequence[Tensor | None],
+        params: Settings,
+        uniforms: Sequence[float],
+        rows: Sequence[int] | None,
+        twins: Decoding,
+        guidance: Mapping[int, float],
+    ) -> list[int]:
+        """`draw`, of which some rows, by their places among those of the step, are guided: away from the logits of
+        `twins`, whose last step had these rows alone, in that order."""
         ...
 
 

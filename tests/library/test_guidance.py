@@ -5,6 +5,8 @@ import torch
 
 from shortcut_gen.decoding import native, sampling
 from shortcut_gen.decoding.depth import DepthLog
+from shortcut_gen.decoding.guidance import GuidedDecoding
+from shortcut_gen.decoding.native.engine import Precision
 from shortcut_gen.decoding.sampler import Row, Sampler, Stream
 from shortcut_gen.decoding.sampling import SamplingParams
 from shortcut_gen.decoding.shared import SharedSampler
@@ -94,6 +96,52 @@ def test_the_depth_map_is_the_models_own(lm: ShortcutLM, engine: str) -> None:
     for place, token in enumerate(ids):
         assert depth.surprise[place] == pytest.approx(-float(likely[len(prompt) + place - 1, token]), abs=1e-3)
     assert depth.shares.sum(axis=1) == pytest.approx([1.0] * 40, abs=1e-4)
+
+
+@needs_library
+@pytest.mark.parametrize("precision", ["f32", "bf16", "int8"])
+def test_the_native_engine_draws_what_it_would_choose_from_guided_logits(lm: ShortcutLM, precision: Precision) -> None:
+    """Of all rows or some, whichever are guided; and their surprise is by their own logits, not the guided ones."""
+    engine = native.NativeEngine(lm, precision=precision)
+    params = SamplingParams(max_tokens=1, top_p=0.9)
+    found = []
+    for steps in (False, True):
+        decoding = GuidedDecoding(engine, 4)
+        if steps:
+            decoding._guiding = None
+        for row, guidance in enumerate((1.5, 0.0, 0.4, 2.0)):
+            decoding.look(row, watched=True)
+            decoding.guide(row, guidance, PROMPT[-9:], len(PROMPT[: 40 + row]))
+            decoding.read(row, PROMPT[: 40 + row])
+        ids, surprises = [60, 61, 62, 63], []
+        for number in range(12):
+            rows = None if number % 2 else [3, 1, 0]
+            given = ids if rows is None else [ids[row] for row in rows]
+            made = decoding.draw(given, [None] * len(given), params, [0.1 + number / 20] * len(given), rows)
+            assert decoding.seen is not None and decoding.seen.surprise is not None
+            surprises += [float(value) for value in decoding.seen.surprise[: len(given)]]
+            for row, token in zip(range(4) if rows is None else rows, made, strict=True):
+                ids[row] = token
+            found.append((steps, number, list(ids)))
+        found.append((steps, -1, surprises))
+    half = len(found) // 2
+    assert [each[2] for each in found[: half - 1]] == [each[2] for each in found[half:-1]]
+    assert found[half - 1][2] == pytest.approx(found[-1][2], abs=1e-5)
+
+
+@needs_library
+def test_twins_that_do_not_fit_are_refused(lm: ShortcutLM) -> None:
+    engine = native.NativeEngine(lm)
+    own, twins = engine.decoding(2), engine.decoding(1)
+    for decoding in (own, twins):
+        decoding.read(0, [60])
+    asked = ([60], [None], SamplingParams(max_tokens=1), [0.5], [0])
+    with pytest.raises(ValueError, match="2 rows of 1 are guided by 1 twins"):
+        own.draw_guided(*asked, twins, {0: 1.0, 1: 1.0})
+    with pytest.raises(ValueError, match="1 rows of 1 are guided"):
+        own.draw_guided(*asked, twins, {1: 1.0})
+    with pytest.raises(ValueError, match="another engine"):
+        own.draw_guided(*asked, GuidedDecoding(engine, 1), {0: 1.0})
 
 
 @pytest.mark.parametrize("guidance", [-0.1, 10.5, float("nan"), "much", True])

@@ -14,7 +14,7 @@
 
 // -------------------------------------------------------------------------------------------------- what Python calls
 
-EXPORT int shortcut_abi() { return 7; }
+EXPORT int shortcut_abi() { return 8; }
 
 // The best instruction set of this machine: 0 plain, 1 AVX2, 2 AVX-512, 3 AVX-512 with bf16 and int8 products.
 EXPORT int shortcut_level() { return best_level(); }

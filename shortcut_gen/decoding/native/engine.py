@@ -4,10 +4,10 @@ The caches, and all that is computed, are behind engine.cpp. A row of a batch is
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from shortcut_gen.errors import SettingsError
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.look import biases
 from shortcut_gen.network.model import ShortcutLM
+
+if TYPE_CHECKING:
+    from shortcut_gen.decoding.engines import Decoding
 
 Precision = Literal["f32", "bf16", "int8"]
 """Of the weights, and with them of keys and values (`kept`). What is added up is float32, or whole numbers, always."""
@@ -168,6 +171,8 @@ class _Draw:
         self._choices = (Choice * rows)()
         self._params: list[SamplingParams | None] = [None] * rows
         self._known: dict[int, tuple[Tensor, int]] = {}
+        self._twins = (ctypes.c_void_p * rows)()
+        self._guidance = (ctypes.c_float * rows)()
         places = (ctypes.addressof(part) for part in (self._choices, self._allowed, self._uniforms, self.ids))
         self._draw = Draw(*places)
         self.address = ctypes.addressof(self._draw)
@@ -183,6 +188,17 @@ class _Draw:
                 choice.top_p, choice.min_p = one.top_p, one.min_p
         self._allowed[:count] = [None if mask is None else self._place(mask) for mask in masks]
         self._uniforms[:count] = list(uniforms)
+
+    def guide(self, guidance: Mapping[int, float] | None, twins: int = 0, stride: int = 0) -> None:
+        """By how much which rows are guided from now on, none with None. twins: where their twins' logits lie, in that
+        order, `stride` bytes apart."""
+        if guidance is None:
+            self._draw.twins = None
+            return
+        self._twins[:] = [None] * len(self._twins)
+        for number, (row, by) in enumerate(guidance.items()):
+            self._twins[row], self._guidance[row] = twins + number * stride, by
+        self._draw.twins, self._draw.guidance = ctypes.addressof(self._twins), ctypes.addressof(self._guidance)
 
     def _place(self, mask: Tensor) -> int:
         """Where a mask's bytes are. Raises ValueError where they are not what C expects."""
@@ -325,6 +341,27 @@ class NativeDecoding:
         if self._watching:
             self.seen = self._buffers
         return draw.ids[:count]
+
+    def draw_guided(
+        self,
+        tokens: Sequence[int],
+        masks: Sequence[Tensor | None],
+        params: Settings,
+        uniforms: Sequence[float],
+        rows: Sequence[int] | None,
+        twins: "Decoding",
+        guidance: Mapping[int, float],
+    ) -> list[int]:
+        """`draw`, of which some rows are guided, as `engines.DrawsGuided` has it. Raises ValueError."""
+        if not isinstance(twins, NativeDecoding) or twins._padded != self._padded:
+            raise ValueError("the twins are of another engine or vocabulary")
+        if len(guidance) > len(twins._lengths) or not all(0 <= row < len(tokens) for row in guidance):
+            raise ValueError(f"{len(guidance)} rows of {len(tokens)} are guided by {len(twins._lengths)} twins")
+        self._draw.guide(guidance, twins._logits.data_ptr(), twins._padded * 4)
+        try:
+            return self.draw(tokens, masks, params, uniforms, rows)
+        finally:
+            self._draw.guide(None)
 
     def _advance(self, tokens: Sequence[int], rows: Sequence[int] | None, draw: int | None) -> None:
         lengths, count = self._lengths, len(tokens)

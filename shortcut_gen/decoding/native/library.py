@@ -9,7 +9,7 @@ from shortcut_gen import compiled
 from shortcut_gen.compiled import LEVELS
 from shortcut_gen.errors import SettingsError
 
-ABI = 7
+ABI = 8
 """What `shortcut_abi` must answer: a library built from other sources is not used."""
 
 
@@ -33,7 +33,7 @@ class Choice(ctypes.Structure):
 class Draw(ctypes.Structure):
     """Where C finds what it draws with, row by row, and where it puts the ids, as pass.h has it."""
 
-    _fields_ = (("how", c_void_p), ("allowed", c_void_p), ("uniforms", c_void_p), ("ids", c_void_p))
+    _fields_ = tuple((name, c_void_p) for name in ("how", "allowed", "uniforms", "ids", "twins", "guidance"))
 
 
 _FUNCTIONS: compiled.Functions = {

@@ -9,12 +9,15 @@
 namespace {
 
 // How to draw the next id of each row. how: each row's settings; allowed: for each row V bytes, or null where all may
-// come; ids: what is drawn.
+// come; ids: what is drawn. twins: null where no row is guided, else for each row the logits of its twin, or null, from
+// which its own are moved away by `guidance` times what they differ by; what is said of its surprise is by its own.
 struct Draw {
     const Choice* how;
     const uint8_t* const* allowed;
     const double* uniforms;
     int32_t* ids;
+    const float* const* twins;
+    const float* guidance;
 };
 
 // Row r of a pass is token ids[r] of slot slots[r] at position positions[r]; a slot's rows stand together and rise.
@@ -300,9 +303,19 @@ private:
         const Draw& draw = *p.draw;
         for (int r = t; r < p.wanted; r += m.threads) {
             const float* logits = p.logits + long(r) * m.head.n;
-            draw.ids[r] = w.chooser.choose(k, logits, m.vocab, draw.allowed[r], draw.how[r], draw.uniforms[r]);
+            const float* twin = draw.twins ? draw.twins[r] : nullptr;
+            const float* from = twin ? moved(logits, twin, draw.guidance[r]) : logits;
+            draw.ids[r] = w.chooser.choose(k, from, m.vocab, draw.allowed[r], draw.how[r], draw.uniforms[r]);
             if (s.surprise && r < s.slots) s.surprise[r] = w.chooser.surprise(k, logits, m.vocab, draw.ids[r]);
         }
+    }
+
+    // In two passes, so that no compiler rounds once where PyTorch rounds twice.
+    const float* moved(const float* logits, const float* twin, float guidance) {
+        float* to = w.guided.get();
+        for (int i = 0; i < m.vocab; i++) to[i] = (logits[i] - twin[i]) * guidance;
+        for (int i = 0; i < m.vocab; i++) to[i] += logits[i];
+        return to;
     }
 
     const Pass& p;

@@ -11,7 +11,7 @@ namespace {
 struct Worker {
     Array<float> x, h, taps, inward, query;  // for every row of a pass
     Array<float> norm, feature, keys_values, attended, attended_last, gated, hidden, hidden2, part;  // for a chunk of rows
-    Array<float> scores;
+    Array<float> scores, guided;
     Array<char> room;
     std::vector<const float*> inputs;  // of each source; here, as a pass allocates nothing
     Chooser chooser;
@@ -97,7 +97,7 @@ State* new_state(Model* m, int slots) {
         w.scores = Array<float>(4 * blocks * sources * 16 + 64);
         w.room = Array<char>((widest * 2 + 4) * chunk * sources + 64);
         w.inputs.resize(sources);
-        w.chooser = Chooser(m->vocab);
+        w.chooser = Chooser(m->vocab), w.guided = Array<float>(m->vocab);
         if (mlps) w.hidden2 = Array<float>(chunk * hidden);
         if (m->taps) {
             w.query = Array<float>(rows * m->shortcut_heads.all());
