@@ -233,9 +233,9 @@ class Clients:
         with self._counted(self._listening, name):
             yield
 
-    def check_waiting(self, name: str, waiting: Sequence[str]) -> None:
+    def check_waiting(self, name: str, waiting: Callable[[], Sequence[str]]) -> None:
         """Whether one more event may wait, where those of these clients do. Raises RefusalError."""
-        if self.limits.rate is None or waiting.count(name) < max(WAITING_OF_CLIENT, self.limits.runs or 0):
+        if self.limits.rate is None or waiting().count(name) < max(WAITING_OF_CLIENT, self.limits.runs or 0):
             return
         line = "too many clicks from your address wait already; try again in a moment"
         raise RefusalError(429, line, headers={"Retry-After": "5"})

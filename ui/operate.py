@@ -178,7 +178,7 @@ class _Asked:
             with front.clients.listening(self.client.name) if lasts else nullcontext():
                 return await front._app(scope, self._receive, self.send)
         if self.kind == "event" and not inside and scope["path"].rstrip("/").endswith("join"):
-            front.clients.check_waiting(self.client.name, front.waiting())
+            front.clients.check_waiting(self.client.name, front.waiting)
         upload = self.kind == "upload"
         self._most = self.operation.most_upload + FORM_BYTES if upload else 16 * 1024**2
         self._until = self.began + BODY_SECONDS

@@ -124,9 +124,7 @@ class GuidedDecoding:
         self.seen, self.plain = _seen(self._own), logits
         rows = range(self._batch) if rows is None else rows
         if places := self._places(rows):
-            assert self._twins is not None
-            twins = self._twins.step([tokens[place] for place in places], [rows[place] for place in places])
-            logits = self._guided(logits, rows, places, twins)
+            logits = self._guided(logits, rows, places, self._step_twins(tokens, rows, places)[1])
         return logits
 
     def draw(
@@ -138,36 +136,28 @@ class GuidedDecoding:
         rows: Sequence[int] | None = None,
     ) -> list[int]:
         """`step`, and the next id of each of these rows as `Engine.choose` chooses it."""
-        if not self._places(range(self._batch) if rows is None else rows):
-            drawn = self._own.draw(tokens, masks, params, uniforms, rows)
-            self.seen = _seen(self._own)
+        among = range(self._batch) if rows is None else rows
+        places = self._places(among)
+        if places and self._guiding is None:
+            drawn = self._engine.choose(self.step(tokens, rows), masks, params, uniforms)
+            if self.seen is not None and self.plain is not None:
+                logits = self.plain.float().cpu()
+                self.seen = self.seen._replace(surprise=surprises(logits.logsumexp(dim=-1), logits, drawn))
             return drawn
-        if self._guiding is not None:
-            return self._drawn(self._guiding, tokens, masks, params, uniforms, rows)
-        drawn = self._engine.choose(self.step(tokens, rows), masks, params, uniforms)
-        if self.seen is not None and self.plain is not None:
-            logits = self.plain.float().cpu()
-            self.seen = self.seen._replace(surprise=surprises(logits.logsumexp(dim=-1), logits, drawn))
+        if places and self._guiding is not None:
+            # Two calls in place of a dozen, at each of which other threads come between.
+            twins = self._step_twins(tokens, among, places)[0]
+            guidance = {place: self._guides[among[place]].guidance for place in places}
+            drawn = self._guiding.draw_guided(tokens, masks, params, uniforms, rows, twins, guidance)
+        else:
+            drawn = self._own.draw(tokens, masks, params, uniforms, rows)
+        self.seen = _seen(self._own)
         return drawn
 
-    def _drawn(
-        self,
-        own: DrawsGuided,
-        tokens: Sequence[int],
-        masks: Sequence[Tensor | None],
-        params: Settings,
-        uniforms: Sequence[float],
-        rows: Sequence[int] | None,
-    ) -> list[int]:
-        """What `draw` does, where the engine takes the twins' logits itself: two calls instead of a dozen, at each of
-        which other threads come between."""
+    def _step_twins(self, tokens: Sequence[int], rows: Sequence[int], places: Sequence[int]) -> tuple[Decoding, Tensor]:
+        """The twins of the rows at these places read the same tokens. Returns them and their logits, (places, V)."""
         assert self._twins is not None
-        among = range(self._batch) if rows is None else rows
-        guidance = {place: self._guides[among[place]].guidance for place in self._places(among)}
-        self._twins.step([tokens[place] for place in guidance], [among[place] for place in guidance])
-        drawn = own.draw_guided(tokens, masks, params, uniforms, rows, self._twins, guidance)
-        self.seen = _seen(own)
-        return drawn
+        return self._twins, self._twins.step([tokens[place] for place in places], [rows[place] for place in places])
 
     @torch.inference_mode()
     def _guided(self, logits: Tensor, rows: Sequence[int], places: list[int], twins: Tensor) -> Tensor:

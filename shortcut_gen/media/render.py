@@ -3,7 +3,7 @@
 import functools
 import io
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -91,17 +91,14 @@ class GrowingRender:
         end = round(seconds * self.sample_rate)
         first = min((note.start * self.sample_rate // 1000 for note in ringing), default=end)
         piano.position = first // STEP * STEP  # so that all is struck at the same samples
-        piano.play([key for key in keys_of(ringing) if key[0] * self.sample_rate // 1000 < end], end)
+        self._play(keys_of(ringing), end)
 
     def until(self, score: Score, seconds: float) -> NDArray[np.float32]:
         """The next samples, (2, S), up to that time; not cut off at PEAK.
 
         Nothing before that time may change any more: a note that still sounds then may have any later end.
         """
-        piano = self._played()
-        end = max(round(seconds * self.sample_rate), piano.position)
-        keys = [key for key in _keys(score) if piano.position <= key[0] * self.sample_rate // 1000 < end]
-        return piano.play(keys, end)
+        return self._play(_keys(score), max(round(seconds * self.sample_rate), self._played().position))
 
     def rest(self, score: Score) -> NDArray[np.float32]:
         """What is left of a score that is done, (2, S): it rings on, and is faded out."""
@@ -116,6 +113,11 @@ class GrowingRender:
         if self._piano is not None:
             self._piano = None
             self._open.__exit__(None, None, None)
+
+    def _play(self, keys: Sequence[Key], end: int) -> NDArray[np.float32]:
+        """The samples from where the piano stands to `end`, with those of the keys that are between."""
+        piano = self._played()
+        return piano.play([key for key in keys if piano.position <= key[0] * self.sample_rate // 1000 < end], end)
 
     def _played(self) -> Piano:
         if self._piano is None:
