@@ -3,6 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+NEW_NOTES = """() => [...document.querySelectorAll('.take .roll')].reduce((sum, roll) => sum
+    + window.figures.scene(roll).notes.filter(({ start }) => start >= Number(roll.dataset.seam)).length, 0)"""
+"""How many notes the rolls show behind their seams."""
+
 
 def fill(page: Any, name: str, value: float) -> None:
     field = page.locator(f"#{name} input[type=number]")
@@ -20,9 +24,12 @@ def shorter(page: Any, seed: int = 5, tab: str = "") -> None:
 
 
 def more(page: Any, tab: str = "") -> None:
-    """Opens the settings that are folded at first."""
+    """Opens the settings that are folded at first, and waits: a moment later Gradio gives a field its value, whatever was
+    typed by then."""
     if not page.locator(f"#{tab}fresh input").count():
         page.locator(f"#{tab}more").get_by_text("More settings").click()
+        page.wait_for_selector(f"#{tab}seed input")
+        settled(page, f"document.querySelector('#{tab}seed input').value")
 
 
 def finish(page: Any, tab: str = "") -> None:
