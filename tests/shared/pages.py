@@ -24,8 +24,8 @@ def shorter(page: Any, seed: int = 5, tab: str = "") -> None:
 
 
 def more(page: Any, tab: str = "") -> None:
-    """Opens the settings that are folded at first, and waits: a moment later Gradio gives a field its value, whatever was
-    typed by then."""
+    """Opens the settings that are folded at first, and waits: Gradio gives a field its value a moment later, whatever
+    was typed by then."""
     if not page.locator(f"#{tab}fresh input").count():
         page.locator(f"#{tab}more").get_by_text("More settings").click()
         page.wait_for_selector(f"#{tab}seed input")
