@@ -34,6 +34,7 @@ class LiveSound:
     def __init__(self) -> None:
         self._samples = bytearray()
         self._closed = False
+        self._asked_at = time.monotonic()
         self._lock = threading.Lock()
         self.first: Callable[[], None] | None = None
         """Is called when there is something to hear for the first time."""
@@ -50,17 +51,25 @@ class LiveSound:
     def close(self) -> None:
         """No more will come."""
         with self._lock:
-            self._closed = True
+            self._closed, self._asked_at = True, time.monotonic()
 
     def forget(self) -> None:
         """Whoever hears it has heard all."""
         with self._lock:
             self._samples = bytearray()
 
+    def forget_unheard(self, seconds: float) -> None:
+        """The same if nobody has asked for more for so long, and no more will come: 10 s of piano are 1.8 MB, and who
+        stopped, or does not listen, never asks for the rest."""
+        with self._lock:
+            if self._closed and time.monotonic() - self._asked_at > seconds:
+                self._samples = bytearray()
+
     def after(self, position: int, most: int | None = None) -> tuple[bytes, bool]:
         """The bytes there are from a position on, `most` of them, and whether no more will come."""
         end = None if most is None else position + most
         with self._lock:
+            self._asked_at = time.monotonic()
             return bytes(self._samples[position:end]), self._closed
 
 

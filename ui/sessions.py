@@ -38,6 +38,8 @@ END_SECONDS = 3.0
 """What a run that is stopped may take to end when the server does."""
 GRACE_SECONDS = 600.0
 """How long the results of a closed page stay: a laptop that slept comes back to them."""
+UNHEARD_SECONDS = 90.0
+"""How long sound stays of which nobody asks for the rest: a page asks every second, one out of sight every minute."""
 KEEP_SECONDS = 24 * 3600.0
 """How long those of a page stay that never said that it was closed."""
 
@@ -331,6 +333,9 @@ class Sessions:
     def tidy(self, upload_seconds: float, temporary_seconds: float) -> None:
         """What is older goes, whether or not anyone asks for anything."""
         self.sweep()
+        with self._lock:
+            for run in self._runs.values():
+                run.sound.forget_unheard(UNHEARD_SECONDS)
         self.files.tidy(upload_seconds, temporary_seconds)
 
     def stop_all(self) -> None:

@@ -45,43 +45,32 @@ class Voice:
         self._seam = 0
         self.sample_rate = self._sound.sample_rate
         self.analysis = Analysis(self.sample_rate)
-        self._pieces: list[NDArray[np.float32]] = []
+        self.begun = False
+        """Whether it has anything yet."""
 
     def extend(self, continuation: Continuation) -> NDArray[np.float32]:
         """The sound of what is new in a continuation, (S,). Its prompt comes first and is not part of that."""
-        if not self._pieces:
-            self._keep(self._sound.push(continuation.prompt_ids))
+        if not self.begun:
+            self.analysis.extend(self._sound.push(continuation.prompt_ids))
+            self.begun = True
             self._seam = round(continuation.seam_seconds * self.sample_rate)
         new = self._sound.push(continuation.ids[self._taken :])
         self._taken = len(continuation.ids)
-        self._keep(new)
+        self.analysis.extend(new)
         return new
-
-    def _keep(self, samples: NDArray[np.float32]) -> None:
-        self._pieces.append(samples)
-        self.analysis.extend(samples)
 
     def finish(self) -> NDArray[np.float32]:
         """No more will come. Returns what the codec had held back, (S,)."""
         held = self._sound.finish()
-        self._keep(held)
+        self.analysis.extend(held)
         self.analysis.finish()
         del self._sound  # what the codec needed to go on; the step stays
         return held
 
     @property
-    def begun(self) -> bool:
-        """Whether it has anything yet."""
-        return bool(self._pieces)
-
-    @property
     def new_seconds(self) -> float:
         """How much of the continuation there is."""
         return max(self.analysis.seconds - self._seam / self.sample_rate, 0.0)
-
-    def audio(self) -> Audio:
-        """Prompt and continuation."""
-        return Audio(np.concatenate(self._pieces)[None], self.sample_rate)
 
 
 class SpeechPerformance(Performance):
@@ -141,9 +130,17 @@ class SpeechPerformance(Performance):
         return Variation(figure=figure, number=made.variation + 1, prompt=continues(made), facts=facts)
 
     def files(self, place: int, continuation: Continuation) -> tuple[tuple[str, str, Callable[[Path], None]], ...]:
-        """As in `Performance`."""
-        voice = self._voices[place]
-        return ((runs.WAV, ".wav", lambda path: voice.audio().write(path)),)
+        """As in `Performance`. The sound is decoded again when it is asked for: a server keeps hundreds of steps, and
+        ids are a hundredth of its samples.
+        """
+        ids, tokenizer = continuation.prompt_ids + continuation.ids, continuation.tokenizer
+
+        def write(path: Path) -> None:
+            sound = tokenizer.decode(ids)
+            assert isinstance(sound, Audio)
+            sound.write(path)
+
+        return ((runs.WAV, ".wav", write),)
 
     def outcome(self, made: Sequence[Continuation], stopped: bool, took: float) -> str:
         """As in `Performance`."""

@@ -70,8 +70,9 @@ class Analysis:
         self.samples = 0
         self.peaks = np.zeros(0, np.float32)
         """Loudest sample of each column, (N,)."""
-        self.bands = np.zeros((0, BANDS), np.float32)
-        """Level of each column's mel bands in dB, (N, BANDS)."""
+        self.levels = np.zeros((0, BANDS), np.uint8)
+        """Of each column's mel bands, in steps of STEP_DB from QUIETEST_DB on, below LEVELS, (N, BANDS): as they are
+        drawn, for hundreds of sounds are kept."""
 
     def extend(self, samples: NDArray[np.float32]) -> None:
         """Add (S,) samples. The last window is waited for; `finish` does not."""
@@ -83,9 +84,10 @@ class Analysis:
         frames = np.lib.stride_tricks.sliding_window_view(self._rest, self.window)[: count * self.hop : self.hop]
         middle = frames[:, self._before : self._before + self.hop]
         spectrum = np.abs(np.fft.rfft(frames * self._taper)).astype(np.float32)  # (N, window // 2 + 1)
-        levels = 20 * np.log10(spectrum @ self._filters + 1e-7)  # (N, BANDS)
+        decibels = 20 * np.log10(spectrum @ self._filters + 1e-7)  # (N, BANDS)
+        levels = np.clip(np.rint((decibels - QUIETEST_DB) / STEP_DB), 0, LEVELS - 1).astype(np.uint8)
         self.peaks = np.concatenate([self.peaks, np.abs(middle).max(axis=1)])
-        self.bands = np.concatenate([self.bands, levels])
+        self.levels = np.concatenate([self.levels, levels])
         self._rest = self._rest[count * self.hop :]
 
     def finish(self) -> None:
@@ -127,9 +129,8 @@ class Columns:
 
 def columns(analysis: Analysis) -> Columns:
     """What there is of a sound; as it grows, columns are added at the end and the others stay."""
-    count = min(len(analysis.peaks), len(analysis.bands))  # another thread may be between the two
-    levels = np.clip(np.rint((analysis.bands[:count] - QUIETEST_DB) / STEP_DB), 0, LEVELS - 1)
-    return Columns(np.rint(1000 * analysis.peaks[:count]).astype(np.int64), levels.astype(np.uint8))
+    count = min(len(analysis.peaks), len(analysis.levels))  # another thread may be between the two
+    return Columns(np.rint(1000 * analysis.peaks[:count]).astype(np.int64), analysis.levels[:count])
 
 
 @dataclass(frozen=True, kw_only=True)

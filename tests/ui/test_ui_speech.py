@@ -384,6 +384,25 @@ def test_the_route_gives_sound_as_it_grows() -> None:
         assert client.get("/live/abc", params={"from": wrong}).status_code == 400
 
 
+def test_sound_that_is_over_and_not_listened_to_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("ui.live.time.monotonic", lambda: now)
+    sound = LiveSound()
+    sound.push(np.ones(4, np.float32))
+    now += 500
+    sound.forget_unheard(60)  # more may come
+    sound.close()
+    now += 59
+    sound.forget_unheard(60)
+    assert len(sound.after(2)[0]) == 6  # somebody listens, slowly
+    now += 59
+    sound.forget_unheard(60)
+    assert len(sound.after(4)[0]) == 4
+    now += 61
+    sound.forget_unheard(60)
+    assert sound.after(4) == (b"", True)
+
+
 def test_what_nobody_takes_of_a_sound_is_held_but_once() -> None:
     """Two hundred who ask for minutes of it and read nothing would otherwise take all memory."""
     sound = LiveSound()

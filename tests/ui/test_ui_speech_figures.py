@@ -32,16 +32,18 @@ def test_sound_that_arrives_in_pieces_looks_the_same(rate: int) -> None:
     samples = np.random.default_rng(0).standard_normal(round(1.37 * rate)) * 0.1
     whole, pieces = analysis_of(samples, rate), analysis_of(samples, rate, piece=577)
     assert whole.peaks.shape == pieces.peaks.shape
-    assert whole.bands.shape == (len(whole.peaks), BANDS)
+    assert whole.levels.shape == (len(whole.peaks), BANDS)
     assert len(whole.peaks) == -(-len(samples) // whole.hop)
-    assert np.abs(whole.bands - pieces.bands).max() < 1e-3
+    # On the edge between two levels a rounding may decide.
+    assert np.abs(whole.levels.astype(int) - pieces.levels).max() <= 1
+    assert (whole.levels != pieces.levels).mean() < 0.01
     assert whole.seconds == pytest.approx(1.37, abs=1e-3)
 
 
 def test_a_higher_tone_is_drawn_higher() -> None:
     def row(frequency: float) -> int:
-        bands = analysis_of(0.5 * np.sin(2 * np.pi * frequency * np.arange(16000) / 16000)).bands
-        return int(bands[20].argmax())
+        levels = analysis_of(0.5 * np.sin(2 * np.pi * frequency * np.arange(16000) / 16000)).levels
+        return int(levels[20].argmax())
 
     rows = [row(frequency) for frequency in (150, 500, 1500, 4000, 7000)]
     assert rows == sorted(set(rows))
