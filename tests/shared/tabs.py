@@ -1,8 +1,11 @@
 """Running the piano tab as the page does, without a browser."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from shortcut_gen.media import Note, Score
 from ui.piano import PianoTab
 
 FIRST = "bach-prelude-c.mid"
@@ -42,3 +45,16 @@ def run(  # type: ignore[no-untyped-def]
 def go_on(do: PianoTab, origin: Any, key: str = "page", **changes: Any) -> list[tuple[Any, ...]]:
     settings = {name: value for name, value in (SETTINGS | changes).items() if name not in ("start", "used")}
     return list(do.go_on(None, origin, *settings.values(), request=page(key)))
+
+
+def token(steps: list[tuple[Any, ...]]) -> str:
+    """Of the run whose sound the page was told to ask for."""
+    found = {t for step in steps for t in re.findall(r'data-live="live/(\w+)"', str(step[1]))}
+    assert len(found) == 1
+    return found.pop()
+
+
+def late(folder: Path) -> str:
+    """A file of one note after three seconds of silence."""
+    Score(notes=(Note(pitch=60, velocity=80, start=3.0, end=4.0),)).write(folder / "late.mid")
+    return str(folder / "late.mid")

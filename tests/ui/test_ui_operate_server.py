@@ -24,7 +24,7 @@ from gradio_client import Client, handle_file
 from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
-from tests.ui.test_ui_operate import figures
+from tests.shared.front import figures
 from ui.__main__ import Signals
 from ui.auth import line_for
 

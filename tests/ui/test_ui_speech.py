@@ -25,6 +25,7 @@ from shortcut_gen.pipeline import Prompt
 from tests.shared.results import results_of
 from tests.shared.small_models import tiny_speech_checkpoint
 from tests.shared.tabs import SETTINGS as PIANO
+from tests.shared.tabs import token
 from ui.__main__ import usable
 from ui.app import footer, header
 from ui.examples.listing import load_examples
@@ -66,13 +67,6 @@ def run(do: SpeechTab, choice: str | None = FIRST, upload: str | None = None, ke
 
 def wavs(do: SpeechTab) -> list[Path]:
     return results_of(do.sessions, ".wav")
-
-
-def token(steps: list[tuple[Any, ...]]) -> str:
-    """What the page was told to ask for."""
-    found = {t for step in steps for t in re.findall(r'data-live="live/(\w+)"', str(step[1]))}
-    assert len(found) == 1
-    return found.pop()
 
 
 def heard(sound: LiveSound | None) -> np.ndarray:
