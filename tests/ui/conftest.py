@@ -67,14 +67,15 @@ def do(models: Models, sessions: Sessions) -> PianoTab:
     return PianoTab(models, sessions)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the server writes of its troubles."""
     return tmp_path_factory.mktemp("log") / "stderr"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, log: Path) -> Iterator[str]:
+    """One for all files, as it takes many seconds to start. Pages share nothing."""
     folder = tmp_path_factory.mktemp("checkpoints")
     # Big enough that two minutes of four variations take a while: there must be time to see it grow and to press Stop.
     config = ModelConfig(width=512, feedforward=2048, feature_hidden=512)
@@ -110,6 +111,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, log: Path) -> Iterator[str]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """For each file anew: while one is there, other tests cannot run an event loop of their own."""
     playwright = pytest.importorskip("playwright.sync_api")
     path = chromium()
     if path is None:
