@@ -194,7 +194,7 @@ def build_midi(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
             checkpoint: Name of the model; the usual one where there is none.
             wav: Whether to render the sound too.
             ending: Whether to go on past the length, by 15 seconds at most, to a chord to end on.
-            guidance: How much further than by itself to hold to the file, from 0 to 2; more than 0 takes twice as long.
+            guidance: How much further than by itself to hold to the file, from 0 to 2; more than 0 takes longer.
 
         Returns:
             the files (for each variation a MIDI file of prompt and continuation and its sound)
@@ -246,7 +246,7 @@ def build_recording(do: Tab, models: Models, sessions: Sessions) -> Endpoint:
             top_p: Keep the fewest tokens whose probabilities reach this, from 0.05 to 1.
             seed: The same seed gives the same result; a new one is drawn where there is none.
             checkpoint: Name of the model; the usual one where there is none.
-            guidance: How much further than by itself to hold to its voice, from 0 to 2; above 0 it takes twice as long.
+            guidance: How much further than by itself to hold to its voice, from 0 to 2; above 0 it takes longer.
 
         Returns:
             the files (for each variation the sound of prompt and continuation)

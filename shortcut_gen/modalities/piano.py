@@ -105,7 +105,7 @@ class PianoTokenizer:
     ends = True
     suffixes: tuple[str, ...] = (".mid", ".midi", ".rmi", ".kar")
     media: type[Any] = Score
-    usual = Usual(prompt_seconds=20.0, seconds=30.0, top_p=0.98)
+    usual = Usual(prompt_seconds=20.0, seconds=30.0, top_p=0.98, guidance=0.6)  # docs/experiments.md has why
 
     def __init__(self, max_note_seconds: float = MAX_NOTE_SECONDS, max_sounding: int = MAX_SOUNDING) -> None:
         self.max_note_seconds = max_note_seconds
