@@ -7,7 +7,7 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -22,9 +22,6 @@ from shortcut_gen.errors import SettingsError
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.look import biases
 from shortcut_gen.network.model import ShortcutLM
-
-if TYPE_CHECKING:
-    from shortcut_gen.decoding.engines import Decoding
 
 Precision = Literal["f32", "bf16", "int8"]
 """Of the weights, and with them of keys and values (`kept`). What is added up is float32, or whole numbers, always."""
@@ -349,7 +346,7 @@ class NativeDecoding:
         params: Settings,
         uniforms: Sequence[float],
         rows: Sequence[int] | None,
-        twins: "Decoding",
+        twins: object,
         guidance: Mapping[int, float],
     ) -> list[int]:
         """`draw`, of which some rows are guided, as `engines.DrawsGuided` has it. Raises ValueError."""
