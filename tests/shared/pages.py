@@ -24,12 +24,17 @@ def shorter(page: Any, seed: int = 5, tab: str = "") -> None:
 
 
 def more(page: Any, tab: str = "") -> None:
-    """Opens the settings that are folded at first, and waits: Gradio gives a field its value a moment later, whatever
-    was typed by then."""
+    """Opens the settings that are folded at first."""
     if not page.locator(f"#{tab}fresh input").count():
         page.locator(f"#{tab}more").get_by_text("More settings").click()
-        page.wait_for_selector(f"#{tab}seed input")
-        settled(page, f"document.querySelector('#{tab}seed input').value")
+        unfolded(page, f"#{tab}seed input")
+
+
+def unfolded(page: Any, field: str) -> None:
+    """Waits for a field that has just been opened: Gradio gives it its value a moment after it is there, whatever was
+    typed by then."""
+    page.wait_for_selector(field)
+    settled(page, f"document.querySelector('{field}').value")
 
 
 def finish(page: Any, tab: str = "") -> None:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.shared.pages import fill, finish, look_inside, save_take, settled, shorter, speech
+from tests.shared.pages import fill, finish, look_inside, save_take, settled, shorter, speech, unfolded
 
 pytestmark = pytest.mark.browser
 
@@ -386,6 +386,7 @@ def test_the_shortcuts_are_those_of_the_model_that_is_chosen(page: Any) -> None:
 def test_a_tap_is_turned_down_and_what_it_costs_is_said(page: Any) -> None:
     shorter(page)
     page.locator("#tabs .shortcuts button").first.click()
+    unfolded(page, "#tap-1 input[type=number]")
     fill(page, "tap-1", 0)
     page.wait_for_function("document.querySelector('#gains textarea, #gains input').value === '0,1,1,1'")
     finish(page)
