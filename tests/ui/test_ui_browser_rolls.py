@@ -56,6 +56,9 @@ def test_what_grows_is_sent_once_and_not_built_anew(page: Any) -> None:
     page.evaluate("window.first = document.querySelector('.take .roll')")
     page.wait_for_function("document.querySelector('.take h2 .facts').textContent.includes(' of 60 s')")
     page.wait_for_timeout(1500)
+    page.wait_for_function(
+        "[...document.querySelectorAll('.take .roll')].every((roll) => roll.figure.over.length > 20)"
+    )
     assert page.evaluate("window.first.isConnected")
     page.click("#stop")
     page.wait_for_selector("#takes .take audio")
