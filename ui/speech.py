@@ -130,17 +130,10 @@ class SpeechPerformance(Performance):
         return Variation(figure=figure, number=made.variation + 1, prompt=continues(made), facts=facts)
 
     def files(self, place: int, continuation: Continuation) -> tuple[tuple[str, str, Callable[[Path], None]], ...]:
-        """As in `Performance`. The sound is decoded again when it is asked for: a server keeps hundreds of steps, and
-        ids are a hundredth of its samples.
+        """As in `Performance`. The sound is decoded again when it is asked for, of a copy, as a continuation keeps what
+        it has decoded: a server keeps hundreds of steps, and ids are a hundredth of their samples.
         """
-        ids, tokenizer = continuation.prompt_ids + continuation.ids, continuation.tokenizer
-
-        def write(path: Path) -> None:
-            sound = tokenizer.decode(ids)
-            assert isinstance(sound, Audio)
-            sound.write(path)
-
-        return ((runs.WAV, ".wav", write),)
+        return ((runs.WAV, ".wav", lambda path: replace(continuation).audio().write(path)),)
 
     def outcome(self, made: Sequence[Continuation], stopped: bool, took: float) -> str:
         """As in `Performance`."""

@@ -138,19 +138,19 @@ class GuidedDecoding:
         """`step`, and the next id of each of these rows as `Engine.choose` chooses it."""
         among = range(self._batch) if rows is None else rows
         places = self._places(among)
-        if places and self._guiding is None:
+        if not places:
+            drawn = self._own.draw(tokens, masks, params, uniforms, rows)
+        elif self._guiding is None:
             drawn = self._engine.choose(self.step(tokens, rows), masks, params, uniforms)
             if self.seen is not None and self.plain is not None:
                 logits = self.plain.float().cpu()
                 self.seen = self.seen._replace(surprise=surprises(logits.logsumexp(dim=-1), logits, drawn))
             return drawn
-        if places and self._guiding is not None:
+        else:
             # Two calls in place of a dozen, at each of which other threads come between.
             twins = self._step_twins(tokens, among, places)[0]
             guidance = {place: self._guides[among[place]].guidance for place in places}
             drawn = self._guiding.draw_guided(tokens, masks, params, uniforms, rows, twins, guidance)
-        else:
-            drawn = self._own.draw(tokens, masks, params, uniforms, rows)
         self.seen = _seen(self._own)
         return drawn
 

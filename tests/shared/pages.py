@@ -8,6 +8,12 @@ NEW_NOTES = """() => [...document.querySelectorAll('.take .roll')].reduce((sum, 
 """How many notes the rolls show behind their seams."""
 
 
+def visit(page: Any, server: str) -> None:
+    """Opens the page, and waits until it can be used."""
+    page.goto(server)
+    page.wait_for_selector("#go:not([disabled])")
+
+
 def fill(page: Any, name: str, value: float) -> None:
     field = page.locator(f"#{name} input[type=number]")
     field.fill(str(value))
@@ -35,6 +41,13 @@ def unfolded(page: Any, field: str) -> None:
     typed by then."""
     page.wait_for_selector(field)
     settled(page, f"document.querySelector('{field}').value")
+
+
+def begin(page: Any, seconds: float, variations: int, tab: str = "") -> None:
+    """A run of so many variations of so many seconds."""
+    fill(page, f"{tab}seconds", seconds)
+    page.locator(f"#{tab}variations label", has_text=str(variations)).click()
+    page.click(f"#{tab}go")
 
 
 def finish(page: Any, tab: str = "") -> None:

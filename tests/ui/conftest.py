@@ -15,6 +15,7 @@ import torch
 from shortcut_gen.checkpoint import CheckpointInfo, save_checkpoint
 from shortcut_gen.network.config import ModelConfig
 from shortcut_gen.network.model import ShortcutLM
+from tests.shared.pages import visit
 from tests.shared.small_models import tiny_speech_checkpoint
 from ui.models import Models, find_checkpoints
 from ui.piano import PianoTab
@@ -133,8 +134,7 @@ def page(browser: Any, server: str) -> Iterator[Any]:
     made.on("request", lambda r: None if r.url.startswith((server, "data:", "blob:")) else made.outside.append(r.url))
     made.on("pageerror", lambda error: made.problems.append(str(error)))
     made.on("console", lambda said: made.problems.append(said.text) if "Content Security" in said.text else None)
-    made.goto(server)
-    made.wait_for_selector("#go:not([disabled])")
+    visit(made, server)
     yield made
     assert made.outside == []
     assert made.problems == []

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from shortcut_gen.media import read_score
-from tests.shared.pages import NEW_NOTES, download, fill, finish, shorter, speech
+from tests.shared.pages import NEW_NOTES, begin, download, fill, finish, shorter, speech
 
 pytestmark = pytest.mark.browser
 
@@ -98,9 +98,7 @@ def test_speech_is_heard_while_it_is_made_without_a_gap(page: Any, tmp_path: Pat
 
 def test_stop_silences_speech_and_keeps_what_is_there(page: Any, tmp_path: Path) -> None:
     tab = speech(page)
-    fill(page, "speech-seconds", 20)
-    page.locator("#speech-variations label", has_text="4").click()
-    page.click(f"#{tab}go")
+    begin(page, 20, 4, tab)
     page.wait_for_function("window.pieces.length > 1", polling=20)
     page.wait_for_selector("#speech-takes .playhead.on", state="attached")
     page.click(f"#{tab}stop")

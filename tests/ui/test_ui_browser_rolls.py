@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.shared.pages import fill, finish, look_inside, save_take, settled, shorter, speech, unfolded
+from tests.shared.pages import begin, fill, finish, look_inside, save_take, settled, shorter, speech, unfolded
 
 pytestmark = pytest.mark.browser
 
@@ -49,9 +49,7 @@ def test_what_grows_is_sent_once_and_not_built_anew(page: Any) -> None:
     answers: list[Any] = []
     page.on("response", lambda answer: answers.append(answer) if "/notes/" in answer.url else None)
     shorter(page)
-    fill(page, "seconds", 60)
-    page.locator("#variations label", has_text="2").click()
-    page.click("#go")
+    begin(page, 60, 2)
     page.wait_for_selector(".take .roll canvas")
     page.evaluate("window.first = document.querySelector('.take .roll')")
     page.wait_for_function("document.querySelector('.take h2 .facts').textContent.includes(' of 60 s')")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.shared.pages import fill, finish, shorter, speech
+from tests.shared.pages import begin, fill, finish, shorter, speech, visit
 
 pytestmark = pytest.mark.browser
 
@@ -16,8 +16,7 @@ FILE = 2
 
 def test_two_pages_at_once_keep_to_themselves(page: Any, server: str) -> None:
     other = page.context.new_page()
-    other.goto(server)
-    other.wait_for_selector("#go:not([disabled])")
+    visit(other, server)
     shorter(page, seed=1)
     shorter(other, seed=2)
     page.click("#go")
@@ -42,11 +41,8 @@ def test_the_tabs_of_a_page_keep_each_others_results(page: Any) -> None:
 def test_a_click_while_others_are_served_says_so_and_can_be_taken_back(page: Any, browser: Any, server: str) -> None:
     others = [browser.new_context().new_page() for _ in range(2)]
     for other in others:
-        other.goto(server)
-        other.wait_for_selector("#go:not([disabled])")
-        fill(other, "seconds", 120)
-        other.locator("#variations label", has_text="4").click()
-        other.click("#go")
+        visit(other, server)
+        begin(other, 120, 4)
         other.wait_for_function("document.querySelector('#status').textContent.includes('Generating')")
     page.click("#go")
     page.wait_for_function("document.querySelector('#status').textContent.includes('yours begins when')")
@@ -62,8 +58,7 @@ def test_four_tabs_of_one_browser_leave_each_other_connections(page: Any, server
     """A browser opens six to a host. With --runs 2 two of the tabs are served, and two wait for their turn."""
     tabs = [page, *(page.context.new_page() for _ in range(3))]
     for other in tabs[1:]:
-        other.goto(server)
-        other.wait_for_selector("#go:not([disabled])")
+        visit(other, server)
     for each in tabs:
         fill(each, "seconds", 120)
         each.click("#go")
